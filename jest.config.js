@@ -1,0 +1,24 @@
+// One jest project a tier; `hack/test` runs them in order. Tiers are told apart by file name.
+const base = {
+  rootDir: import.meta.dirname,
+  testEnvironment: "node",
+  extensionsToTreatAsEsm: [".ts"],
+  transform: {
+    "\\.ts$": [
+      "@swc/jest",
+      { jsc: { target: "es2024", parser: { syntax: "typescript" } }, module: { type: "es6" }, sourceMaps: "inline" },
+    ],
+  },
+  modulePathIgnorePatterns: ["<rootDir>/dist/"],
+  testPathIgnorePatterns: ["/node_modules/", "/dist/"],
+};
+const tier = (displayName, testRegex, extra = {}) => ({ ...base, displayName, testRegex, ...extra });
+
+export default {
+  projects: [
+    tier("unit", "/[^/.]+\\.test\\.ts$"),
+    tier("kvm", "\\.kvm\\.test\\.ts$"),
+    tier("linux", "\\.linux\\.test\\.ts$"),
+    tier("e2e", "\\.e2e\\.test\\.ts$"),
+  ],
+};

@@ -1,0 +1,94 @@
+/**
+ * Launcher API: JSON over HTTPS with mutual TLS on the pod IP, and the same routes on a unix socket in the container.
+ *
+ *   GET  /v1/status[?waitFor=STATE[,STATE]&timeoutMs=N]  -> LauncherStatus (with waitFor: once a state is reached, or 408)
+ *   POST /v1/pause | /v1/resume | /v1/power-button | /v1/reset  -> LauncherStatus
+ *   POST /v1/stop  {"timeoutMs": N}                      -> 202 LauncherStatus; power button, then off
+ *   GET  /v1/console?access=read|write&history=true      -> 101, Upgrade: typevisor-console; then raw bytes both ways
+ *
+ * Errors are `{ "error": { "code", "message" } }` with a 4xx or 5xx status.
+ * Telemetry port, plain HTTP: /healthz (200 while the event loop turns), /readyz (200 once vCPUs run), /metrics.
+ */
+
+export const LAUNCHER_API_VERSION = 1;
+
+/** Protocol name in the Upgrade header of the console route. */
+export const CONSOLE_UPGRADE = "typevisor-console";
+
+/**
+ * Life of a machine:
+ *   Starting -> Running <-> Paused; Running -> Stopping (power button pressed, waiting) -> Ended; any -> Ended.
+ * A guest's reboot stays in Running (`reboots` counts).
+ */
+export type MachineState = "Starting" | "Running" | "Paused" | "Stopping" | "Ended";
+
+export interface LauncherStatus {
+  readonly apiVersion: typeof LAUNCHER_API_VERSION;
+  readonly launcherVersion: string;
+  readonly state: MachineState;
+  /** Why the machine is in this state, in PascalCase; and a sentence. */
+  readonly reason: string;
+  readonly message: string;
+  /** RFC 3339 with milliseconds; null before the first guest instruction. */
+  readonly startedAt: string | null;
+  /** Guest reboots and resets since the process started. */
+  readonly reboots: number;
+  /** True once the guest told of a kernel panic (pvpanic) since its last reset. */
+  readonly guestPanicked: boolean;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  /** Milliseconds since process start at which each step was done, in order. */
+  readonly milestones: Readonly<Record<string, number>>;
+  /** Exits of the guest by kind, e.g. "io:0x3f8", "mmio", "hlt". */
+  readonly exits: Readonly<Record<string, number>>;
+}
+
+export interface ApiError {
+  readonly error: { readonly code: ApiErrorCode; readonly message: string };
+}
+
+export type ApiErrorCode =
+  | "BadRequest"
+  | "NotFound"
+  | "MethodNotAllowed"
+  | "Conflict"
+  | "Timeout"
+  | "Forbidden"
+  | "Internal";
+
+/** Written to the termination message file when the launcher ends; the pod's exit code is `exitCodes[reason]`. */
+export interface TerminationMessage {
+  readonly version: 1;
+  readonly reason: TerminationReason;
+  /** A sentence: what happened, and what to do next where something can be done. */
+  readonly message: string;
+}
+
+export const exitCodes = {
+  /** The guest powered itself off. */
+  GuestPowerOff: 0,
+  /** Asked to stop, and the guest powered itself off in time. */
+  Stopped: 0,
+  /** Asked to stop, the guest did not react in time and was switched off. */
+  StopTimeout: 0,
+  /** machine.json is unreadable or wrong. */
+  ConfigInvalid: 64,
+  /** Kernel or initrd missing, or not one. */
+  BootImageInvalid: 65,
+  /** A disk cannot be opened. */
+  DiskUnavailable: 66,
+  /** /dev/kvm is missing, refused or too old, or memory cannot be had. */
+  KvmUnavailable: 69,
+  /** The node agent does not answer or refuses. */
+  AgentUnavailable: 70,
+  /** Triple fault: the guest's processor shut down. */
+  GuestTripleFault: 80,
+  /** KVM could not go on with the guest (internal error, failed entry). */
+  KvmInternalError: 81,
+  /** The guest reset itself again and again without running for long. */
+  ResetStorm: 82,
+  /** A defect of the launcher itself. */
+  LauncherError: 90,
+} as const;
+
+export type TerminationReason = keyof typeof exitCodes;

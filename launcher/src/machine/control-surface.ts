@@ -1,0 +1,31 @@
+import type { LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
+
+/** What the Launcher API may ask of a machine. Each call is idempotent: what is so already stays so. */
+export interface MachineControls {
+  status(): LauncherStatus;
+  /** All vCPUs are out of the guest when it resolves. Throws IllegalTransition while Starting, Stopping or Ended. */
+  pause(): Promise<void>;
+  resume(): void;
+  /** ACPI power button; the guest may ignore it. */
+  pressPowerButton(): void;
+  /** As the reset button: memory is loaded afresh, devices are reset, the process stays. */
+  reset(): Promise<void>;
+  /** Power button, then off after `timeoutMs`; resolves when the machine is Ended. A second call can only shorten it. */
+  stop(timeoutMs: number): Promise<void>;
+  /** Calls `listener` after each change of state; dispose to stop. */
+  onState(listener: (state: MachineState) => void): Disposable;
+  /** Resolves once, when the machine has ended and no vCPU thread is left. */
+  readonly ended: Promise<{ readonly reason: TerminationReason; readonly message: string }>;
+}
+
+/** An edge that the machine's life does not have. */
+export class IllegalTransition extends Error {
+  readonly from: MachineState;
+  readonly action: string;
+  constructor(from: MachineState, action: string) {
+    super(`cannot ${action} a machine that is ${from}`);
+    this.name = "IllegalTransition";
+    this.from = from;
+    this.action = action;
+  }
+}
