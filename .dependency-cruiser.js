@@ -1,0 +1,69 @@
+// Layers, lowest first: a folder of launcher/src imports only itself and those before it (design: docs/architecture.md).
+const launcherLayers = [
+  "sys",
+  "kvm",
+  "memory",
+  "boot",
+  "acpi",
+  "pci",
+  "legacy",
+  "storage",
+  "net",
+  "virtio",
+  "machine",
+  "migration",
+  "config",
+  "control",
+];
+
+const layerRules = launcherLayers.map((layer, i) => ({
+  name: `launcher-${layer}-stays-low`,
+  comment: `launcher/src/${layer} may import only lower layers`,
+  severity: "error",
+  from: { path: `^launcher/src/${layer}/`, pathNot: "\\.test\\.ts$" },
+  to: { path: `^launcher/src/(${[...launcherLayers.slice(i + 1), "main\\.ts"].join("|")})` },
+}));
+
+export default {
+  forbidden: [
+    ...layerRules,
+    {
+      name: "launcher-runs-on-node-alone",
+      comment: "the launcher's run time is Node and koffi (loaded as a file, not as a package)",
+      severity: "error",
+      from: { path: "^launcher/(src|api)/", pathNot: "\\.test\\.ts$" },
+      to: { dependencyTypes: ["npm", "npm-dev", "npm-optional", "npm-peer"] },
+    },
+    {
+      name: "launcher-knows-no-kubernetes",
+      severity: "error",
+      from: { path: "^launcher/(src|api)/" },
+      to: { path: "^(operator|crds|hack|e2e)/" },
+    },
+    {
+      name: "api-knows-no-client",
+      severity: "error",
+      from: { path: "^crds/src/" },
+      to: { path: "^(operator|launcher|hack|e2e)/" },
+    },
+    {
+      name: "operator-uses-contracts-only",
+      comment: "of the launcher the operator sees its API, and the node agent its system calls",
+      severity: "error",
+      from: { path: "^operator/src/", pathNot: "\\.test\\.ts$" },
+      to: { path: "^launcher/src/(?!sys/)" },
+    },
+    {
+      name: "no-cycles",
+      severity: "error",
+      from: {},
+      to: { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } },
+    },
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: "tsconfig.json" },
+    enhancedResolveOptions: { extensions: [".ts", ".js", ".json"] },
+  },
+};
