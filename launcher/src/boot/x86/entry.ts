@@ -10,7 +10,7 @@ interface CommonEntry {
   readonly rip: Gpa;
   /** rsp and rbp: 16-byte aligned, below it free RAM. */
   readonly rsp: Gpa;
-  /** Four descriptors, see encodeGdt; `limit` as GDTR has it (bytes - 1). */
+  /** Written by the loader, see encodeGdt; `limit` as GDTR has it (bytes - 1). */
   readonly gdt: { readonly base: Gpa; readonly limit: number };
   /** Limit 0: exceptions before the kernel's own IDT are a triple fault. */
   readonly idt: { readonly base: Gpa; readonly limit: number };
@@ -38,8 +38,8 @@ export interface PvhEntry extends CommonEntry {
   readonly rbx: Gpa;
 }
 
-/** Selectors in the GDT of an entry state: null, code, data, task state. */
-export const SELECTORS = { code: 0x08, data: 0x10, task: 0x18 } as const;
+/** Selectors in the GDT of an entry state. Linux asks for __BOOT_CS and __BOOT_DS to be these. */
+export const SELECTORS = { code: 0x10, data: 0x18, task: 0x20 } as const;
 
 /**
  * What the segment registers hold at entry, in the terms of `struct kvm_segment`: `limit` in bytes (already scaled by
@@ -81,10 +81,10 @@ export function entrySegments(protocol: EntryState["protocol"]): {
   };
 }
 
-/** The GDT's bytes for the same segments (SDM volume 3, 3.4.5), null descriptor first. */
+/** The GDT's bytes for the same segments (SDM volume 3, 3.4.5); selectors 0 and 8 are null. */
 export function encodeGdt(protocol: EntryState["protocol"]): Uint8Array {
   const { code, data, task } = entrySegments(protocol);
-  const gdt = new Uint8Array(4 * 8);
+  const gdt = new Uint8Array(SELECTORS.task + 8);
   const view = new DataView(gdt.buffer);
   for (const segment of [code, data, task]) {
     const limit = segment.g ? Math.floor(segment.limit / 4096) : segment.limit;

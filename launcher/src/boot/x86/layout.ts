@@ -20,7 +20,7 @@ const GIB = 2 ** 30;
 /** Loaded into GDTR by the entry state; the kernel loads its own soon after. */
 export const GDT = gpa(0x500);
 /** IDTR at entry: limit 0, so any exception before the kernel has its own IDT is a triple fault. */
-export const IDT = gpa(0x520);
+export const IDT = gpa(0x540);
 /** `hvm_start_info`: ebx at a PVH entry. */
 export const PVH_START_INFO = gpa(0x6000);
 /** `hvm_modlist_entry[]`, which the start info points at. */
