@@ -1,0 +1,97 @@
+import { z } from "zod";
+import { withRules } from "./rules.ts";
+
+/** A Kubernetes quantity, e.g. "512Mi", "1.5Gi", "100m" or 1073741824. */
+export type Quantity = string | number;
+
+/** Message of the rule that a quantity is well-formed; `field` is how messages call it. */
+function malformed(field: string): string {
+  return `${field} must be a quantity, such as 512Mi or 2Gi for memory and storage, 500m or 2 for CPU`;
+}
+
+/** A quantity without bounds. CEL sees it as int or string: `quantity(string(self))`. */
+export function quantity(field: string, description: string) {
+  return withRules(bareQuantity(description), { rule: "isQuantity(string(self))", message: malformed(field) });
+}
+
+/** A quantity of bytes: `minimum` or more, `maximum` or less, and a multiple of `stepBytes`. */
+export function byteQuantity(
+  field: string,
+  bounds: { readonly minimum: string; readonly maximum: string; readonly stepBytes?: number },
+  description: string,
+) {
+  const value = "quantity(string(self))";
+  const guarded = (rule: string) => `!isQuantity(string(self)) || ${rule}`;
+  const { minimum, maximum, stepBytes } = bounds;
+  const rules = [
+    { rule: "isQuantity(string(self))", message: malformed(field) },
+    {
+      rule: guarded(`${value}.compareTo(quantity('${minimum}')) >= 0`),
+      message: `${field} must be at least ${minimum}; did you leave out the unit (Mi, Gi)?`,
+    },
+    {
+      rule: guarded(`${value}.compareTo(quantity('${maximum}')) <= 0`),
+      message: `${field} must be at most ${maximum}`,
+    },
+  ];
+  if (stepBytes !== undefined) {
+    rules.push({
+      rule: guarded(`(${value}.isInteger() && ${value}.asInteger() % ${stepBytes} == 0)`),
+      message: `${field} must be a multiple of ${formatBytes(stepBytes)}; write it with Mi or Gi, not M or G`,
+    });
+  }
+  return withRules(bareQuantity(description), ...rules);
+}
+
+function bareQuantity(description: string) {
+  return z.union([z.int(), z.string()]).meta({ "x-kubernetes-int-or-string": true }).describe(description);
+}
+
+const binaryUnits = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+const multipliers: Readonly<Record<string, number>> = {
+  n: 1e-9,
+  u: 1e-6,
+  m: 1e-3,
+  "": 1,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  T: 1e12,
+  P: 1e15,
+  E: 1e18,
+  ...Object.fromEntries(binaryUnits.slice(1).map((unit, index) => [unit, 1024 ** (index + 1)])),
+};
+
+export class QuantityError extends Error {
+  readonly quantity: Quantity;
+
+  constructor(quantity: Quantity) {
+    super(`"${quantity}" is not a Kubernetes quantity such as 512Mi or 100m`);
+    this.name = "QuantityError";
+    this.quantity = quantity;
+  }
+}
+
+/**
+ * The number that a quantity stands for: bytes for memory, cores for CPU. Exact up to 2^53.
+ * Syntax: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+ */
+export function parseQuantity(quantity: Quantity): number {
+  if (typeof quantity === "number") return quantity;
+  const match = /^([+-]?(?:\d+\.?\d*|\.\d+))(?:([KMGTPE]i|[numkMGTPE]?)|[eE]([+-]?\d+))$/.exec(quantity);
+  if (match === null) throw new QuantityError(quantity);
+  const [, digits, unit, exponent] = match;
+  if (exponent !== undefined) return Number(`${digits}e${exponent}`);
+  return Number(digits) * (multipliers[unit ?? ""] ?? Number.NaN);
+}
+
+/** Whole bytes as the shortest binary quantity without loss: 1073741824 is "1Gi", 1025 is "1025". */
+export function formatBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  while (value !== 0 && value % 1024 === 0 && unit < binaryUnits.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${value}${binaryUnits[unit]}`;
+}

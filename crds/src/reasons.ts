@@ -1,0 +1,82 @@
+/**
+ * Reasons of conditions and events: what each means and what a person does next. Groups follow the life of a machine.
+ * A condition's message says the same for the case at hand.
+ */
+export const reasons = {
+  // All is well, or on its way.
+  AsExpected: "Nothing is wrong, and nothing is left to do.",
+  Pending: "The machine's pod is to be created or waits for the scheduler.",
+  Scheduled: "The pod has a node; its images are being pulled and its volumes mounted.",
+  Starting: "The launcher runs and prepares the machine; the guest has not run yet.",
+  Running: "The guest's processors run.",
+  Paused: "The guest is paused because spec.paused is true; set it to false to go on.",
+  Pausing: "spec.paused is true, and the launcher has been asked to pause the guest.",
+  Resuming: "spec.paused is false, and the launcher has been asked to let the guest go on.",
+  Stopping: "The guest was asked to power off and has until the end of its grace period.",
+  Halted: "The machine is off because spec.runStrategy is Halted.",
+  Completed: "The guest powered itself off, and spec.runStrategy does not start it again.",
+  Restarting: "The machine ended and is about to be started again, as spec.runStrategy asks.",
+  Deleting: "The VirtualMachine is being deleted.",
+
+  // What the launcher says about the end of a machine: TerminationReason of the Launcher API, name by name.
+  GuestPowerOff: "The guest powered itself off.",
+  Stopped: "The guest was asked to power off and did.",
+  StopTimeout:
+    "The guest did not power off within its grace period and was switched off; see that the guest reacts to its power button (acpid or systemd-logind), or give it more terminationGracePeriodSeconds.",
+  ConfigInvalid:
+    "The launcher refused its configuration: a defect, or launcher and operator are of different versions.",
+  BootImageInvalid: "The kernel or the initial RAM disk is missing in its image or is not one; correct spec.boot.",
+  DiskUnavailable: "A disk can not be opened; the message names it. Correct spec.disks or its image or claim.",
+  KvmUnavailable: "The node's /dev/kvm is missing, refused or too old, or its memory can not be had.",
+  AgentUnavailable: "The node agent did not answer; look at the typevisor-node pod of that node.",
+  GuestTripleFault: "The guest's processor shut down after a triple fault; look at the end of its console.",
+  KvmInternalError: "KVM could not go on with the guest; look at the launcher's log and the node's kernel log.",
+  ResetStorm: "The guest reset itself again and again without running for long; look at its console.",
+  LauncherError: "The launcher failed: a defect. Please report it with the launcher's log.",
+
+  // What Kubernetes says about the end of a pod.
+  LauncherKilled: "The launcher was killed from outside (signal 9), without a last word.",
+  OutOfMemory:
+    "The launcher was killed for want of memory: raise or remove spec.template.spec.resources.limits.memory, or see what fills the node.",
+  Evicted: "The kubelet evicted the pod: the node ran short of memory, storage or processes.",
+  Preempted: "The pod gave way to one of higher priority.",
+  PodDeleted: "The pod was deleted from outside; for a machine that shall run this is a restart.",
+  PodRejected:
+    "The node refused the pod before it started, often because its device plugin was away; it is tried again.",
+  NodeLost:
+    "The node does not answer. The machine starts elsewhere once its pod is gone or the node is tainted node.kubernetes.io/out-of-service.",
+
+  // Why a machine does not start.
+  CrashBackOff: "The machine ended in a fault and is started again after a delay that doubles from 10 s to 5 min.",
+  Crashed: "The machine ended in a fault, and spec.runStrategy does not start it again.",
+  StartBackOff: "The pod failed before the machine started; it is made anew after a delay.",
+  Unschedulable: "No node has room, KVM and what spec.template asks for; the message is the scheduler's.",
+  ImagePullFailed: "An image of a disk or kernel can not be pulled; check its reference and imagePullSecrets.",
+  VolumeNotReady: "A volume of the pod can not be mounted yet; the message is the kubelet's.",
+  SecretNotFound: "A Secret that spec names does not exist; create it or correct the name.",
+  ContainerNotStarted: "The container runtime can not start the launcher; the message is the kubelet's.",
+  PodInvalid: "The API server refused the pod as invalid; correct spec.template.",
+  PodForbidden: "The API server forbids the pod: Pod Security, an admission policy or the operator's permissions.",
+  QuotaExceeded: "The namespace's ResourceQuota or LimitRange has no room for the pod.",
+  NameConflict: "A pod or Secret of the name that the machine needs belongs to something else; delete or rename it.",
+  SpecInvalid: "The spec can not be carried out; the message names the field and the way out.",
+  ApiError: "The API server answered with an error; it is tried again.",
+
+  // Operator and launcher.
+  LauncherUnreachable: "The operator can not reach the launcher on the pod's IP; check NetworkPolicies.",
+  LauncherNotReady: "The launcher runs but does not report a running guest.",
+  Unknown: "The state is not known yet.",
+
+  // Migratable and RestartRequired.
+  MigrationNotAvailable: "Live migration is not available in this version.",
+  SpecChanged: "The spec differs from what the machine runs with; delete its pod to restart it with the new spec.",
+
+  // Events that are not conditions.
+  PodCreated: "The machine's pod was created.",
+  PodDeletedByOperator: "The operator deleted the pod to stop or replace the machine.",
+  GuestRebooted: "The guest rebooted; its pod stays.",
+  GuestPanicked: "The guest's kernel panicked; look at its console.",
+} as const satisfies Record<string, string>;
+
+/** PascalCase, one of the keys of `reasons`. */
+export type Reason = keyof typeof reasons;
