@@ -1,0 +1,228 @@
+import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import {
+  type BootConfig,
+  type ConsoleConfig,
+  type ControlConfig,
+  type DiskConfig,
+  type DiskSource,
+  MACHINE_CONFIG_VERSION,
+  type MachineConfig,
+  type MachineIdentity,
+} from "../../api/machine-config.ts";
+import { errorText } from "../log/error-text.ts";
+import { ConfigInvalid, Field } from "./field.ts";
+
+const MIB = 1024 * 1024;
+/** A Secret holds at most 1 MiB. */
+const FILE_MAX_BYTES = MIB;
+/** PATH_MAX without the terminating zero. */
+const PATH_MAX_BYTES = 4095;
+/** sockaddr_un.sun_path without the terminating zero. */
+const SOCKET_PATH_MAX_BYTES = 107;
+/** Longest delay of a Node timer. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
+/** Reads and checks machine.json. Throws ConfigInvalid with one sentence that names the field and the way out. */
+export function readMachineConfig(path: string): MachineConfig {
+  return parseMachineConfig(readText(path));
+}
+
+/** Checks the text of machine.json; see readMachineConfig. */
+export function parseMachineConfig(text: string): MachineConfig {
+  if (Buffer.byteLength(text) > FILE_MAX_BYTES)
+    throw new ConfigInvalid("", `is longer than ${FILE_MAX_BYTES} bytes; give a MachineConfig`);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new ConfigInvalid("", `is not JSON (${errorText(error)}); write it anew`);
+  }
+  return machine(new Field("", value));
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new ConfigInvalid("", `cannot be read (${errorText(error)}); check the path and its permissions`);
+  }
+}
+
+const FIELDS = [
+  "version",
+  "identity",
+  "cpu",
+  "memory",
+  "boot",
+  "disks",
+  "console",
+  "control",
+  "kvm",
+  "terminationMessagePath",
+  "powerOffTimeoutMs",
+  "log",
+] as const;
+
+function machine(root: Field): MachineConfig {
+  checkVersion(root);
+  const fields = root.object(FIELDS);
+  return {
+    version: fields.version.oneOf([MACHINE_CONFIG_VERSION]),
+    identity: identity(fields.identity),
+    cpu: cpu(fields.cpu),
+    memory: {
+      sizeBytes: fields.memory
+        .object(["sizeBytes"])
+        .sizeBytes.integer({ min: 16 * MIB, max: 2 ** 52, multipleOf: MIB }),
+    },
+    boot: boot(fields.boot),
+    disks: disks(fields.disks),
+    console: consoleConfig(fields.console),
+    control: control(fields.control),
+    kvm: kvm(fields.kvm),
+    ...(fields.terminationMessagePath.present && {
+      terminationMessagePath: absolutePath(fields.terminationMessagePath),
+    }),
+    powerOffTimeoutMs: fields.powerOffTimeoutMs.integer({ min: 0, max: TIMER_MAX_MS }),
+    log: { level: fields.log.object(["level"]).level.oneOf(["debug", "info", "warn", "error"]) },
+  };
+}
+
+/** The version stands before all else: another version's unknown fields are not the mistake to name. */
+function checkVersion(root: Field): void {
+  const version = root.loose("version");
+  if (version.present) version.oneOf([MACHINE_CONFIG_VERSION]);
+}
+
+function identity(field: Field): MachineIdentity {
+  const { name, namespace, uid } = field.object(["name", "namespace", "uid"]);
+  const wanted = "lower-case letters, digits, '-' and '.', as Kubernetes names are";
+  const dnsName = { maxBytes: 253, pattern: /^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/, wanted };
+  return {
+    name: name.string(dnsName),
+    namespace: namespace.string(dnsName),
+    uid: uid.string({
+      maxBytes: 36,
+      pattern: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
+      wanted: "a lower-case UUID",
+    }),
+  };
+}
+
+function cpu(field: Field): MachineConfig["cpu"] {
+  const { count, model } = field.object(["count", "model"]);
+  return { count: count.integer({ min: 1, max: 64 }), model: model.oneOf(["Host"]) };
+}
+
+function boot(field: Field): BootConfig {
+  const { imageRoot, kernelPath, initrdPath, commandLine } = field.object([
+    "imageRoot",
+    "kernelPath",
+    "initrdPath",
+    "commandLine",
+  ]);
+  return {
+    imageRoot: absolutePath(imageRoot),
+    kernelPath: pathInImage(kernelPath),
+    ...(initrdPath.present && { initrdPath: pathInImage(initrdPath) }),
+    commandLine: commandLine.string({
+      maxBytes: 2047,
+      pattern: /^[\x20-\x7e]*$/,
+      wanted: "one line of printable ASCII",
+    }),
+  };
+}
+
+/** Slots of PCI bus 0 that are left for disks. */
+const MAX_DISKS = 24;
+
+function disks(field: Field): readonly DiskConfig[] {
+  const names = new Set<string>();
+  return field.array(MAX_DISKS).map((entry) => {
+    const disk = entry.object(["name", "readOnly", "queues", "source"]);
+    const name = disk.name.string({
+      maxBytes: 20,
+      pattern: /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/,
+      wanted: "a DNS label (lower-case letters, digits and '-')",
+    });
+    if (names.has(name)) disk.name.fail(`is "${name}", which another disk has too; give each disk its own name`);
+    names.add(name);
+    return {
+      name,
+      readOnly: disk.readOnly.boolean(),
+      queues: disk.queues.integer({ min: 1, max: 64 }),
+      source: diskSource(disk.source),
+    };
+  });
+}
+
+function diskSource(field: Field): DiskSource {
+  const kind = field.loose("kind").oneOf(["image", "raw"]);
+  if (kind === "raw") return { kind, path: absolutePath(field.object(["kind", "path"]).path) };
+  const image = field.object(["kind", "imageRoot", "path", "overlayPath"]);
+  return {
+    kind,
+    imageRoot: absolutePath(image.imageRoot),
+    ...(image.path.present && { path: pathInImage(image.path) }),
+    overlayPath: absolutePath(image.overlayPath),
+  };
+}
+
+function consoleConfig(field: Field): ConsoleConfig {
+  return { historyBytes: field.object(["historyBytes"]).historyBytes.integer({ min: 0, max: 16 * MIB }) };
+}
+
+function control(field: Field): ControlConfig {
+  const { socketPath, https, telemetry } = field.object(["socketPath", "https", "telemetry"]);
+  return {
+    socketPath: unixSocketPath(socketPath),
+    ...(https.present && { https: httpsConfig(https) }),
+    ...(telemetry.present && { telemetry: endpoint(telemetry.object(["address", "port"])) }),
+  };
+}
+
+function httpsConfig(field: Field): NonNullable<ControlConfig["https"]> {
+  const https = field.object(["address", "port", "certPath", "keyPath", "caPath", "allowedClients"]);
+  const allowedClients = https.allowedClients
+    .array(16)
+    .map((client) => client.string({ maxBytes: 253, pattern: /^[\x21-\x7e]+$/, wanted: "a common name" }));
+  if (allowedClients.length === 0)
+    https.allowedClients.fail("is empty; name at least one client, or leave out control.https");
+  return {
+    ...endpoint(https),
+    certPath: absolutePath(https.certPath),
+    keyPath: absolutePath(https.keyPath),
+    caPath: absolutePath(https.caPath),
+    allowedClients,
+  };
+}
+
+function endpoint(fields: Readonly<Record<"address" | "port", Field>>): { address: string; port: number } {
+  const wanted = "an IP address such as 10.0.0.7, 0.0.0.0 or ::";
+  const address = fields.address.string({ maxBytes: 45, wanted });
+  if (isIP(address) === 0) fields.address.fail(`is ${JSON.stringify(address)}; give ${wanted}`);
+  return { address, port: fields.port.integer({ min: 1, max: 65535 }) };
+}
+
+function kvm(field: Field): MachineConfig["kvm"] {
+  const { devicePath, agentSocketPath } = field.object(["devicePath", "agentSocketPath"]);
+  if (devicePath.present === agentSocketPath.present)
+    field.fail("needs exactly one of devicePath (such as /dev/kvm) and agentSocketPath");
+  return devicePath.present
+    ? { devicePath: absolutePath(devicePath) }
+    : { agentSocketPath: unixSocketPath(agentSocketPath) };
+}
+
+function absolutePath(field: Field): string {
+  return field.string({ maxBytes: PATH_MAX_BYTES, pattern: /^\//, wanted: "an absolute path" });
+}
+
+function unixSocketPath(field: Field): string {
+  return field.string({ maxBytes: SOCKET_PATH_MAX_BYTES, pattern: /^\//, wanted: "an absolute path" });
+}
+
+/** A path inside an image: whether it leads anywhere is for who opens it. */
+function pathInImage(field: Field): string {
+  return field.string({ maxBytes: PATH_MAX_BYTES, pattern: /./su, wanted: "a path inside the image" });
+}
