@@ -1,0 +1,33 @@
+import type { node } from "koffi";
+import { loadKoffi } from "./koffi.ts";
+
+export interface FdInterest {
+  readonly readable?: boolean;
+  readonly writable?: boolean;
+}
+
+/** A live watch of a descriptor. It keeps the process running unless `unref` is called. */
+export interface FdWatch extends Disposable {
+  unref(): void;
+}
+
+/** Invariant: holds exactly the live watches; a handle that nobody refers to is collected, and then silent. */
+const live = new Set<node.PollHandle>();
+
+/**
+ * Calls `ready` from the event loop, at most once a turn, while `fd` is ready for what is asked: `ready` has to read or
+ * write it until it no longer is. Dispose before the descriptor is closed. Does not work for regular files.
+ */
+export function watchFd(fd: number, interest: FdInterest, ready: () => void): FdWatch {
+  const options = { readable: interest.readable ?? false, writable: interest.writable ?? false };
+  const handle = loadKoffi().node.poll(fd, options, () => ready());
+  live.add(handle);
+  return {
+    unref: () => handle.unref(),
+    [Symbol.dispose]: () => {
+      if (!live.delete(handle)) return;
+      handle.stop();
+      handle.close();
+    },
+  };
+}
