@@ -1,0 +1,35 @@
+import type { MachineConfig } from "../../api/machine-config.ts";
+import type { CharacterBackend } from "../legacy/character-backend.ts";
+import type { Logger } from "../log/logger.ts";
+import type { OwnedFd } from "../sys/fd.ts";
+import type { MachineControls } from "./control-surface.ts";
+
+/** What `assembleMachine` needs besides the configuration. */
+export interface MachineDependencies {
+  /** /dev/kvm, opened here or received from the node agent. The machine closes it, also when assembling fails. */
+  readonly kvm: OwnedFd;
+  /** Where the serial port's output goes and its input comes from. */
+  readonly console: CharacterBackend;
+  readonly log: Logger;
+  readonly launcherVersion: string;
+  /**
+   * Opens the block device of a raw disk where this process may not do so itself (asks the node agent).
+   * The storage layer opens the path when this is absent.
+   */
+  readonly openBlockDevice?: (path: string, access: { readOnly: boolean; direct: boolean }) => Promise<OwnedFd>;
+}
+
+/**
+ * A machine that is ready to run: memory, devices and kernel are in place, no vCPU has run yet.
+ * Its state is Starting until `start`.
+ */
+export interface StartableMachine extends MachineControls {
+  /** Lets the vCPUs run; the state is Running then. Once only. */
+  start(): void;
+}
+
+/**
+ * Builds a machine; `assembleMachine` in assemble.ts is one.
+ * Throws KvmUnavailable, BootImageError or what the disks throw; nothing is left open then.
+ */
+export type AssembleMachine = (config: MachineConfig, dependencies: MachineDependencies) => Promise<StartableMachine>;
