@@ -1,0 +1,115 @@
+import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
+import { openTestCluster, type TestCluster } from "../support/cluster.ts";
+import { eventually } from "../support/eventually.ts";
+import type { Kubectl } from "../support/kubectl.ts";
+import { podOf, TEST_GUEST_READY, testGuest } from "../support/vm.ts";
+
+describe("when parts of the system fail", () => {
+  let cluster: TestCluster;
+  let kubectl: Kubectl;
+  let bystanderUid: string;
+
+  beforeAll(async () => {
+    cluster = await openTestCluster();
+    kubectl = await cluster.namespace("faults");
+    await kubectl.apply(testGuest("bystander"));
+    bystanderUid = (await kubectl.waitFor("vm", "bystander", "condition=Ready")).status.podUID;
+  });
+  afterAll(() => cluster.dropNamespace("faults"));
+
+  const bystanderRunsOn = async () => {
+    const pod = await kubectl.get("pod", podOf("bystander"));
+    expect(pod?.metadata.uid).toBe(bystanderUid);
+    await using session = kubectl.interactive(["exec", "-i", podOf("bystander"), "--", "console"]);
+    await session.expect(TEST_GUEST_READY);
+    session.write("echo running on\r");
+    await session.expect(/running on/);
+  };
+  const startsANewOne = async (name: string) => {
+    await kubectl.apply(testGuest(name));
+    await kubectl.waitFor("vm", name, "condition=Ready", 120_000);
+    await kubectl.run(["delete", "vm", name, "--timeout=60s"], { timeoutMs: 70_000 });
+  };
+  /** Kills every process of a pod with SIGKILL, as a node out of memory would. */
+  const killPod = async (of: Kubectl, pod: string, pattern: RegExp) => {
+    const uid = (await of.get("pod", pod))?.metadata.uid ?? "none";
+    const targets = cluster.processesOf(uid).filter((process) => pattern.test(process.command));
+    expect(targets.length).toBeGreaterThan(0);
+    for (const target of targets) process.kill(target.pid, "SIGKILL");
+  };
+
+  it("a launcher killed with SIGKILL is a crash: the VM backs off, says so, and runs again", async () => {
+    await kubectl.apply(testGuest("killed"));
+    const first = await kubectl.waitFor("vm", "killed", "condition=Ready");
+    await killPod(kubectl, podOf("killed"), /launcher/);
+    await kubectl.vmCondition("killed", "Ready", "False");
+    const vm = await eventually("another run", 90_000, async () => {
+      const seen = await kubectl.get("vm", "killed");
+      return seen?.status.phase === "Running" && seen.status.podUID !== first.status.podUID ? seen : null;
+    });
+    expect(vm.status).toMatchObject({ restarts: 1, lastTermination: { reason: "LauncherKilled" } });
+    await bystanderRunsOn();
+  });
+
+  it("an operator killed in the middle of starts carries on, and touches no running VM", async () => {
+    const names = ["one", "two", "three"];
+    for (const name of names) {
+      await kubectl.apply(testGuest(name));
+      const pods = await cluster.system.list("pods", "app.kubernetes.io/component=controllers");
+      for (const pod of pods) await killPod(cluster.system, pod.metadata.name, /operator/);
+    }
+    for (const name of names) await kubectl.waitFor("vm", name, "condition=Ready", 180_000);
+    for (const name of names) expect((await kubectl.list("pods", `typevisor.io/vm=${name}`)).length).toBe(1);
+    await bystanderRunsOn();
+    await kubectl.run(["delete", "vm", ...names, "--timeout=60s"], { timeoutMs: 70_000 });
+  });
+
+  it("an API server that restarts is found again", async () => {
+    await cluster.tool("restart", "kube-apiserver");
+    await bystanderRunsOn();
+    await startsANewOne("after-apiserver");
+  });
+
+  it("a kubelet that restarts finds the device plugin again", async () => {
+    await cluster.tool("restart", "kubelet");
+    await bystanderRunsOn();
+    await startsANewOne("after-kubelet");
+  });
+
+  it("a node agent that restarts changes nothing for running VMs", async () => {
+    await cluster.system.run(["rollout", "restart", "daemonset", "-l", "app.kubernetes.io/component=node"]);
+    await cluster.system.run(
+      ["rollout", "status", "daemonset", "-l", "app.kubernetes.io/component=node", "--timeout=90s"],
+      {
+        timeoutMs: 100_000,
+      },
+    );
+    await bystanderRunsOn();
+    await startsANewOne("after-agent");
+  });
+
+  it("a pod placed while the agent is down is made anew once it is back", async () => {
+    const [agent] = await cluster.system.list("daemonset", "app.kubernetes.io/component=node");
+    const name = agent?.metadata.name ?? "none";
+    const patch = (selector: object | null) =>
+      JSON.stringify({ spec: { template: { spec: { nodeSelector: selector } } } });
+    await cluster.system.run(["patch", "daemonset", name, "--type=merge", "-p", patch({ "example.com/away": "true" })]);
+    await eventually("the agent is gone", 60_000, async () => {
+      const pods = await cluster.system.list("pods", "app.kubernetes.io/component=node");
+      return pods.length === 0;
+    });
+    await kubectl.apply(testGuest("orphan"));
+    await kubectl.vmCondition("orphan", "Ready", "False");
+    await cluster.system.run([
+      "patch",
+      "daemonset",
+      name,
+      "--type=merge",
+      "-p",
+      patch({ "example.com/away": null } as object),
+    ]);
+    await kubectl.waitFor("vm", "orphan", "condition=Ready", 120_000);
+    expect((await kubectl.get("vm", "orphan"))?.status.consecutiveCrashes ?? 0).toBe(0);
+    await bystanderRunsOn();
+  });
+});

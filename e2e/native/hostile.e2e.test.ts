@@ -1,0 +1,84 @@
+import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
+import { openTestCluster, type TestCluster } from "../support/cluster.ts";
+import { eventually } from "../support/eventually.ts";
+import type { Kubectl } from "../support/kubectl.ts";
+import { podOf, TEST_GUEST_READY, testGuest } from "../support/vm.ts";
+
+describe("a guest on a bad day", () => {
+  let cluster: TestCluster;
+  let kubectl: Kubectl;
+  let neighbourUid: string;
+
+  beforeAll(async () => {
+    cluster = await openTestCluster();
+    kubectl = await cluster.namespace("hostile");
+    await kubectl.apply(testGuest("neighbour"));
+    neighbourUid = (await kubectl.waitFor("vm", "neighbour", "condition=Ready")).status.podUID;
+  });
+  afterAll(() => cluster.dropNamespace("hostile"));
+
+  const start = async (name: string, spec: Parameters<typeof testGuest>[1] = {}, cmdline = "") => {
+    await kubectl.apply(testGuest(name, { terminationGracePeriodSeconds: 1, ...spec }, cmdline));
+    await kubectl.waitFor("vm", name, "condition=Ready");
+  };
+  const tell = async (name: string, line: string) => {
+    await using session = kubectl.interactive(["exec", "-i", podOf(name), "--", "console"]);
+    await session.expect(TEST_GUEST_READY);
+    session.write(`${line}\r`);
+    await session.expect(new RegExp(line));
+  };
+  const stops = async (name: string) => {
+    await kubectl.run(["delete", "vm", name, "--timeout=60s"], { timeoutMs: 70_000 });
+    await eventually(`${name} leaves nothing`, 30_000, async () => {
+      const left = await kubectl.run(["get", "pods,secrets", "-l", `typevisor.io/vm=${name}`, "-o", "name"]);
+      return left.trim() === "";
+    });
+  };
+  const neighbourIsUntouched = async () => {
+    const neighbour = await kubectl.get("vm", "neighbour");
+    expect(neighbour?.status).toMatchObject({ phase: "Running", podUID: neighbourUid });
+    await tell("neighbour", "echo still here");
+  };
+
+  it.each(["spin", "flood", "garbage"])(
+    "that does %s still can be seen and stopped, and hurts no one",
+    async (deed) => {
+      await start(deed);
+      await tell(deed, deed);
+      const pod = await kubectl.get("pod", podOf(deed));
+      expect(pod?.status.phase).toBe("Running");
+      await neighbourIsUntouched();
+      await stops(deed);
+    },
+  );
+
+  it("that panics is told of in an event", async () => {
+    await start("panic");
+    await tell("panic", "panic");
+    await eventually("an event of the panic", 30_000, async () =>
+      (await kubectl.events("panic")).some((event) => event.reason === "GuestPanicked"),
+    );
+    await stops("panic");
+  });
+
+  it("that resets in a storm is ended as a crash, backs off, and says why", async () => {
+    await kubectl.apply(testGuest("storm", { runStrategy: "Once" }, "run=reboot"));
+    const ready = await kubectl.vmCondition("storm", "Ready", "False", "ResetStorm", 90_000);
+    expect(ready.message).toMatch(/reset/i);
+    await neighbourIsUntouched();
+    await stops("storm");
+  });
+
+  it("that crashes at once backs off longer each time", async () => {
+    await kubectl.apply(testGuest("crash-loop", {}, "run=triplefault"));
+    const ready = await kubectl.vmCondition("crash-loop", "Ready", "False", "CrashBackOff");
+    expect(ready.message).toMatch(/triple fault/i);
+    const vm = await eventually("a second crash", 60_000, async () => {
+      const seen = await kubectl.get("vm", "crash-loop");
+      return seen?.status.consecutiveCrashes >= 2 && seen?.status.nextStartTime ? seen : null;
+    });
+    const waitMs = Date.parse(vm.status.nextStartTime) - Date.parse(vm.status.lastTermination.finishedAt);
+    expect(waitMs).toBeGreaterThanOrEqual(20_000 - 1000);
+    await stops("crash-loop");
+  });
+});

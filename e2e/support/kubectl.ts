@@ -1,0 +1,189 @@
+import { spawn } from "node:child_process";
+import { parse } from "yaml";
+import { type CommandOptions, type CommandResult, command, tryCommand } from "./command.ts";
+import { eventually } from "./eventually.ts";
+
+export interface Condition {
+  readonly type: string;
+  readonly status: "True" | "False" | "Unknown";
+  readonly reason: string;
+  readonly message: string;
+  readonly observedGeneration?: number;
+}
+
+/** As much of an object as tests look at. */
+export interface KubeObject {
+  readonly kind: string;
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly uid: string;
+    readonly generation?: number;
+    readonly deletionTimestamp?: string;
+    readonly labels?: Record<string, string>;
+    readonly annotations?: Record<string, string>;
+  };
+  readonly spec: Record<string, unknown>;
+  // biome-ignore lint/suspicious/noExplicitAny: tests read fields of many kinds
+  readonly status?: any;
+}
+
+/** kubectl as a user runs it, bound to one cluster and namespace. */
+export class Kubectl {
+  readonly #kubectl: string;
+  readonly #kubeconfig: string;
+  readonly namespace: string;
+
+  constructor(kubectl: string, kubeconfig: string, namespace: string) {
+    this.#kubectl = kubectl;
+    this.#kubeconfig = kubeconfig;
+    this.namespace = namespace;
+  }
+
+  in(namespace: string): Kubectl {
+    return new Kubectl(this.#kubectl, this.#kubeconfig, namespace);
+  }
+
+  argv(...args: string[]): string[] {
+    return [this.#kubectl, `--kubeconfig=${this.#kubeconfig}`, `--namespace=${this.namespace}`, ...args];
+  }
+
+  run(args: string[], options: CommandOptions = {}): Promise<string> {
+    return command(this.argv(...args), options);
+  }
+
+  try(args: string[], options: CommandOptions = {}): Promise<CommandResult> {
+    return tryCommand(this.argv(...args), options);
+  }
+
+  apply(manifest: object | string): Promise<string> {
+    return this.run(["apply", "-f", "-"], {
+      input: typeof manifest === "string" ? manifest : JSON.stringify(manifest),
+    });
+  }
+
+  /** Applies what should be refused, and answers kubectl's error text. */
+  async refused(manifest: object): Promise<string> {
+    const result = await this.try(["apply", "-f", "-"], { input: JSON.stringify(manifest) });
+    if (result.code === 0) throw new Error(`this was accepted: ${JSON.stringify(manifest)}`);
+    return result.stderr;
+  }
+
+  /** Null where there is no such object. */
+  async get(kind: string, name: string): Promise<KubeObject | null> {
+    const text = await this.run(["get", kind, name, "--ignore-not-found", "-o", "json"]);
+    return text.trim() === "" ? null : (JSON.parse(text) as KubeObject);
+  }
+
+  async list(kind: string, selector?: string): Promise<KubeObject[]> {
+    const text = await this.run(["get", kind, "-o", "json", ...(selector ? ["-l", selector] : [])]);
+    return (JSON.parse(text) as { items: KubeObject[] }).items;
+  }
+
+  /** Waits by watching, and answers the object. */
+  async waitFor(kind: string, name: string, condition: string, timeoutMs = 60_000): Promise<KubeObject> {
+    const seconds = Math.ceil(timeoutMs / 1000);
+    try {
+      await this.run(["wait", `${kind}/${name}`, `--for=${condition}`, `--timeout=${seconds}s`], {
+        timeoutMs: timeoutMs + 10_000,
+      });
+    } catch (error) {
+      throw new Error(`${String(error)}\n${await this.#story(kind, name)}`);
+    }
+    const object = await this.get(kind, name);
+    if (object === null) throw new Error(`${kind}/${name} was ${condition} and is gone`);
+    return object;
+  }
+
+  /** Waits for a VM's condition to have this status and reason. */
+  async vmCondition(
+    name: string,
+    type: string,
+    status: string,
+    reason?: string,
+    timeoutMs = 60_000,
+  ): Promise<Condition> {
+    try {
+      return await eventually(`VM ${name} ${type}=${status} ${reason ?? ""}`, timeoutMs, async () => {
+        const vm = await this.get("vm", name);
+        const conditions = (vm?.status?.conditions ?? []) as Condition[];
+        const found = conditions.find((condition) => condition.type === type);
+        const current = found?.observedGeneration === undefined || found.observedGeneration === vm?.metadata.generation;
+        return (
+          found && current && found.status === status && (reason === undefined || found.reason === reason) && found
+        );
+      });
+    } catch (error) {
+      throw new Error(`${String(error)}\n${await this.#story("vm", name)}`);
+    }
+  }
+
+  async events(name: string): Promise<{ reason: string; type: string; note: string }[]> {
+    const text = await this.run(["get", "events.events.k8s.io", "-o", "json"]);
+    const items = (
+      JSON.parse(text) as { items: { regarding?: { name?: string }; reason: string; type: string; note: string }[] }
+    ).items;
+    return items.filter((event) => event.regarding?.name === name);
+  }
+
+  /** What there is to know when a wait was in vain. */
+  async #story(kind: string, name: string): Promise<string> {
+    const parts = [
+      await this.try(["get", kind, name, "-o", "yaml"]),
+      await this.try(["get", "pods", "-o", "wide"]),
+      await this.try(["get", "events", "--sort-by=.lastTimestamp"]),
+      await this.try(["logs", `vm-${name}`, "--tail=20"]),
+    ];
+    return parts.map((part) => part.stdout + part.stderr).join("\n");
+  }
+
+  /** A running `kubectl` whose input and output the test drives, such as a console. */
+  interactive(args: string[]): Session {
+    return new Session(this.argv(...args));
+  }
+}
+
+/** A command that goes on while a test talks to it. */
+export class Session implements AsyncDisposable {
+  readonly #child;
+  #output = "";
+  readonly ended: Promise<number>;
+
+  constructor(argv: readonly string[]) {
+    const [program = "", ...args] = argv;
+    this.#child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
+    for (const stream of [this.#child.stdout, this.#child.stderr])
+      stream.setEncoding("utf8").on("data", (text: string) => {
+        this.#output += text;
+      });
+    this.#child.stdin.on("error", () => undefined);
+    this.ended = new Promise((resolve) => this.#child.on("close", (code) => resolve(code ?? 128)));
+  }
+
+  get output(): string {
+    return this.#output;
+  }
+
+  write(text: string): void {
+    this.#child.stdin.write(text);
+  }
+
+  /** Waits until the output since the start holds `pattern`. */
+  async expect(pattern: RegExp, deadlineMs = 30_000): Promise<RegExpExecArray> {
+    try {
+      return await eventually(`output ${pattern}`, deadlineMs, async () => pattern.exec(this.#output));
+    } catch (error) {
+      throw new Error(`${String(error)}\noutput so far:\n${this.#output}`);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill();
+    await this.ended;
+  }
+}
+
+/** YAML documents of a manifest file. */
+export function manifest(text: string): unknown {
+  return parse(text);
+}

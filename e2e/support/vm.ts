@@ -1,0 +1,27 @@
+import type { VirtualMachineManifest } from "../../crds/src/virtualmachine.ts";
+
+export const TEST_GUEST_READY = /TYPEVISOR TESTGUEST READY/;
+
+type Spec = VirtualMachineManifest["spec"];
+
+/** A VM of the test guest: 32 MiB, one processor, off 5 s after it is asked to stop. `spec` overrides. */
+export function testGuest(name: string, spec: Partial<Spec> = {}, cmdline = ""): VirtualMachineManifest {
+  return {
+    apiVersion: "typevisor.io/v1alpha1",
+    kind: "VirtualMachine",
+    metadata: { name, labels: { app: name } },
+    spec: {
+      memory: { size: "32Mi" },
+      boot: { kernel: { image: { reference: TEST_GUEST_IMAGE }, path: "/boot/testguest", cmdline } },
+      terminationGracePeriodSeconds: 5,
+      ...spec,
+    },
+  };
+}
+
+export const TEST_GUEST_IMAGE = "docker.io/typevisor/testguest:dev";
+
+/** The pod that the operator makes for a VM. */
+export function podOf(name: string): string {
+  return `vm-${name}`;
+}
