@@ -4,7 +4,7 @@ import { listMap } from "./rules.ts";
 
 /** Types of conditions, all present from the first status on, and what each says when True. */
 export const conditionTypes = {
-  Ready: "The machine does what its spec asks: it runs and, if it has probes, passes them; or it is off and shall be.",
+  Ready: "The machine does what its spec asks: it runs, or it is off and shall be.",
   Reconciling: "Something is under way towards the spec. Abnormal while True for long.",
   Stalled: "Nothing more will happen until someone changes something; the message says what.",
   Running: "The guest's processors run or are paused: the machine exists on a node.",

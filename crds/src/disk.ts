@@ -82,7 +82,7 @@ const disk = withRules(
       DISK_NAME_MAX_LENGTH,
       `Name of the disk, unique in the machine, at most ${DISK_NAME_MAX_LENGTH} characters. The guest sees it as the disk's serial: /dev/disk/by-id/virtio-NAME.`,
     ),
-    readOnly: z.boolean().describe("The guest can not write to the disk.").default(false),
+    readOnly: z.boolean().describe("The guest cannot write to the disk.").default(false),
     ...sources,
   }),
   {

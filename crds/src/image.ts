@@ -39,7 +39,7 @@ export function imagePath(field: string, description: string) {
     },
     {
       rule: "!self.matches('(^|/)[.][.](/|$)')",
-      message: `${field} must not contain '..': it is resolved inside the image and can not leave it`,
+      message: `${field} must not contain '..': it is resolved inside the image and cannot leave it`,
     },
   );
 }

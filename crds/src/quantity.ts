@@ -4,46 +4,49 @@ import { withRules } from "./rules.ts";
 /** A Kubernetes quantity, e.g. "512Mi", "1.5Gi", "100m" or 1073741824. */
 export type Quantity = string | number;
 
-/** Message of the rule that a quantity is well-formed; `field` is how messages call it. */
-function malformed(field: string): string {
-  return `${field} must be a quantity, such as 512Mi or 2Gi for memory and storage, 500m or 2 for CPU`;
-}
+/** Longest quantity in characters, of those that rules look into: it bounds what a rule can cost. */
+const QUANTITY_MAX_LENGTH = 32;
 
-/** A quantity without bounds. CEL sees it as int or string: `quantity(string(self))`. */
+/** A quantity as Pods take it, text or number. `field` is how messages call it. CEL sees it as `string(self)`. */
 export function quantity(field: string, description: string) {
-  return withRules(bareQuantity(description), { rule: "isQuantity(string(self))", message: malformed(field) });
+  return withRules(anyQuantity(description), {
+    rule: "isQuantity(string(self))",
+    message: `${field} must be a quantity, such as 500m or 2 for CPU, 512Mi or 2Gi for memory and storage`,
+  });
 }
 
-/** A quantity of bytes: `minimum` or more, `maximum` or less, and a multiple of `stepBytes`. */
+/**
+ * Bytes as text with a unit: `minimum` or more, `maximum` or less, and a multiple of `stepBytes`.
+ * Not a number: a size whose unit was forgotten is an error of type, and YAML tools do not turn it into 1e+09.
+ */
 export function byteQuantity(
   field: string,
-  bounds: { readonly minimum: string; readonly maximum: string; readonly stepBytes?: number },
+  bounds: { readonly minimum: string; readonly maximum: string; readonly stepBytes: number },
   description: string,
 ) {
-  const value = "quantity(string(self))";
-  const guarded = (rule: string) => `!isQuantity(string(self)) || ${rule}`;
+  // A rule about the value says nothing where there is none: one mistake, one message.
+  const given = (rule: string) => `!isQuantity(self) || ${rule}`;
   const { minimum, maximum, stepBytes } = bounds;
-  const rules = [
-    { rule: "isQuantity(string(self))", message: malformed(field) },
+  return withRules(
+    z.string().min(1).max(QUANTITY_MAX_LENGTH).describe(description),
+    { rule: "isQuantity(self)", message: `${field} must be a quantity of bytes, such as 512Mi or 2Gi` },
     {
-      rule: guarded(`${value}.compareTo(quantity('${minimum}')) >= 0`),
-      message: `${field} must be at least ${minimum}; did you leave out the unit (Mi, Gi)?`,
+      rule: given(`quantity(self).compareTo(quantity('${minimum}')) >= 0`),
+      message: `${field} must be at least ${minimum}; was the unit (Mi, Gi) left out?`,
     },
     {
-      rule: guarded(`${value}.compareTo(quantity('${maximum}')) <= 0`),
+      rule: given(`quantity(self).compareTo(quantity('${maximum}')) <= 0`),
       message: `${field} must be at most ${maximum}`,
     },
-  ];
-  if (stepBytes !== undefined) {
-    rules.push({
-      rule: guarded(`(${value}.isInteger() && ${value}.asInteger() % ${stepBytes} == 0)`),
+    {
+      rule: given(`(quantity(self).isInteger() && quantity(self).asInteger() % ${stepBytes} == 0)`),
       message: `${field} must be a multiple of ${formatBytes(stepBytes)}; write it with Mi or Gi, not M or G`,
-    });
-  }
-  return withRules(bareQuantity(description), ...rules);
+    },
+  );
 }
 
-function bareQuantity(description: string) {
+/** A quantity without rules, for status. */
+export function anyQuantity(description: string) {
   return z.union([z.int(), z.string()]).meta({ "x-kubernetes-int-or-string": true }).describe(description);
 }
 

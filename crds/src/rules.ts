@@ -24,8 +24,7 @@ export function listMap<T extends z.ZodType>(schema: T, ...keys: readonly [strin
 }
 
 /** An object or list that server-side apply replaces as a whole, as Pods mark theirs. */
-export function atomic<T extends z.ZodObject | z.ZodArray | z.ZodRecord>(schema: T): T {
-  const type: string = schema.type;
-  const key = type === "array" ? "x-kubernetes-list-type" : "x-kubernetes-map-type";
+export function atomic<T extends z.ZodType>(schema: T): T {
+  const key = schema.type === "array" ? "x-kubernetes-list-type" : "x-kubernetes-map-type";
   return schema.meta({ ...schema.meta(), [key]: "atomic" });
 }

@@ -117,7 +117,7 @@ export const topologySpreadConstraints = atomic(
     z.strictObject({
       maxSkew: z.int().min(1).describe("How unevenly pods may be spread."),
       topologyKey: z.string().describe("Node label whose values are the domains, e.g. topology.kubernetes.io/zone."),
-      whenUnsatisfiable: z.enum(["DoNotSchedule", "ScheduleAnyway"]).describe("What happens when it can not be met."),
+      whenUnsatisfiable: z.enum(["DoNotSchedule", "ScheduleAnyway"]).describe("What happens when it cannot be met."),
       labelSelector: labelSelector.describe("Which pods are counted.").exactOptional(),
       matchLabelKeys: strings("Labels of the pod itself that counted pods share."),
       minDomains: z.int().min(1).describe("Fewest domains.").exactOptional(),

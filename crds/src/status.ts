@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { conditions } from "./condition.ts";
-import { quantity } from "./quantity.ts";
+import { anyQuantity } from "./quantity.ts";
 import { listMap } from "./rules.ts";
 
 const time = (description: string) => z.string().meta({ format: "date-time" }).describe(description).exactOptional();
@@ -17,7 +17,7 @@ export const phases = {
   Stopping: "The guest was asked to power off.",
   Stopped: "The machine is off and stays off.",
   CrashBackOff: "The machine ended in a fault and is started again after a delay.",
-  Failed: "The machine ended in a fault, or can not start until someone changes something.",
+  Failed: "The machine ended in a fault, or cannot start until someone changes something.",
   Terminating: "The VirtualMachine is being deleted.",
   Unknown: "The node does not answer.",
 } as const satisfies Record<string, string>;
@@ -76,7 +76,7 @@ export const status = z.strictObject({
         z.strictObject({
           name: z.string().describe("Name of the disk."),
           source: text("Where its data is: image, persistentVolumeClaim, emptyDisk, cloudInit, configMap or secret."),
-          size: quantity("size", "Size that the guest sees.").exactOptional(),
+          size: anyQuantity("Size that the guest sees.").exactOptional(),
         }),
       )
       .max(16),
@@ -86,7 +86,7 @@ export const status = z.strictObject({
     .exactOptional(),
   overhead: z
     .strictObject({
-      memory: quantity("memory", "Memory that the pod requests beyond the guest's own.").exactOptional(),
+      memory: anyQuantity("Memory that the pod requests beyond the guest's own.").exactOptional(),
     })
     .describe("What running the machine costs beyond its own size.")
     .exactOptional(),

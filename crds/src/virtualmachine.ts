@@ -25,7 +25,7 @@ const cpu = z
 const memory = z
   .strictObject({
     size: byteQuantity(
-      "spec.memory.size",
+      "size",
       { minimum: "16Mi", maximum: "16Ti", stepBytes: 1024 * 1024 },
       "Memory of the guest, e.g. 512Mi or 2Gi: a multiple of 1Mi, at least 16Mi. The pod requests this and a published overhead.",
     ),
@@ -39,7 +39,7 @@ function coversGuestMemory(kind: "requests" | "limits"): string {
   const path = ["template", "spec", "resources", kind, "memory"];
   const given = path.map((_, index) => `has(self.${path.slice(0, index + 1).join(".")})`).join(" && ");
   const value = `string(self.${path.join(".")})`;
-  const size = "string(self.memory.size)";
+  const size = "self.memory.size";
   return `!(${given}) || !isQuantity(${value}) || !isQuantity(${size}) || quantity(${value}).compareTo(quantity(${size})) >= 0`;
 }
 
@@ -71,7 +71,7 @@ const spec = withRules(
       .min(0)
       .max(24 * 60 * 60)
       .describe(
-        "How long the guest has between the press of its power button and being switched off, in seconds, when it is stopped, restarted or deleted.",
+        "How long the guest has between the press of its power button and being switched off, in seconds, when it is stopped, restarted or deleted. At most a day.",
       )
       .default(120),
   }),

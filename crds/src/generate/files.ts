@@ -1,0 +1,43 @@
+import { stringify } from "yaml";
+import { apiReference } from "./reference.ts";
+import { virtualMachineCrd } from "./virtualmachine-crd.ts";
+
+const header = "# Generated from crds/src by hack/generate; do not edit.\n";
+
+/** Everything that is generated from the schemas: paths in the repository, and contents. */
+export function generatedFiles(): ReadonlyMap<string, string> {
+  const crd = virtualMachineCrd();
+  return new Map([
+    ["crds/typevisor.io_virtualmachines.yaml", header + toYaml(crd)],
+    ["charts/typevisor/templates/crds/virtualmachines.yaml", chartTemplate(crd)],
+    ["docs/api.md", apiReference()],
+  ]);
+}
+
+function toYaml(value: unknown): string {
+  return stringify(value, { lineWidth: 0, aliasDuplicateObjects: false });
+}
+
+/**
+ * The chart's copy is a template, and not in Helm's crds/ folder, which Helm never upgrades. It outlives the release
+ * unless crds.keep is false.
+ */
+function chartTemplate(crd: ReturnType<typeof virtualMachineCrd>): string {
+  const { apiVersion, kind, metadata, spec } = crd;
+  const body = toYaml({ spec });
+  if (body.includes("{{")) throw new Error("the schema has '{{', which Helm would read as a template");
+  return `{{- /* Generated from crds/src by hack/generate; do not edit. */ -}}
+{{- if .Values.crds.install }}
+apiVersion: ${apiVersion}
+kind: ${kind}
+metadata:
+  name: ${metadata.name}
+  labels:
+    {{- include "typevisor.labels" . | nindent 4 }}
+  {{- if .Values.crds.keep }}
+  annotations:
+    helm.sh/resource-policy: keep
+  {{- end }}
+${body}{{- end }}
+`;
+}
