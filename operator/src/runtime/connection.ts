@@ -1,0 +1,104 @@
+import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import http from "node:http";
+import https from "node:https";
+import { ConfigError } from "./config-error.ts";
+
+/** How to reach and convince one API server. */
+export interface Connection extends Disposable {
+  /** e.g. "https://10.96.0.1:443", without a trailing slash. */
+  readonly server: string;
+  /** Headers and agent for the next request; asked again for each, since tokens rotate. */
+  prepare(): Promise<{ readonly headers: Record<string, string>; readonly agent: http.Agent }>;
+}
+
+/** Where the kubelet puts a pod's credentials. */
+export const SERVICE_ACCOUNT_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/** The kubelet renews projected tokens long before they end; client-go reads them again as often. */
+const TOKEN_REREAD_MS = 60_000;
+
+/** True in a pod with a service account token. */
+export function isInCluster(environment: NodeJS.ProcessEnv): boolean {
+  return environment["KUBERNETES_SERVICE_HOST"] !== undefined && environment["KUBERNETES_SERVICE_PORT"] !== undefined;
+}
+
+/**
+ * Connection of a pod by its service account. Written here rather than taken from client-node, whose KubeConfig
+ * costs 86 MB of memory to import.
+ */
+export function inClusterConnection(
+  environment: NodeJS.ProcessEnv,
+  directory: string = SERVICE_ACCOUNT_DIRECTORY,
+): Connection {
+  const host = environment["KUBERNETES_SERVICE_HOST"] ?? "";
+  const bracketed = host.includes(":") ? `[${host}]` : host;
+  const agent = new https.Agent({ keepAlive: true, ca: readFileSync(`${directory}/ca.crt`) });
+  let token = "";
+  let readAt = Number.NEGATIVE_INFINITY;
+  return {
+    server: `https://${bracketed}:${environment["KUBERNETES_SERVICE_PORT"] ?? "443"}`,
+    prepare: async () => {
+      if (performance.now() - readAt >= TOKEN_REREAD_MS) {
+        token = (await readFile(`${directory}/token`, "utf8")).trim();
+        readAt = performance.now();
+      }
+      return { headers: { Authorization: `Bearer ${token}` }, agent };
+    },
+    [Symbol.dispose]: () => agent.destroy(),
+  };
+}
+
+/** Connection by a kubeconfig file, for running outside a cluster: client-node does the authentication. */
+export async function kubeConfigConnection(path: string, contextName?: string): Promise<Connection> {
+  const { KubeConfig } = await import("@kubernetes/client-node");
+  const config = new KubeConfig();
+  config.loadFromFile(path);
+  if (contextName !== undefined) {
+    if (config.getContextObject(contextName) === null) {
+      throw new ConfigError("--context", `${path} has no context "${contextName}"`);
+    }
+    config.setCurrentContext(contextName);
+  }
+  const cluster = config.getCurrentCluster();
+  if (cluster === null) {
+    throw new ConfigError("--kubeconfig", `${path} names no current cluster; set current-context`);
+  }
+  let current: { readonly key: string; readonly agent: http.Agent } | undefined;
+  return {
+    server: cluster.server.replace(/\/+$/, ""),
+    prepare: async () => {
+      const options: https.RequestOptions = {};
+      await config.applyToHTTPSOptions(options);
+      const headers = { ...(options.headers as Record<string, string> | undefined) };
+      if (typeof options.auth === "string") {
+        headers["Authorization"] = `Basic ${Buffer.from(options.auth).toString("base64")}`;
+      }
+      if (cluster.proxyUrl !== undefined && cluster.proxyUrl !== "") {
+        return { headers, agent: options.agent as http.Agent };
+      }
+      // client-node's own agent opens a connection a request; this one keeps them, until the credentials change.
+      const { ca, cert, key, pfx, passphrase, servername, rejectUnauthorized = true } = options;
+      const identity = JSON.stringify([ca, cert, key, pfx]);
+      if (current?.key !== identity) {
+        current?.agent.destroy();
+        const tls = { ca, cert, key, pfx, passphrase, servername, rejectUnauthorized };
+        const secure = cluster.server.startsWith("https:");
+        const agent = secure ? new https.Agent({ keepAlive: true, ...tls }) : new http.Agent({ keepAlive: true });
+        current = { key: identity, agent };
+      }
+      return { headers, agent: current.agent };
+    },
+    [Symbol.dispose]: () => current?.agent.destroy(),
+  };
+}
+
+/** Connection without credentials over plain HTTP, for a server on the loopback interface. */
+export function plainConnection(server: string): Connection {
+  const agent = new http.Agent({ keepAlive: true });
+  return {
+    server,
+    prepare: async () => ({ headers: {}, agent }),
+    [Symbol.dispose]: () => agent.destroy(),
+  };
+}
