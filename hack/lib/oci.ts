@@ -6,6 +6,8 @@ import { pipeline } from "node:stream/promises";
 import { pack as newPack } from "tar-stream";
 import { type LayerCompression, type OciLayer, type WrittenLayer, writeLayer } from "./oci-layer.ts";
 
+export type { LayerCompression, OciFile, OciLayer } from "./oci-layer.ts";
+
 /** A container image as its Containerfile would say it. */
 export interface OciImage {
   /** Docker-style: `typevisor/launcher:dev`. Completed to `docker.io/...` and `:latest`, as Kubernetes does. */

@@ -1,0 +1,92 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { run, succeeds } from "../../lib/step.ts";
+import { apiServerUrl } from "../control-plane.ts";
+import { writeKubeconfig } from "../kubeconfig.ts";
+import type { Layout, NodeIdentity } from "../layout.ts";
+import { inNetns, netnsFile } from "../network.ts";
+import {
+  kubeletArguments,
+  nodePaths,
+  renderCniConfig,
+  renderContainerdConfig,
+  renderKubeletConfig,
+  renderResolvConf,
+} from "../node-config.ts";
+import { ensurePauseArchive, pauseImage } from "../pause/image.ts";
+import { ensureProcess, waitForProcess } from "../processes.ts";
+import { writeAtomic } from "../state.ts";
+import type { Tools } from "../tools/tools.ts";
+import { ensureMountNamespace, hostPath, mountNamespaceFile } from "./mount-namespace.ts";
+
+export interface NativeNodeOptions {
+  readonly tools: Tools;
+  readonly cgroupProcs: readonly string[];
+}
+
+/** Makes this machine a node of the cluster: containerd and kubelet in namespaces of their own. */
+export async function ensureNativeNode(layout: Layout, node: NodeIdentity, options: NativeNodeOptions): Promise<void> {
+  const { tools, cgroupProcs } = options;
+  await ensureMountNamespace(layout);
+  await writeNodeFiles(layout, node);
+  const inside = { netns: netnsFile(layout), mountNamespace: mountNamespaceFile(layout), cgroupProcs };
+  const env = { PATH: toolPath(tools) };
+  await ensureProcess(layout, {
+    ...inside,
+    name: "containerd",
+    env,
+    argv: [join(tools.containerd, "containerd"), "--config", nodePaths.containerdConfig],
+  });
+  const answers = () => succeeds(onNativeNode(layout, tools, ["ctr", "version"]));
+  await waitForProcess(layout, "containerd", answers, 30_000);
+  if (!(await hasImage(layout, tools, pauseImage))) {
+    await loadNativeImage(layout, tools, await ensurePauseArchive());
+  }
+  await ensureProcess(layout, {
+    ...inside,
+    name: "kubelet",
+    env,
+    argv: [join(tools.kube, "kubelet"), ...kubeletArguments(node)],
+  });
+}
+
+async function writeNodeFiles(layout: Layout, node: NodeIdentity): Promise<void> {
+  const { pkiDir } = layout;
+  const place = (path: string, content: string) => writeAtomic(hostPath(layout, path), content);
+  const copy = async (from: string, path: string) => place(path, await readFile(join(pkiDir, from), "utf8"));
+  await place(nodePaths.containerdConfig, renderContainerdConfig({ restrictOomScoreAdj: true }));
+  await place(nodePaths.cniConfig, renderCniConfig(node));
+  await place(nodePaths.kubeletConfig, renderKubeletConfig({ cgroupRoot: `/${layout.cgroup}` }));
+  await place(nodePaths.resolvConf, renderResolvConf());
+  await copy("ca.crt", nodePaths.clusterCa);
+  await copy(`kubelet-${node.name}.crt`, nodePaths.kubeletCertificate);
+  await copy(`kubelet-${node.name}.key`, nodePaths.kubeletKey);
+  await writeKubeconfig(hostPath(layout, nodePaths.kubeletKubeconfig), {
+    pkiDir,
+    user: `kubelet-${node.name}`,
+    server: apiServerUrl,
+    cluster: layout.name,
+  });
+}
+
+/** A command as the node sees the world: its network, its directories, the cluster's programs in PATH. */
+export function onNativeNode(layout: Layout, tools: Tools, command: readonly string[]): string[] {
+  const [nsenter = "", net = ""] = inNetns(layout);
+  const enter = [nsenter, net, `--mount=${mountNamespaceFile(layout)}`, "--"];
+  return [...enter, "env", `PATH=${toolPath(tools)}`, ...command];
+}
+
+function toolPath(tools: Tools): string {
+  const own = [tools.kube, tools.containerd, tools.runc, tools.helm];
+  return [...own, "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].join(":");
+}
+
+/** Imports an OCI archive into the node's containerd. */
+export async function loadNativeImage(layout: Layout, tools: Tools, archive: string): Promise<void> {
+  await run(onNativeNode(layout, tools, ["ctr", "--namespace", "k8s.io", "images", "import", archive]));
+}
+
+async function hasImage(layout: Layout, tools: Tools, name: string): Promise<boolean> {
+  const names = await run(onNativeNode(layout, tools, ["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"]));
+  return names.split("\n").includes(name);
+}

@@ -1,0 +1,72 @@
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { type Flavour, type Layout, type NodeIdentity, nodeIdentity, stateHome } from "./layout.ts";
+
+/** What was decided when the cluster was made; `up` keeps to it. */
+export interface ClusterState {
+  readonly flavour: Flavour;
+  readonly workers: number;
+  readonly nodeMemoryMiB: number;
+  /** On 127.0.0.1. */
+  readonly apiPort: number;
+}
+
+const file = (layout: Layout) => join(layout.stateDir, "cluster.json");
+const currentFile = () => join(stateHome(), "current");
+
+export async function readState(layout: Layout): Promise<ClusterState | undefined> {
+  if (!existsSync(file(layout))) return undefined;
+  return JSON.parse(await readFile(file(layout), "utf8")) as ClusterState;
+}
+
+export async function writeState(layout: Layout, state: ClusterState): Promise<void> {
+  await writeAtomic(file(layout), `${JSON.stringify(state, null, 2)}\n`);
+}
+
+export function nodesOf(state: ClusterState): NodeIdentity[] {
+  return Array.from({ length: state.workers }, (_, index) => nodeIdentity(index + 1));
+}
+
+/** The cluster that a command without `--name` means: the one last brought up. */
+export async function currentName(): Promise<string | undefined> {
+  const name = await readFile(currentFile(), "utf8").catch(() => "");
+  return name.trim() || undefined;
+}
+
+export async function setCurrentName(name: string): Promise<void> {
+  await writeAtomic(currentFile(), `${name}\n`);
+}
+
+/** Forgets that this cluster was the last one brought up. */
+export async function clearCurrentName(name: string): Promise<void> {
+  if ((await currentName()) === name) await rm(currentFile());
+}
+
+export async function clusterNames(): Promise<string[]> {
+  const names = await readdir(stateHome()).catch(() => []);
+  return names.filter((name) => existsSync(join(stateHome(), name, "cluster.json"))).sort();
+}
+
+/** A port nobody listens on: the wanted one, or the next. */
+export async function freePort(wanted: number): Promise<number> {
+  for (let port = wanted; port < wanted + 1000; port++) {
+    const free = await new Promise<boolean>((resolve) => {
+      const probe = createServer();
+      probe.once("error", () => resolve(false));
+      probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+  throw new Error(`no free port on 127.0.0.1 from ${wanted} to ${wanted + 999}`);
+}
+
+/** Replaces a file in one step, if it says something else; only its owner may read it. */
+export async function writeAtomic(path: string, content: string): Promise<void> {
+  // Certificates and configurations are watched by those who use them.
+  if ((await readFile(path, "utf8").catch(() => undefined)) === content) return;
+  await mkdir(join(path, ".."), { recursive: true });
+  await writeFile(`${path}.new`, content, { mode: 0o600 });
+  await rename(`${path}.new`, path);
+}

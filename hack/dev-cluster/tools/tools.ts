@@ -1,0 +1,142 @@
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { symlink } from "node:fs/promises";
+import { join } from "node:path";
+import { run, say } from "../../lib/step.ts";
+import { type Cached, cached, missingEstimate } from "./cache.ts";
+import { findGo } from "./go.ts";
+import { versions } from "./versions.ts";
+
+/** Directories with the programs of the cluster, each ready to be put in PATH. */
+export interface Tools {
+  /** kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet, kubectl */
+  kube: string;
+  /** containerd, containerd-shim-runc-v2, ctr */
+  containerd: string;
+  runc: string;
+  helm: string;
+}
+
+const kubeSource = join(import.meta.dirname, "../kube");
+export const kubePrograms = [
+  "kube-apiserver",
+  "kube-controller-manager",
+  "kube-proxy",
+  "kube-scheduler",
+  "kubectl",
+  "kubelet",
+] as const;
+
+/** Builds what is missing. */
+export async function ensureTools(): Promise<Tools> {
+  const things = { kube: kube(), containerd: containerd(), runc: runc(), helm: helm() };
+  const estimate = missingEstimate(Object.values(things));
+  if (estimate) say(`To build once: ${estimate}`);
+  return {
+    // One after the other: each already uses all cores.
+    runc: await cached(things.runc),
+    containerd: await cached(things.containerd),
+    helm: await cached(things.helm),
+    kube: await cached(things.kube),
+  };
+}
+
+const compact = "-s -w";
+
+function kube(): Cached {
+  const hash = createHash("sha256");
+  for (const file of ["main.go", "go.mod", "go.sum"]) hash.update(readFileSync(join(kubeSource, file)));
+  const [major, minor] = versions.kubernetes.split(".");
+  const flag = (name: string, value: string) => `-X k8s.io/component-base/version.${name}=${value}`;
+  const ldflags = [
+    compact,
+    flag("gitVersion", `v${versions.kubernetes}`),
+    flag("gitMajor", major ?? ""),
+    flag("gitMinor", minor ?? ""),
+    flag("gitCommit", ""),
+    flag("gitTreeState", "clean"),
+  ].join(" ");
+  return {
+    key: `kube-${versions.kubernetes}-${hash.digest("hex").slice(0, 8)}`,
+    title: `Building Kubernetes ${versions.kubernetes}`,
+    estimateSeconds: 720,
+    async build(dir, logFile) {
+      await go(["build", "-trimpath", "-ldflags", ldflags, "-o", join(dir, "kube"), "."], { cwd: kubeSource, logFile });
+      for (const program of kubePrograms) await symlink("kube", join(dir, program));
+    },
+  };
+}
+
+function containerd(): Cached {
+  const module = "github.com/containerd/containerd/v2";
+  return {
+    key: `containerd-${versions.containerd}`,
+    title: `Building containerd ${versions.containerd}`,
+    estimateSeconds: 90,
+    async build(dir, logFile) {
+      for (const program of ["containerd", "containerd-shim-runc-v2", "ctr"]) {
+        await goInstall(`${module}/cmd/${program}@v${versions.containerd}`, dir, {
+          logFile,
+          ldflags: `${compact} -X ${module}/version.Version=v${versions.containerd}`,
+        });
+      }
+    },
+  };
+}
+
+function runc(): Cached {
+  return {
+    key: `runc-${versions.runc}`,
+    title: `Building runc ${versions.runc}`,
+    estimateSeconds: 25,
+    build: (dir, logFile) =>
+      goInstall(`github.com/opencontainers/runc@v${versions.runc}`, dir, {
+        logFile,
+        tags: "seccomp",
+        cgo: true,
+        ldflags: `${compact} -X main.version=${versions.runc}`,
+      }),
+  };
+}
+
+function helm(): Cached {
+  return {
+    key: `helm-${versions.helm}`,
+    title: `Building helm ${versions.helm}`,
+    estimateSeconds: 70,
+    build: (dir, logFile) =>
+      goInstall(`helm.sh/helm/v3/cmd/helm@v${versions.helm}`, dir, {
+        logFile,
+        ldflags: `${compact} -X helm.sh/helm/v3/internal/version.version=v${versions.helm}`,
+      }),
+  };
+}
+
+interface InstallOptions {
+  logFile: string;
+  ldflags: string;
+  tags?: string;
+  cgo?: boolean;
+}
+
+async function goInstall(target: string, dir: string, options: InstallOptions): Promise<void> {
+  const tags = options.tags ? ["-tags", options.tags] : [];
+  await go(["install", "-trimpath", ...tags, "-ldflags", options.ldflags, target], {
+    cwd: dir,
+    logFile: options.logFile,
+    env: { GOBIN: dir, CGO_ENABLED: options.cgo ? "1" : "0" },
+  });
+}
+
+async function go(
+  args: readonly string[],
+  options: { cwd: string; logFile: string; env?: Record<string, string> },
+): Promise<void> {
+  const program = await findGo();
+  await run([program, ...args], {
+    ...options,
+    env: { GOTOOLCHAIN: "local", GOFLAGS: "-mod=readonly", GOWORK: "off", ...options.env },
+    advice:
+      "check that the Go module proxy can be reached (GOPROXY) and that the disk is not full, then run this again",
+  });
+}

@@ -1,0 +1,23 @@
+/** What the dev cluster is made of. Each is a published Go module, built on the machine. */
+export const versions = {
+  /** k8s.io/kubernetes; kube/go.mod must name the same. */
+  kubernetes: "1.37.2",
+  /** Image volumes need 2.1 or newer. */
+  containerd: "2.4.2",
+  /** Debian 12's runc 1.1 does not work with containerd 2.4. */
+  runc: "1.5.2",
+  helm: "3.22.0",
+  /** The oldest Go that compiles the above, and the one fetched where Go is missing or older. */
+  go: "1.26.8",
+  goMinimum: "1.26.0",
+} as const;
+
+/** Compares dotted version numbers: negative if `a` is older than `b`. */
+export function compareVersions(a: string, b: string): number {
+  const [left, right] = [a, b].map((text) => text.split(".").map(Number));
+  for (let part = 0; part < 3; part++) {
+    const difference = (left?.[part] ?? 0) - (right?.[part] ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}

@@ -1,0 +1,142 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { ensureDebianPackages } from "../lib/debian-packages.ts";
+import { withLock } from "../lib/lock.ts";
+import { say, step, waitFor } from "../lib/step.ts";
+import type { CommandLine } from "./args.ts";
+import { ensureCgroup, removeCgroup } from "./cgroups.ts";
+import { ensureControlPlane, kubectl } from "./control-plane.ts";
+import { judge, measure } from "./kvm/verdict.ts";
+import { type Flavour, type Layout, layoutOf, type NodeIdentity, nodeIdentity } from "./layout.ts";
+import { removeMountNamespace } from "./native/mount-namespace.ts";
+import { ensureNativeNode } from "./native/node.ts";
+import { ensureNetwork, ensurePodRoutes, removeNetwork } from "./network.ts";
+import { ensurePki } from "./pki.ts";
+import { processNames, stopProcess } from "./processes.ts";
+import { ensureQemuNodes, qemuAcceleration } from "./qemu/nodes.ts";
+import {
+  type ClusterState,
+  clearCurrentName,
+  freePort,
+  nodesOf,
+  readState,
+  setCurrentName,
+  writeState,
+} from "./state.ts";
+import { ownGo } from "./tools/go.ts";
+import { ensureTools, type Tools } from "./tools/tools.ts";
+
+const defaultWorkers = 2;
+const defaultNodeMemoryMiB = 3072;
+const firstApiPort = 16443;
+
+/** Someone asks for a cluster that contradicts the one of that name. */
+export class ClusterMismatchError extends Error {
+  override name = "ClusterMismatchError";
+}
+
+/** Makes the cluster, or repairs it; changes nothing that is right. */
+export async function up(options: CommandLine): Promise<Layout> {
+  if (process.getuid?.() !== 0) throw new Error("a cluster needs namespaces and mounts. Next: run this as root");
+  const bringsGo = (await ownGo()) ? ["golang-go"] : [];
+  await ensureDebianPackages(join(import.meta.dirname, "packages.txt"), bringsGo);
+  const { layout, flavour } = await chooseCluster(options);
+  return withLock(`cluster/${layout.name}`, 30 * 60_000, async () => {
+    const tools = await ensureTools();
+    const state = await decideState(layout, flavour, options);
+    await writeState(layout, state);
+    await setCurrentName(layout.name);
+    await step(`Cluster ${layout.name} (${flavour})`, flavour === "native" ? 15 : 60, () =>
+      bringUp(layout, state, tools),
+    );
+    say(`Kubernetes answers on https://127.0.0.1:${state.apiPort}; KUBECONFIG=${layout.kubeconfig}`);
+    return layout;
+  });
+}
+
+async function chooseCluster(options: CommandLine): Promise<{ layout: Layout; flavour: Flavour }> {
+  const existing = options.name ? await readState(layoutOf(options.name)) : undefined;
+  if (existing && options.name && (!options.flavour || options.flavour === existing.flavour)) {
+    return { layout: layoutOf(options.name), flavour: existing.flavour };
+  }
+  if (existing) {
+    throw new ClusterMismatchError(
+      `cluster '${options.name}' has ${existing.flavour} nodes. Next: take another --name, or remove it with 'hack/cluster down --name ${options.name}'`,
+    );
+  }
+  const verdict = options.flavour ? undefined : judge(await measure());
+  if (verdict) say(`Nodes: ${verdict.flavour} - ${verdict.reason}`);
+  const flavour = options.flavour ?? verdict?.flavour ?? "qemu";
+  return { layout: layoutOf(options.name ?? `dev-${flavour}`), flavour };
+}
+
+async function decideState(layout: Layout, flavour: Flavour, options: CommandLine): Promise<ClusterState> {
+  const existing = await readState(layout);
+  return {
+    flavour,
+    workers: flavour === "native" ? 1 : (options.workers ?? existing?.workers ?? defaultWorkers),
+    nodeMemoryMiB: options.nodeMemoryMiB ?? existing?.nodeMemoryMiB ?? defaultNodeMemoryMiB,
+    apiPort: existing?.apiPort ?? (await freePort(firstApiPort)),
+  };
+}
+
+async function bringUp(layout: Layout, state: ClusterState, tools: Tools): Promise<void> {
+  const nodes = nodesOf(state);
+  const first = nodes[0] ?? nodeIdentity(1);
+  const native = state.flavour === "native";
+  await ensurePki(layout.pkiDir, nodes);
+  await ensureNetwork(layout, native ? first : undefined);
+  const cgroupProcs = await ensureCgroup(layout.cgroup);
+  const controlPlane = () =>
+    ensureControlPlane(layout, { tools, apiPort: state.apiPort, cgroupProcs, proxyNode: first.name });
+  if (native) {
+    await controlPlane();
+    await ensureNativeNode(layout, first, { tools, cgroupProcs });
+  } else {
+    const acceleration = await qemuAcceleration();
+    await ensurePodRoutes(layout, nodes);
+    await Promise.all([
+      controlPlane(),
+      ensureQemuNodes(layout, nodes, { tools, cgroupProcs, acceleration, memoryMiB: state.nodeMemoryMiB }),
+    ]);
+  }
+  await waitForNodes(layout, tools, nodes);
+}
+
+/** A node that can take pods: Ready, with its pod range, in a cluster that gives out service accounts. */
+async function waitForNodes(layout: Layout, tools: Tools, nodes: readonly NodeIdentity[]): Promise<void> {
+  for (const node of nodes) {
+    await waitFor(() => isRegistered(layout, tools, node), {
+      what: `node ${node.name} to register`,
+      timeoutMs: 180_000,
+      intervalMs: 250,
+    });
+    const range = { spec: { podCIDR: node.podCidr, podCIDRs: [node.podCidr] } };
+    await kubectl(layout, tools, ["patch", "node", node.name, "--patch", JSON.stringify(range)]);
+  }
+  const names = nodes.map((node) => `node/${node.name}`);
+  await kubectl(layout, tools, ["wait", "--for=condition=Ready", "--timeout=180s", ...names]);
+  await kubectl(layout, tools, ["wait", "--for=create", "--timeout=60s", "serviceaccount/default"]);
+}
+
+async function isRegistered(layout: Layout, tools: Tools, node: NodeIdentity): Promise<boolean> {
+  return (await kubectl(layout, tools, ["get", "node", node.name, "--ignore-not-found", "-o=name"])) !== "";
+}
+
+/** Removes the cluster: its processes, namespaces, mounts, cgroups and files, and nothing else. */
+export async function down(layout: Layout): Promise<void> {
+  await withLock(`cluster/${layout.name}`, 30 * 60_000, async () => {
+    await step(`Removing cluster ${layout.name}`, 5, async () => {
+      const names = await processNames(layout);
+      // The kubelet first, or it would start again what ends.
+      await stopProcess(layout, "kubelet", 2000);
+      await Promise.all(names.map((name) => stopProcess(layout, name, 5000)));
+      await removeCgroup(layout.cgroup);
+      await removeMountNamespace(layout);
+      await removeNetwork(layout);
+      await rm(layout.runDir, { recursive: true, force: true });
+      await rm(layout.stateDir, { recursive: true, force: true });
+      await clearCurrentName(layout.name);
+    });
+  });
+}
