@@ -138,7 +138,7 @@ describe("a wrong machine.json is refused with the field and the way out", () =>
     ["disks.0.source.kind", "qcow2", "disks[0].source.kind", /one of image, raw/],
     ["disks.1.source.overlayPath", "/x", "disks[1].source.overlayPath", /use one of kind, path/],
     ["console.historyBytes", -1, "console.historyBytes", /from 0 to/],
-    ["control.socketPath", `/${"s".repeat(107)}`, "control.socketPath", /at most 107 bytes/],
+    ["control.socketPath", `/${"s".repeat(106)}`, "control.socketPath", /at most 106 bytes/],
     ["control.https.address", "localhost", "control.https.address", /an IP address/],
     ["control.https.port", 0, "control.https.port", /from 1 to 65535/],
     ["control.https.allowedClients", [], "control.https.allowedClients", /at least one client/],

@@ -18,8 +18,8 @@ const MIB = 1024 * 1024;
 const FILE_MAX_BYTES = MIB;
 /** PATH_MAX without the terminating zero. */
 const PATH_MAX_BYTES = 4095;
-/** sockaddr_un.sun_path without the terminating zero. */
-const SOCKET_PATH_MAX_BYTES = 107;
+/** sockaddr_un.sun_path without the terminating zero, and without the "~" of a socket that is not ready yet. */
+const SOCKET_PATH_MAX_BYTES = 106;
 /** Longest delay of a Node timer. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 

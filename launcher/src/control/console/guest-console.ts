@@ -56,6 +56,9 @@ export class GuestConsole implements CharacterBackend {
   get attached(): number {
     return this.#attachments.size;
   }
+  get hasRoom(): boolean {
+    return this.#attachments.size < MAX_ATTACHMENTS;
+  }
 
   connect(sink: CharacterSink): void {
     this.#input.connect(sink);
@@ -70,7 +73,7 @@ export class GuestConsole implements CharacterBackend {
 
   /** Joins `stream` to the console until it closes. Throws ConsoleBusy. */
   attach(stream: Duplex, options: AttachOptions): void {
-    if (this.#attachments.size >= MAX_ATTACHMENTS) throw new ConsoleBusy();
+    if (!this.hasRoom) throw new ConsoleBusy();
     const { end, start } = this.#ring;
     const position = options.history ? Math.max(start, end - this.#historyBytes) : end;
     const attachment = new Attachment(stream, this.#ring, position, (bytes) => {

@@ -1,0 +1,179 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { type Duplex, finished } from "node:stream";
+import { CONSOLE_UPGRADE, type LauncherStatus, type MachineState } from "../../api/control.ts";
+import { errorText } from "../log/error-text.ts";
+import type { Logger } from "../log/logger.ts";
+import { IllegalTransition, type MachineControls } from "../machine/control-surface.ts";
+import { RequestRefused, sendJson, sendRefusal } from "./api-error.ts";
+import { ConsoleBusy, type GuestConsole } from "./console/guest-console.ts";
+import {
+  allowOnly,
+  allowOnlyMembers,
+  choice,
+  parseTarget,
+  readBody,
+  type Target,
+  timeoutFrom,
+} from "./request-input.ts";
+import { waitForState } from "./state-wait.ts";
+
+const STATES: readonly MachineState[] = ["Starting", "Running", "Paused", "Stopping", "Ended"];
+const DEFAULT_WAIT_MS = 30_000;
+const CONSOLE_PATH = "/v1/console";
+
+type Answer = { readonly status: number; readonly value: LauncherStatus };
+type Handler = (request: IncomingMessage, target: Target, signal: AbortSignal) => Promise<Answer>;
+
+/** What the API acts on. */
+export interface LauncherApiParts {
+  readonly machine: MachineControls;
+  readonly console: GuestConsole;
+  readonly log: Logger;
+}
+
+/** The routes of the Launcher API, for any listener. Who may ask is the listener's business. */
+export class LauncherApi {
+  readonly #machine: MachineControls;
+  readonly #console: GuestConsole;
+  readonly #log: Logger;
+  readonly #routes: ReadonlyMap<string, { readonly method: string; readonly handle: Handler }>;
+  /** Requests answered, by "METHOD path status"; unknown paths count as "other". */
+  readonly requests = new Map<string, number>();
+
+  constructor(parts: LauncherApiParts) {
+    this.#machine = parts.machine;
+    this.#console = parts.console;
+    this.#log = parts.log;
+    const action = (act: () => Promise<void> | void) => ({ method: "POST", handle: this.#action(act) });
+    this.#routes = new Map([
+      ["/v1/status", { method: "GET", handle: this.#status }],
+      ["/v1/pause", action(() => this.#machine.pause())],
+      ["/v1/resume", action(() => this.#machine.resume())],
+      ["/v1/power-button", action(() => this.#machine.pressPowerButton())],
+      ["/v1/reset", action(() => this.#machine.reset())],
+      ["/v1/stop", { method: "POST", handle: this.#stop }],
+      [CONSOLE_PATH, { method: "GET", handle: this.#consoleWithoutUpgrade }],
+    ]);
+  }
+
+  /** Answers one request; never throws. */
+  async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const abort = new AbortController();
+    finished(response, () => abort.abort(new Error("the client has gone")));
+    try {
+      const target = parseTarget(request.url);
+      const answer = await this.#route(request, target)(request, target, abort.signal);
+      sendJson(response, answer.status, answer.value);
+    } catch (error) {
+      if (abort.signal.aborted || response.headersSent) response.destroy();
+      else sendRefusal(response, this.#refusal(error));
+    }
+    this.#count(request, response.statusCode);
+  }
+
+  /** Answers a request to upgrade: joins the socket to the console, or refuses and closes it. Never throws. */
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    try {
+      const options = this.#consoleOptions(request);
+      if (head.length > 0) socket.unshift(head);
+      socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${CONSOLE_UPGRADE}\r\n\r\n`);
+      this.#console.attach(socket, options);
+      this.#count(request, 101);
+    } catch (error) {
+      const refusal = this.#refusal(error);
+      socket.on("error", () => socket.destroy());
+      socket.end(refusal.rawResponse, () => socket.destroy());
+      this.#count(request, refusal.status);
+    }
+  }
+
+  #consoleOptions(request: IncomingMessage): { write: boolean; history: boolean } {
+    const target = parseTarget(request.url);
+    this.#route(request, target);
+    if (target.path !== CONSOLE_PATH || request.headers.upgrade?.toLowerCase() !== CONSOLE_UPGRADE)
+      throw new RequestRefused("BadRequest", `only ${CONSOLE_PATH} can be upgraded, to ${CONSOLE_UPGRADE}`);
+    allowOnly(target.query, ["access", "history"]);
+    const options = {
+      write: choice(target.query, "access", ["read", "write"]) === "write",
+      history: choice(target.query, "history", ["false", "true"]) === "true",
+    };
+    if (!this.#console.hasRoom) throw new ConsoleBusy();
+    return options;
+  }
+
+  #route(request: IncomingMessage, target: Target): Handler {
+    const route = this.#routes.get(target.path);
+    if (route === undefined)
+      throw new RequestRefused("NotFound", `there is no such route; known are ${[...this.#routes.keys()].join(", ")}`);
+    if (request.method !== route.method)
+      throw new RequestRefused("MethodNotAllowed", `${target.path} takes ${route.method} only`, {
+        headers: { Allow: route.method },
+      });
+    return route.handle;
+  }
+
+  readonly #status: Handler = async (_request, { query }, signal) => {
+    allowOnly(query, ["waitFor", "timeoutMs"]);
+    const waitFor = query.get("waitFor");
+    const timeoutMs = query.has("timeoutMs") ? timeoutFrom(query.get("timeoutMs")) : DEFAULT_WAIT_MS;
+    if (waitFor === undefined) {
+      if (query.has("timeoutMs")) throw new RequestRefused("BadRequest", "timeoutMs goes with waitFor only");
+      return { status: 200, value: this.#machine.status() };
+    }
+    return { status: 200, value: await waitForState(this.#machine, parseStates(waitFor), timeoutMs, signal) };
+  };
+
+  #action(act: () => Promise<void> | void): Handler {
+    return async (request, { query }) => {
+      allowOnly(query, []);
+      allowOnlyMembers(await readBody(request), []);
+      await act();
+      return { status: 200, value: this.#machine.status() };
+    };
+  }
+
+  readonly #stop: Handler = async (request, { query }) => {
+    allowOnly(query, []);
+    const body = await readBody(request);
+    allowOnlyMembers(body, ["timeoutMs"]);
+    const timeoutMs = timeoutFrom(body["timeoutMs"]);
+    this.#machine.stop(timeoutMs).catch((error: unknown) => {
+      this.#log.error("stop failed", { reason: "StopFailed", error: errorText(error) });
+    });
+    return { status: 202, value: this.#machine.status() };
+  };
+
+  readonly #consoleWithoutUpgrade: Handler = async () => {
+    throw new RequestRefused("BadRequest", `the console needs the header Upgrade: ${CONSOLE_UPGRADE}`, {
+      status: 426,
+      headers: { Upgrade: CONSOLE_UPGRADE, Connection: "Upgrade" },
+    });
+  };
+
+  #refusal(error: unknown): RequestRefused {
+    if (error instanceof RequestRefused) return error;
+    if (error instanceof IllegalTransition || error instanceof ConsoleBusy)
+      return new RequestRefused("Conflict", error.message);
+    this.#log.error("request failed", { reason: "RequestFailed", error: errorText(error) });
+    return new RequestRefused("Internal", "the launcher failed at this request; its log says why");
+  }
+
+  #count(request: IncomingMessage, status: number): void {
+    const path = request.url?.split("?", 1)[0] ?? "";
+    const known = this.#routes.has(path);
+    // A client chooses method and path: only what is known may become a key.
+    const key = known ? `${request.method === "POST" ? "POST" : "GET"} ${path} ${status}` : `GET other ${status}`;
+    this.requests.set(key, (this.requests.get(key) ?? 0) + 1);
+  }
+}
+
+function parseStates(text: string): ReadonlySet<MachineState> {
+  const states = new Set<MachineState>();
+  for (const name of text.split(",")) {
+    const state = STATES.find((each) => each === name);
+    if (state === undefined)
+      throw new RequestRefused("BadRequest", `waitFor takes ${STATES.join(", ")}, separated by commas`);
+    states.add(state);
+  }
+  return states;
+}

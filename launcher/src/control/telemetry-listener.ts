@@ -1,0 +1,54 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { MachineControls } from "../machine/control-surface.ts";
+import { httpLimits, listen, protect } from "./http-limits.ts";
+import { type MetricSource, prometheusText } from "./prometheus.ts";
+
+export interface TelemetryParts {
+  readonly machine: MachineControls;
+  readonly sources: readonly MetricSource[];
+  /** Labels of every metric. */
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** Plain HTTP for kubelet and Prometheus: reads only, and nothing secret. */
+export async function listenForTelemetry(
+  parts: TelemetryParts,
+  endpoint: { readonly address: string; readonly port: number },
+): Promise<Server> {
+  const server = createServer(httpLimits);
+  protect(server);
+  server.on("request", (request, response) => answer(parts, request, response));
+  await listen(server, { host: endpoint.address, port: endpoint.port });
+  return server;
+}
+
+type TextAnswer = readonly [status: number, body: string, type?: string];
+
+function answer(parts: TelemetryParts, request: IncomingMessage, response: ServerResponse): void {
+  const [status, body, type = "text/plain; charset=utf-8"] = answerTo(parts, request);
+  response.writeHead(status, { "Content-Type": type, "Content-Length": Buffer.byteLength(body) });
+  response.end(request.method === "HEAD" ? undefined : body);
+}
+
+function answerTo(parts: TelemetryParts, request: IncomingMessage): TextAnswer {
+  if (request.method !== "GET" && request.method !== "HEAD") return [405, "GET only\n"];
+  switch (request.url?.split("?", 1)[0]) {
+    case "/healthz":
+      return [200, "ok\n"];
+    case "/readyz":
+      return readiness(parts.machine);
+    case "/metrics": {
+      const metrics = parts.sources.flatMap((source) => [...source()]);
+      return [200, prometheusText(metrics, parts.labels), "text/plain; version=0.0.4; charset=utf-8"];
+    }
+    default:
+      return [404, "known are /healthz, /readyz, /metrics\n"];
+  }
+}
+
+/** Ready means that vCPUs run: traffic has no use for a paused guest. */
+function readiness(machine: MachineControls): TextAnswer {
+  const { state, message } = machine.status();
+  if (state === "Running" || state === "Stopping") return [200, "ok\n"];
+  return [503, `the machine is ${state}: ${message}\n`];
+}

@@ -1,0 +1,76 @@
+import type { LauncherStatus, MachineState, TerminationReason } from "../../../api/control.ts";
+import { IllegalTransition, type MachineControls } from "../../machine/control-surface.ts";
+
+type End = { readonly reason: TerminationReason; readonly message: string };
+
+/** A machine without a guest: states change when it is told, and each call is noted. */
+export class FakeMachine implements MachineControls {
+  state: MachineState = "Running";
+  message = "the guest runs";
+  readonly calls: string[] = [];
+  failure: Error | undefined;
+  readonly #listeners = new Set<(state: MachineState) => void>();
+  readonly #end = Promise.withResolvers<End>();
+  readonly ended = this.#end.promise;
+
+  get listeners(): number {
+    return this.#listeners.size;
+  }
+
+  moveTo(state: MachineState): void {
+    this.state = state;
+    for (const listener of [...this.#listeners]) listener(state);
+  }
+
+  end(reason: TerminationReason, message: string): void {
+    this.message = message;
+    this.moveTo("Ended");
+    this.#end.resolve({ reason, message });
+  }
+
+  status(): LauncherStatus {
+    return {
+      apiVersion: 1,
+      launcherVersion: "0.1.0",
+      state: this.state,
+      reason: "Fake",
+      message: this.message,
+      startedAt: this.state === "Starting" ? null : "2026-01-02T03:04:05.678Z",
+      reboots: 3,
+      guestPanicked: false,
+      cpus: 2,
+      memoryBytes: 1024,
+      milestones: { kvm: 12, running: 50 },
+      exits: { 'io:"0x3f8"': 7 },
+    };
+  }
+
+  async pause(): Promise<void> {
+    this.#note("pause");
+    if (this.state !== "Running" && this.state !== "Paused") throw new IllegalTransition(this.state, "pause");
+    this.moveTo("Paused");
+  }
+  resume(): void {
+    this.#note("resume");
+    this.moveTo("Running");
+  }
+  pressPowerButton(): void {
+    this.#note("powerButton");
+  }
+  async reset(): Promise<void> {
+    this.#note("reset");
+  }
+  async stop(timeoutMs: number): Promise<void> {
+    this.#note(`stop ${timeoutMs}`);
+    this.moveTo("Stopping");
+  }
+  onState(listener: (state: MachineState) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
+  }
+
+  #note(call: string): void {
+    this.calls.push(call);
+    if (this.failure !== undefined) throw this.failure;
+  }
+}
