@@ -19,7 +19,7 @@ export type ConditionType = keyof typeof conditionTypes;
 const condition = z.strictObject({
   type: z.string().min(1).max(316).describe("What the condition is about, e.g. Ready."),
   status: z.enum(["True", "False", "Unknown"]).describe("Whether it holds."),
-  observedGeneration: z.int().min(0).describe("metadata.generation that the condition is about."),
+  observedGeneration: z.int().min(0).describe("The metadata.generation that the condition is about."),
   lastTransitionTime: z.string().meta({ format: "date-time" }).describe("When status last changed."),
   reason: z.string().min(1).max(1024).describe("Why, in one word; docs/api.md lists them all."),
   message: z.string().max(32768).describe("Why, for a person, and what to do next."),

@@ -45,13 +45,13 @@ const cloudInitDisk = z
     userData: z
       .string()
       .max(inlineDataMaxLength)
-      .describe("cloud-init user data, in plain sight; use userDataSecretRef for secrets.")
+      .describe("User data for cloud-init, in plain sight; use userDataSecretRef for secrets.")
       .exactOptional(),
     userDataSecretRef: secretRef("userdata"),
     networkData: z
       .string()
       .max(inlineDataMaxLength)
-      .describe("cloud-init network configuration, version 1 or 2.")
+      .describe("Network configuration for cloud-init, version 1 or 2.")
       .exactOptional(),
     networkDataSecretRef: secretRef("networkdata"),
   })

@@ -7,13 +7,7 @@ const PATH_MAX_LENGTH = 1024;
 /** Fields of a Pod's image volume source (`pod.spec.volumes.image`): the kubelet pulls it as a container image. */
 export const imageVolumeSource = z.strictObject({
   reference: withRules(
-    z
-      .string()
-      .min(1)
-      .max(1024)
-      .describe(
-        "Image reference by tag or digest, e.g. registry.example/debian:13 or registry.example/debian@sha256:…",
-      ),
+    z.string().min(1).max(1024).describe("Image reference by tag or digest, e.g. registry.example/debian:13."),
     {
       rule: "!self.matches('\\\\s')",
       message: "reference must be an image reference without white space, such as registry.example/debian:13",

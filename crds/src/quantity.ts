@@ -24,22 +24,20 @@ export function byteQuantity(
   bounds: { readonly minimum: string; readonly maximum: string; readonly stepBytes: number },
   description: string,
 ) {
-  // A rule about the value says nothing where there is none: one mistake, one message.
-  const given = (rule: string) => `!isQuantity(self) || ${rule}`;
   const { minimum, maximum, stepBytes } = bounds;
+  const notBelow = `quantity(self).compareTo(quantity('${minimum}')) >= 0`;
+  const notAbove = `quantity(self).compareTo(quantity('${maximum}')) <= 0`;
+  // Each rule holds where one before it fails: one mistake, one message.
   return withRules(
     z.string().min(1).max(QUANTITY_MAX_LENGTH).describe(description),
     { rule: "isQuantity(self)", message: `${field} must be a quantity of bytes, such as 512Mi or 2Gi` },
     {
-      rule: given(`quantity(self).compareTo(quantity('${minimum}')) >= 0`),
+      rule: `!isQuantity(self) || ${notBelow}`,
       message: `${field} must be at least ${minimum}; was the unit (Mi, Gi) left out?`,
     },
+    { rule: `!isQuantity(self) || ${notAbove}`, message: `${field} must be at most ${maximum}` },
     {
-      rule: given(`quantity(self).compareTo(quantity('${maximum}')) <= 0`),
-      message: `${field} must be at most ${maximum}`,
-    },
-    {
-      rule: given(`(quantity(self).isInteger() && quantity(self).asInteger() % ${stepBytes} == 0)`),
+      rule: `!isQuantity(self) || !(${notBelow} && ${notAbove}) || (quantity(self).isInteger() && quantity(self).asInteger() % ${stepBytes} == 0)`,
       message: `${field} must be a multiple of ${formatBytes(stepBytes)}; write it with Mi or Gi, not M or G`,
     },
   );

@@ -40,7 +40,7 @@ const migrationEnd = (which: string) =>
     .exactOptional();
 
 export const status = z.strictObject({
-  observedGeneration: count("metadata.generation that this status is about."),
+  observedGeneration: count("The metadata.generation that this status is about."),
   phase: z
     .enum(Object.keys(phases) as [Phase, ...Phase[]])
     .describe("Summary of the conditions, for people. Programs read the conditions.")

@@ -228,7 +228,9 @@ async function send(url: string, options: RequestOptions & Credentials & { metho
   const [response] = (await once(outgoing, "response")) as [IncomingMessage];
   const text = Buffer.concat(await response.toArray()).toString();
   // warn-code warn-agent "text"
-  const warnings = [response.headers["warning"] ?? []].flat().map((line) => /"(.*)"/.exec(line)?.[1] ?? line);
+  const warnings = [response.headers["warning"] ?? []]
+    .flat()
+    .map((line) => /"(.*)"/.exec(line)?.[1]?.replace(/\\(.)/g, "$1") ?? line);
   return { status: response.statusCode ?? 0, body: parseJson(text), warnings };
 }
 

@@ -1,0 +1,371 @@
+import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
+import { type ApiServer, startApiServer } from "../../hack/lib/apiserver.ts";
+import { waitFor } from "../../hack/lib/step.ts";
+import { virtualMachineCrd } from "./generate/virtualmachine-crd.ts";
+import { notYet } from "./not-yet.ts";
+
+const collection = "/apis/typevisor.io/v1alpha1/namespaces/default/virtualmachines";
+const image = { reference: "registry.example/debian-vm:13" };
+const kernel = { image, path: "/boot/vmlinuz" };
+const smallest = { memory: { size: "64Mi" }, boot: { kernel } };
+
+interface Manifest {
+  readonly metadata?: Record<string, unknown>;
+  readonly spec: unknown;
+}
+
+/** The smallest spec that is accepted, with changes. */
+const spec = (changes: Record<string, unknown>): Manifest => ({ spec: { ...smallest, ...changes } });
+const booting = (changes: Record<string, unknown>) => spec({ boot: { kernel: { ...kernel, ...changes } } });
+const disks = (...list: unknown[]) => spec({ disks: list });
+const pod = (podSpec: Record<string, unknown>) => spec({ template: { spec: podSpec } });
+
+const placement = {
+  nodeSelector: { disk: "ssd" },
+  tolerations: [{ key: "vm", operator: "Exists", effect: "NoSchedule" }],
+  affinity: {
+    nodeAffinity: {
+      requiredDuringSchedulingIgnoredDuringExecution: {
+        nodeSelectorTerms: [{ matchExpressions: [{ key: "zone", operator: "In", values: ["a"] }] }],
+      },
+    },
+    podAntiAffinity: {
+      preferredDuringSchedulingIgnoredDuringExecution: [
+        {
+          weight: 100,
+          podAffinityTerm: { topologyKey: "kubernetes.io/hostname", labelSelector: { matchLabels: { app: "web" } } },
+        },
+      ],
+    },
+  },
+  topologySpreadConstraints: [
+    {
+      maxSkew: 1,
+      topologyKey: "zone",
+      whenUnsatisfiable: "ScheduleAnyway",
+      labelSelector: { matchLabels: { app: "web" } },
+    },
+  ],
+  imagePullSecrets: [{ name: "registry" }],
+  hostname: "web",
+  subdomain: "vms",
+  priorityClassName: "high",
+  schedulerName: "default-scheduler",
+};
+
+let server: ApiServer;
+
+beforeAll(async () => {
+  server = await startApiServer();
+  const definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+  const created = await server.request("POST", definitions, { body: virtualMachineCrd() });
+  expect(created).toMatchObject({ status: 201, warnings: [] });
+  const served = () => server.request("GET", collection).then(({ status }) => status === 200);
+  await waitFor(served, { what: "the API server to serve VirtualMachines", timeoutMs: 30_000 });
+}, 30 * 60_000);
+
+afterAll(async () => {
+  await server?.[Symbol.asyncDispose]();
+});
+
+function create({ metadata = { name: "web" }, spec }: Manifest, query = "dryRun=All&fieldValidation=Strict") {
+  const body = { apiVersion: "typevisor.io/v1alpha1", kind: "VirtualMachine", metadata, spec };
+  return server.request("POST", `${collection}?${query}`, { body });
+}
+
+interface StatusObject {
+  readonly message: string;
+  readonly details?: { readonly causes?: readonly { readonly field: string; readonly message: string }[] };
+}
+
+/** What the API server says against a manifest: `field: message`, without its word on rules that it skipped. */
+async function refusals(manifest: Manifest): Promise<string[]> {
+  const { status, body } = await create(manifest);
+  if (status < 400) return [];
+  const { message, details } = body as StatusObject;
+  if (details?.causes === undefined) return [message];
+  return details.causes
+    .map((cause) => `${cause.field}: ${cause.message.replace(/^Invalid value: (?:".*?": (?=\S))?/s, "")}`)
+    .filter((text) => !text.includes("some validation rules were not checked"));
+}
+
+describe("a VirtualMachine is accepted with", () => {
+  it.each<[string, Manifest]>([
+    ["no more than memory and a kernel", { spec: smallest }],
+    ["a name of 63 characters", { metadata: { name: "a".repeat(63) }, spec: smallest }],
+    ["a name that the API server makes", { metadata: { generateName: "web-" }, spec: smallest }],
+    ["64 processors", spec({ cpu: { cores: 64, model: "Host" } })],
+    ["16 MiB of memory", spec({ memory: { size: "16Mi" } })],
+    ["memory in bytes", spec({ memory: { size: "67108864" } })],
+    ["16 TiB of memory", spec({ memory: { size: "16Ti" } })],
+    ["two dots in a file name", booting({ path: "/boot/..vmlinuz..", initrd: "/initrd" })],
+    ["a kernel command line of 2047 characters", booting({ cmdline: "~".repeat(2047) })],
+    ["16 disks", disks(...Array.from({ length: 16 }, (_, index) => ({ name: `disk-${index}`, image })))],
+    ["a disk name of 20 characters", disks({ name: "a".repeat(20), readOnly: true, image })],
+    ["a disk file of its own", disks({ name: "root", image: { ...image, pullPolicy: "Never", path: "/disk/a.img" } })],
+    ["an empty list of interfaces", spec({ interfaces: [] })],
+    [
+      "a run strategy, a pause and no grace",
+      spec({ runStrategy: "RerunOnFailure", paused: true, terminationGracePeriodSeconds: 0 }),
+    ],
+    [
+      "resources as Pods have them",
+      pod({ resources: { limits: { cpu: 2, memory: "128Mi" }, requests: { cpu: "500m" } } }),
+    ],
+    ["a place in the cluster", pod(placement)],
+  ])("%s", async (_what, manifest) => {
+    expect(await refusals(manifest)).toEqual([]);
+  });
+});
+
+const anyDiskSource =
+  "a disk needs exactly one of image, persistentVolumeClaim, emptyDisk, cloudInit, configMap, secret";
+const dnsLabel = "must be lower-case letters, digits and '-', beginning and ending with a letter or digit";
+const strict = 'VirtualMachine in version "v1alpha1" cannot be handled as a VirtualMachine: strict decoding error:';
+const objectName =
+  "<nil>: metadata.name must be at most 63 lower-case letters, digits and '-': it becomes the pod's host name";
+const printable = "cmdline must be one line of printable ASCII: remove line breaks, tabs and other characters";
+
+describe("a VirtualMachine is refused for", () => {
+  it.each<[string, Manifest, string]>([
+    ["an unknown field", spec({ cpus: 2 }), `${strict} unknown field "spec.cpus"`],
+    ["an unknown field deep inside", spec({ cpu: { sockets: 2 } }), `${strict} unknown field "spec.cpu.sockets"`],
+    ["a container of its own", pod({ containers: [] }), `${strict} unknown field "spec.template.spec.containers"`],
+    ["a dot in its name", { metadata: { name: "a.b" }, spec: smallest }, objectName],
+    ["a name of 64 characters", { metadata: { name: "a".repeat(64) }, spec: smallest }, objectName],
+    [
+      "no processor",
+      spec({ cpu: { cores: 0 } }),
+      "spec.cpu.cores: 0: spec.cpu.cores in body should be greater than or equal to 1",
+    ],
+    [
+      "4096 processors",
+      spec({ cpu: { cores: 4096 } }),
+      "spec.cpu.cores: 4096: spec.cpu.cores in body should be less than or equal to 64",
+    ],
+    [
+      "a processor model",
+      spec({ cpu: { model: "EPYC" } }),
+      'spec.cpu.model: Unsupported value: "EPYC": supported values: "Host"',
+    ],
+    ["no memory", { spec: { boot: smallest.boot } }, "spec.memory: Required value"],
+    [
+      "1 KiB of memory",
+      spec({ memory: { size: "1Ki" } }),
+      "spec.memory.size: size must be at least 16Mi; was the unit (Mi, Gi) left out?",
+    ],
+    [
+      "memory without its unit",
+      spec({ memory: { size: "512" } }),
+      "spec.memory.size: size must be at least 16Mi; was the unit (Mi, Gi) left out?",
+    ],
+    [
+      "memory below zero",
+      spec({ memory: { size: "-64Mi" } }),
+      "spec.memory.size: size must be at least 16Mi; was the unit (Mi, Gi) left out?",
+    ],
+    [
+      "a number as memory",
+      spec({ memory: { size: 64 } }),
+      'spec.memory.size: spec.memory.size in body must be of type string: "integer"',
+    ],
+    [
+      "memory in words",
+      spec({ memory: { size: "lots" } }),
+      "spec.memory.size: size must be a quantity of bytes, such as 512Mi or 2Gi",
+    ],
+    ["an exbibyte of memory", spec({ memory: { size: "1Ei" } }), "spec.memory.size: size must be at most 16Ti"],
+    [
+      "memory in decimal megabytes",
+      spec({ memory: { size: "17M" } }),
+      "spec.memory.size: size must be a multiple of 1Mi; write it with Mi or Gi, not M or G",
+    ],
+    [
+      "half a mebibyte",
+      spec({ memory: { size: "64.5Mi" } }),
+      "spec.memory.size: size must be a multiple of 1Mi; write it with Mi or Gi, not M or G",
+    ],
+    [
+      "no boot source",
+      { spec: { memory: smallest.memory } },
+      "spec: spec.boot.kernel is required in this version: firmware boot from a disk is not available yet",
+    ],
+    [
+      "a relative kernel path",
+      booting({ path: "boot/vmlinuz" }),
+      "spec.boot.kernel.path: path must be the absolute path of a file in the image, such as /boot/vmlinuz",
+    ],
+    [
+      "a directory as kernel",
+      booting({ path: "/boot/" }),
+      "spec.boot.kernel.path: path must be the absolute path of a file in the image, such as /boot/vmlinuz",
+    ],
+    [
+      "a kernel path that climbs",
+      booting({ path: "/boot/../../etc/shadow" }),
+      "spec.boot.kernel.path: path must not contain '..': it is resolved inside the image and cannot leave it",
+    ],
+    [
+      "an initrd path that climbs",
+      booting({ initrd: "/boot/.." }),
+      "spec.boot.kernel.initrd: initrd must not contain '..': it is resolved inside the image and cannot leave it",
+    ],
+    ["two command lines", booting({ cmdline: "quiet\ninit=/bin/sh" }), `spec.boot.kernel.cmdline: ${printable}`],
+    ["a line break at the end", booting({ cmdline: "quiet\n" }), `spec.boot.kernel.cmdline: ${printable}`],
+    ["an umlaut on the command line", booting({ cmdline: "größe" }), `spec.boot.kernel.cmdline: ${printable}`],
+    [
+      "a long command line",
+      booting({ cmdline: "~".repeat(2048) }),
+      "spec.boot.kernel.cmdline: Too long: may not be more than 2047 bytes",
+    ],
+    [
+      "white space in an image reference",
+      booting({ image: { reference: "debian :13" } }),
+      "spec.boot.kernel.image.reference: reference must be an image reference without white space, such as registry.example/debian:13",
+    ],
+    [
+      "an unknown pull policy",
+      booting({ image: { ...image, pullPolicy: "Sometimes" } }),
+      'spec.boot.kernel.image.pullPolicy: Unsupported value: "Sometimes": supported values: "Always", "IfNotPresent", "Never"',
+    ],
+    ["an upper-case disk name", disks({ name: "Root_1", image }), `spec.disks[0].name: name ${dnsLabel}`],
+    [
+      "a disk name of 21 characters",
+      disks({ name: "a".repeat(21), image }),
+      "spec.disks[0].name: Too long: may not be more than 20 bytes",
+    ],
+    [
+      "two disks of one name",
+      disks({ name: "a", image }, { name: "a", image }),
+      'spec.disks[1]: Duplicate value: {"name":"a"}',
+    ],
+    ["a disk from nowhere", disks({ name: "root" }), `spec.disks[0]: ${anyDiskSource}`],
+    [
+      "17 disks",
+      disks(...Array.from({ length: 17 }, (_, index) => ({ name: `disk-${index}`, image }))),
+      "spec.disks: Too many: 17: must have at most 16 items",
+    ],
+    [
+      "an unknown run strategy",
+      spec({ runStrategy: "Manual" }),
+      'spec.runStrategy: Unsupported value: "Manual": supported values: "Always", "RerunOnFailure", "Once", "Halted"',
+    ],
+    [
+      "a grace period below zero",
+      spec({ terminationGracePeriodSeconds: -1 }),
+      "spec.terminationGracePeriodSeconds: -1: spec.terminationGracePeriodSeconds in body should be greater than or equal to 0",
+    ],
+    [
+      "a label of ours",
+      spec({ template: { metadata: { labels: { "typevisor.io/vm": "other" } } } }),
+      "spec.template.metadata.labels: labels under typevisor.io/ are set by Typevisor; choose another prefix",
+    ],
+    [
+      "an annotation of ours",
+      spec({ template: { metadata: { annotations: { "typevisor.io/vm": "other" } } } }),
+      "spec.template.metadata.annotations: annotations under typevisor.io/ are set by Typevisor; choose another prefix",
+    ],
+    [
+      "a memory limit below the guest's memory",
+      pod({ resources: { limits: { memory: "63Mi" } } }),
+      "spec.template.spec.resources.limits.memory: spec.template.spec.resources.limits.memory must be more than spec.memory.size: leave room for the overhead",
+    ],
+    [
+      "a memory request below the guest's memory",
+      pod({ resources: { requests: { memory: 1 } } }),
+      "spec.template.spec.resources.requests.memory: spec.template.spec.resources.requests.memory must be at least spec.memory.size, plus the overhead",
+    ],
+    [
+      "processors in words",
+      pod({ resources: { limits: { cpu: "two" } } }),
+      "spec.template.spec.resources.limits.cpu: cpu must be a quantity, such as 500m or 2 for CPU, 512Mi or 2Gi for memory and storage",
+    ],
+    ["a host name with a dot", pod({ hostname: "a.b" }), `spec.template.spec.hostname: hostname ${dnsLabel}`],
+  ])("%s", async (_what, manifest, message) => {
+    expect(await refusals(manifest)).toEqual([message]);
+  });
+});
+
+describe("what this version does not do is refused, not ignored:", () => {
+  const offending: Record<string, Manifest> = {
+    spec: spec({ boot: {} }),
+    "spec.evictionStrategy": spec({ evictionStrategy: "LiveMigrateIfPossible" }),
+    "spec.interfaces": spec({ interfaces: [{ name: "default", masquerade: {} }] }),
+    "spec.disks[].persistentVolumeClaim": disks({ name: "a", persistentVolumeClaim: { claimName: "data" } }),
+    "spec.disks[].emptyDisk": disks({ name: "a", emptyDisk: { size: "1Gi" } }),
+    "spec.disks[].cloudInit": disks({ name: "a", cloudInit: { userData: "#cloud-config" } }),
+    "spec.disks[].configMap": disks({ name: "a", configMap: { name: "conf" } }),
+    "spec.disks[].secret": disks({ name: "a", secret: { secretName: "conf" } }),
+  };
+
+  it.each(notYet.map((entry) => ({ field: `${entry.at}${entry.fieldPath ?? ""}`, message: entry.message })))(
+    "$field",
+    async ({ field, message }) => {
+      const manifest = offending[field];
+      if (manifest === undefined) throw new Error(`add a manifest that uses ${field} to this test`);
+      expect(await refusals(manifest)).toEqual([`${field.replace("[]", "[0]")}: ${message}`]);
+    },
+  );
+});
+
+describe("the API server", () => {
+  it("fills in defaults and drops nothing that was given", async () => {
+    const { body } = await create(disks({ name: "root", image }));
+    expect(body).toMatchObject({
+      spec: {
+        runStrategy: "Always",
+        paused: false,
+        cpu: { cores: 1, model: "Host" },
+        memory: { size: "64Mi" },
+        boot: { kernel: { ...kernel, cmdline: "" } },
+        disks: [{ name: "root", readOnly: false, image }],
+        evictionStrategy: "None",
+        terminationGracePeriodSeconds: 120,
+      },
+    });
+  });
+
+  it("tells even a careless client of an unknown field", async () => {
+    const { status, warnings } = await create(spec({ cpus: 2 }), "dryRun=All");
+    expect({ status, warnings }).toEqual({ status: 201, warnings: ['unknown field "spec.cpus"'] });
+  });
+
+  it("keeps spec and status apart", async () => {
+    await create({ metadata: { name: "apart" }, spec: smallest }, "");
+    const object = `${collection}/apart`;
+    const contentType = "application/merge-patch+json";
+    const patch = { spec: { paused: true }, status: { phase: "Running", node: "node1" } };
+    const viaSpec = await server.request("PATCH", object, { contentType, body: patch });
+    expect(viaSpec.body).toMatchObject({ metadata: { generation: 2 }, spec: { paused: true } });
+    expect(viaSpec.body).not.toHaveProperty("status");
+    const viaStatus = await server.request("PATCH", `${object}/status`, {
+      contentType,
+      body: { spec: { paused: false }, status: patch.status },
+    });
+    expect(viaStatus.body).toMatchObject({ metadata: { generation: 2 }, spec: { paused: true }, status: patch.status });
+  });
+
+  it("lists the columns that people ask for, by the short name and by the category", async () => {
+    await create({ metadata: { name: "listed" }, spec: smallest }, "");
+    const narrow = await server.kubectl(["get", "vm", "listed"]);
+    expect(narrow.split("\n")[0]?.trim().split(/\s+/)).toEqual(["NAME", "PHASE", "READY", "NODE", "IP", "AGE"]);
+    const wide = await server.kubectl(["get", "typevisor", "-o", "wide"]);
+    expect(wide.split("\n")[0]?.trim().split(/\s+/).slice(6)).toEqual([
+      "CPU",
+      "MEMORY",
+      "RUN",
+      "MIGRATABLE",
+      "RESTARTS",
+      "REASON",
+    ]);
+    expect(wide).toMatch(/^listed\s.*\s1\s+64Mi\s+Always/m);
+  });
+
+  it("explains disks", async () => {
+    const text = await server.kubectl(["explain", "vm.spec.disks"]);
+    expect(text).toContain("FIELD: disks <[]Object>");
+    expect(text).toMatch(/Disks in the order of the guest's PCI bus/);
+    expect(text).toMatch(/name\s+<string> -required-\n\s+Name of the disk/);
+    expect(text).toMatch(/readOnly\s+<boolean>\n\s+The guest cannot write/);
+  });
+});
