@@ -1,0 +1,31 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { type ImageRecipe, InputMissing } from "./image.ts";
+import { containerUserId, runtimeInputs, runtimeLayer } from "./runtime.ts";
+
+/** A container of ours: the shared runtime layer, and a bundle of dist/ in /app. */
+function container(name: "launcher" | "operator", about: string): ImageRecipe {
+  const bundle = (repository: string) => {
+    const path = join(repository, "dist", name);
+    if (!existsSync(join(path, `${name}.js`))) throw new InputMissing(`dist/${name}/${name}.js`, "hack/build");
+    return path;
+  };
+  return {
+    name,
+    about,
+    inputs: async (tools) => [{ value: await runtimeInputs(tools) }, { path: bundle(tools.repository) }],
+    make: async (tools) => ({
+      layers: [
+        await runtimeLayer(tools),
+        { dir: bundle(tools.repository), at: "app" },
+        { files: [{ path: `usr/local/bin/${name === "launcher" ? "console" : name}`, symlink: "" }] },
+      ],
+      entrypoint: ["/usr/local/bin/node", `/app/${name}.js`],
+      user: `${containerUserId}:${containerUserId}`,
+      workdir: "/",
+    }),
+  };
+}
+
+export const launcher = container("launcher", "the virtual machine monitor");
+export const operator = container("operator", "controllers and node agent");

@@ -1,0 +1,89 @@
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { ensureDebianPackages } from "../lib/debian-packages.ts";
+import { withLock } from "../lib/lock.ts";
+import { writeOciArchive } from "../lib/oci.ts";
+import { say } from "../lib/step.ts";
+import { keyOf } from "./cache.ts";
+import { launcher, operator } from "./containers.ts";
+import { debian } from "./debian.ts";
+import { DebianRelease } from "./debian-packages.ts";
+import { hello } from "./hello.ts";
+import { type ImageRecipe, type ImageTools, suite } from "./image.ts";
+
+const repository = join(import.meta.dirname, "..", "..");
+const outDir = join(repository, "dist", "images");
+const recipes = [launcher, operator, hello, debian];
+
+const usage = `usage: hack/images/build [--update] [--force] [NAME...]
+Writes OCI archives to dist/images, each only when its inputs changed.
+  --update   ask Debian for newer packages
+  --force    write archives even if nothing changed
+${recipes.map(({ name, about }) => `  ${name.padEnd(15)} ${about}`).join("\n")}`;
+
+/** What stands beside an archive: from which inputs it was made, and what it is. */
+interface Stamp {
+  readonly key: string;
+  readonly name: string;
+  readonly digest: string;
+  readonly sizeBytes: number;
+}
+
+async function buildImage(recipe: ImageRecipe, tools: ImageTools, force: boolean): Promise<Stamp> {
+  const archive = join(outDir, `${recipe.name}.tar`);
+  const stampFile = join(outDir, `${recipe.name}.json`);
+  const key = await keyOf([
+    { path: import.meta.dirname },
+    { path: join(repository, "hack/lib/oci.ts") },
+    { path: join(repository, "hack/lib/oci-layer.ts") },
+    ...(await recipe.inputs(tools)),
+  ]);
+  if (!force && existsSync(archive) && existsSync(stampFile)) {
+    const stamp = JSON.parse(await readFile(stampFile, "utf8")) as Stamp;
+    if (stamp.key === key) return stamp;
+  }
+  const scratch = await mkdtemp(join(tmpdir(), "typevisor-image-"));
+  try {
+    const startedMs = Date.now();
+    const image = await recipe.make(tools, scratch);
+    const written = await writeOciArchive({ name: `typevisor/${recipe.name}:dev`, ...image }, archive);
+    const stamp: Stamp = { key, ...written };
+    await writeFile(stampFile, `${JSON.stringify(stamp, null, 2)}\n`);
+    tools.say(
+      `${written.name}: ${mebibytes(written.sizeBytes)} MiB, ${((Date.now() - startedMs) / 1000).toFixed(1)} s`,
+    );
+    return stamp;
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+function mebibytes(bytes: number): string {
+  return (bytes / 2 ** 20).toFixed(1);
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { update: { type: "boolean" }, force: { type: "boolean" }, help: { type: "boolean" } },
+  });
+  if (values.help) return console.log(usage);
+  const unknown = positionals.filter((name) => !recipes.some((recipe) => recipe.name === name));
+  if (unknown.length > 0) throw new Error(`no image named ${unknown.join(", ")}\n${usage}`);
+  const wanted = recipes.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
+  await ensureDebianPackages(join(import.meta.dirname, "packages.txt"));
+  const tools: ImageTools = { debian: new DebianRelease(suite), repository, say };
+  // Two builds at once would do the same work twice.
+  await withLock("images", 30 * 60_000, async () => {
+    if (values.update) await tools.debian.update();
+    for (const recipe of wanted) await buildImage(recipe, tools, values.force ?? false);
+  });
+}
+
+await main().catch((error: Error) => {
+  console.error(`hack/images/build: ${error.message}`);
+  process.exitCode = 1;
+});
