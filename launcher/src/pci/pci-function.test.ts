@@ -61,7 +61,6 @@ describe("a PCI function", () => {
       read: (offset, data) => {
         seen.push(`read ${offset}`);
         data.fill(0xaa);
-        return true;
       },
       written: (offset, data) => seen.push(`write ${offset} ${data.length}`),
     };

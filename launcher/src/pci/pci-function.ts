@@ -45,8 +45,8 @@ export interface BarDefinition {
 
 /** Registers of a capability that do more than hold what was written. Offsets count from the capability's start. */
 export interface CapabilityHooks {
-  /** Fills `data` instead of the stored bytes; answers false to leave the read alone. */
-  read?(offset: number, data: Uint8Array): boolean;
+  /** Called with the stored bytes in `data`, which it may replace. */
+  read?(offset: number, data: Uint8Array): void;
   /** Called after the stored bytes took the write. */
   written?(offset: number, data: Uint8Array): void;
 }

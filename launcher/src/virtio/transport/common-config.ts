@@ -1,0 +1,317 @@
+import type { RangeHandler } from "../../memory/address-space.ts";
+import { gpaFromHalves } from "../../memory/gpa.ts";
+import {
+  type FeatureBits,
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_VERSION_1,
+  type VirtioDevice,
+} from "../device.ts";
+import { VirtqueueError, type VirtqueueLayout } from "../queue.ts";
+import {
+  isNegotiating,
+  isSettingUp,
+  STATUS_DRIVER_OK,
+  STATUS_FEATURES_OK,
+  STATUS_NEEDS_RESET,
+  statusStep,
+} from "./device-status.ts";
+
+/** Bytes of struct virtio_pci_common_cfg without the fields that features beyond ours add (section 4.1.4.3). */
+export const COMMON_CONFIG_SIZE = 56;
+export const NO_VECTOR = 0xffff;
+
+/** What the rest of the transport does at the turns of a driver's life. */
+export interface CommonConfigEvents {
+  /** DRIVER_OK was set. */
+  ready(): void;
+  /** 0 was written to the status. Calls `finishReset`, at once or when the device has come to rest. */
+  reset(): void;
+}
+
+interface QueueRegisters {
+  readonly maxSize: number;
+  size: number;
+  vector: number;
+  enabled: boolean;
+  /** Descriptor table, available ring, used ring: low and high half each. */
+  readonly addresses: Uint32Array;
+}
+
+interface Register {
+  readonly widthBytes: 1 | 2 | 4;
+  readonly read: (config: CommonConfig) => number;
+  readonly write?: (config: CommonConfig, value: number) => void;
+}
+
+/**
+ * The common configuration of one virtio-pci device: status, features, queue set-up, vectors. An access has to be as
+ * wide as its field (64-bit fields: as either half); others read all ones and write nothing. So do writes in a status
+ * that does not allow them: features after FEATURES_OK, queue fields before it and after DRIVER_OK.
+ */
+export class CommonConfig implements RangeHandler {
+  readonly #device: VirtioDevice;
+  readonly #vectorCount: number;
+  readonly #events: CommonConfigEvents;
+  readonly #queues: QueueRegisters[];
+  #status = 0;
+  #resetting = false;
+  #generation = 0;
+  #deviceFeatureSelect = 0;
+  #driverFeatureSelect = 0;
+  readonly #driverFeatures = new Uint32Array(2);
+  #configVector = NO_VECTOR;
+  #queueSelect = 0;
+
+  /** By offset; 64-bit fields are two registers. */
+  static readonly #registers: ReadonlyMap<number, Register> = new Map<number, Register>([
+    [
+      0x00,
+      register(
+        4,
+        (c) => c.#deviceFeatureSelect,
+        (c, value) => (c.#deviceFeatureSelect = value),
+      ),
+    ],
+    [0x04, register(4, (c) => featureWord(c.#device.features, c.#deviceFeatureSelect))],
+    [
+      0x08,
+      register(
+        4,
+        (c) => c.#driverFeatureSelect,
+        (c, value) => (c.#driverFeatureSelect = value),
+      ),
+    ],
+    [
+      0x0c,
+      register(
+        4,
+        (c) => c.#driverFeatures[c.#driverFeatureSelect] ?? 0,
+        (c, value) => c.#setDriverFeatures(value),
+      ),
+    ],
+    [
+      0x10,
+      register(
+        2,
+        (c) => c.#configVector,
+        (c, value) => (c.#configVector = c.#vector(value)),
+      ),
+    ],
+    [0x12, register(2, (c) => c.#queues.length)],
+    [
+      0x14,
+      register(
+        1,
+        (c) => c.#status,
+        (c, value) => c.#setStatus(value),
+      ),
+    ],
+    [0x15, register(1, (c) => c.#generation)],
+    [
+      0x16,
+      register(
+        2,
+        (c) => c.#queueSelect,
+        (c, value) => (c.#queueSelect = value),
+      ),
+    ],
+    [
+      0x18,
+      register(
+        2,
+        (c) => c.#selected?.size ?? 0,
+        (c, value) => c.#setUp((queue) => (queue.size = value)),
+      ),
+    ],
+    [
+      0x1a,
+      register(
+        2,
+        (c) => c.#selected?.vector ?? NO_VECTOR,
+        (c, value) => c.#setQueueVector(value),
+      ),
+    ],
+    [
+      0x1c,
+      register(
+        2,
+        (c) => Number(c.#selected?.enabled ?? false),
+        (c, value) => c.#enableQueue(value),
+      ),
+    ],
+    [0x1e, register(2, (c) => (c.#selected ? c.#queueSelect : 0))],
+    ...[0, 1, 2, 3, 4, 5].map((word): [number, Register] => [
+      0x20 + 4 * word,
+      register(
+        4,
+        (c) => c.#selected?.addresses[word] ?? 0,
+        (c, value) => c.#setUp((queue) => (queue.addresses[word] = value)),
+      ),
+    ]),
+  ]);
+
+  constructor(device: VirtioDevice, vectorCount: number, events: CommonConfigEvents) {
+    this.#device = device;
+    this.#vectorCount = vectorCount;
+    this.#events = events;
+    this.#queues = device.queueSizes.map((maxSize) => ({
+      maxSize,
+      size: maxSize,
+      vector: NO_VECTOR,
+      enabled: false,
+      addresses: new Uint32Array(6),
+    }));
+  }
+
+  read(offset: number, data: Uint8Array): void {
+    const found = CommonConfig.#registers.get(offset);
+    if (found?.widthBytes !== data.length) {
+      data.fill(0xff);
+      return;
+    }
+    const value = found.read(this);
+    for (let i = 0; i < data.length; i++) data[i] = value >>> (8 * i);
+  }
+
+  write(offset: number, data: Uint8Array): void {
+    const found = CommonConfig.#registers.get(offset);
+    if (found?.widthBytes !== data.length || this.#resetting) return;
+    let value = 0;
+    for (let i = 0; i < data.length; i++) value += (data[i] ?? 0) * 2 ** (8 * i);
+    found.write?.(this, value);
+  }
+
+  get status(): number {
+    return this.#status;
+  }
+
+  get configVector(): number {
+    return this.#configVector;
+  }
+
+  queueVector(index: number): number {
+    return this.#queues[index]?.vector ?? NO_VECTOR;
+  }
+
+  /** The features that the driver took. */
+  negotiatedFeatures(): FeatureBits {
+    const taken = [...this.#device.features].filter((bit) => hasBit(this.#driverFeatures, bit));
+    return new Set(taken);
+  }
+
+  /** Where the driver put queue `index`; undefined when it is not enabled. Throws VirtqueueError. */
+  queueLayout(index: number): VirtqueueLayout | undefined {
+    const queue = this.#queues[index];
+    if (!queue?.enabled) return undefined;
+    if (queue.size > queue.maxSize)
+      throw new VirtqueueError(`queue ${index} of ${queue.size} entries is larger than ${queue.maxSize}`);
+    const [descLow = 0, descHigh = 0, availLow = 0, availHigh = 0, usedLow = 0, usedHigh = 0] = queue.addresses;
+    const descriptorTable = gpaFromHalves(descLow, descHigh);
+    const availableRing = gpaFromHalves(availLow, availHigh);
+    const usedRing = gpaFromHalves(usedLow, usedHigh);
+    if (descriptorTable === null || availableRing === null || usedRing === null)
+      throw new VirtqueueError(`queue ${index} lies beyond the guest's address space`);
+    const eventIndex = hasBit(this.#driverFeatures, VIRTIO_F_EVENT_IDX);
+    const indirect = hasBit(this.#driverFeatures, VIRTIO_F_INDIRECT_DESC);
+    return { size: queue.size, descriptorTable, availableRing, usedRing, eventIndex, indirect };
+  }
+
+  /** The device cannot go on; only a reset leads out. */
+  setNeedsReset(): void {
+    if (this.#status !== 0) this.#status |= STATUS_NEEDS_RESET;
+  }
+
+  raiseGeneration(): void {
+    this.#generation = (this.#generation + 1) & 0xff;
+  }
+
+  /** As after power-on, the generation apart. Until then the status reads as before, so that the driver waits. */
+  finishReset(): void {
+    this.#resetting = false;
+    this.#status = 0;
+    this.#deviceFeatureSelect = 0;
+    this.#driverFeatureSelect = 0;
+    this.#driverFeatures.fill(0);
+    this.#configVector = NO_VECTOR;
+    this.#queueSelect = 0;
+    for (const queue of this.#queues) {
+      queue.size = queue.maxSize;
+      queue.vector = NO_VECTOR;
+      queue.enabled = false;
+      queue.addresses.fill(0);
+    }
+  }
+
+  /** Starts a reset as if the driver had asked for it. */
+  startReset(): void {
+    if (this.#resetting) return;
+    this.#resetting = true;
+    this.#events.reset();
+  }
+
+  get #selected(): QueueRegisters | undefined {
+    return this.#queues[this.#queueSelect];
+  }
+
+  #setStatus(written: number): void {
+    const step = statusStep(this.#status, written);
+    if (step === "reset") this.startReset();
+    if (typeof step === "string") return;
+    const gained = step & ~this.#status;
+    // Section 2.2.2: a driver that finds FEATURES_OK still unset knows that its choice was refused.
+    if ((gained & STATUS_FEATURES_OK) !== 0 && !this.#featuresAreSound()) return;
+    this.#status = step;
+    if ((gained & STATUS_DRIVER_OK) !== 0) this.#events.ready();
+  }
+
+  #featuresAreSound(): boolean {
+    const offered = this.#device.features;
+    const soundWord = (select: 0 | 1) =>
+      ((this.#driverFeatures[select] ?? 0) & ~featureWord(offered, select)) >>> 0 === 0;
+    return soundWord(0) && soundWord(1) && hasBit(this.#driverFeatures, VIRTIO_F_VERSION_1);
+  }
+
+  #setDriverFeatures(value: number): void {
+    if (isNegotiating(this.#status) && this.#driverFeatureSelect < 2)
+      this.#driverFeatures[this.#driverFeatureSelect] = value;
+  }
+
+  #setUp(change: (queue: QueueRegisters) => void): void {
+    const queue = this.#selected;
+    if (queue && !queue.enabled && isSettingUp(this.#status)) change(queue);
+  }
+
+  #enableQueue(value: number): void {
+    if (value === 1) this.#setUp((queue) => (queue.enabled = true));
+  }
+
+  /** Vectors say only where interrupts go, and drivers change them at any time. */
+  #setQueueVector(value: number): void {
+    const queue = this.#selected;
+    if (queue) queue.vector = this.#vector(value);
+  }
+
+  #vector(value: number): number {
+    return value < this.#vectorCount ? value : NO_VECTOR;
+  }
+}
+
+function register(
+  widthBytes: 1 | 2 | 4,
+  read: Register["read"],
+  write?: (config: CommonConfig, value: number) => unknown,
+): Register {
+  return write ? { widthBytes, read, write } : { widthBytes, read };
+}
+
+/** Bits 32 x `select` and up; there are none beyond 63. */
+function featureWord(features: FeatureBits, select: number): number {
+  let word = 0;
+  for (const bit of features) if (Math.floor(bit / 32) === select) word |= 1 << (bit % 32);
+  return word >>> 0;
+}
+
+function hasBit(words: Uint32Array, bit: number): boolean {
+  return (((words[bit >>> 5] ?? 0) >>> (bit & 31)) & 1) === 1;
+}
