@@ -7,11 +7,12 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import fc from "fast-check";
+import { recordingLog } from "../testing/recording-log.ts";
+import { until } from "../testing/until.ts";
 import { GuestConsole } from "./console/guest-console.ts";
 import { closeServer } from "./http-limits.ts";
 import { LauncherApi } from "./launcher-api.ts";
 import { FakeMachine } from "./testing/fake-machine.ts";
-import { recordingLog } from "./testing/recording-log.ts";
 import { listenOnUnixSocket } from "./unix-listener.ts";
 
 let directory = "";
@@ -311,8 +312,3 @@ describe("the unix socket", () => {
     await until(async () => (await ask("GET", "/v1/status").catch(() => undefined))?.status === 200);
   });
 });
-
-/** Waits for a condition of another event loop turn; the test's own deadline is the limit. */
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((turn) => setTimeout(turn, 1));
-}

@@ -1,4 +1,4 @@
-import { jsonLogger, type Logger } from "../../log/logger.ts";
+import { jsonLogger, type Logger } from "../log/logger.ts";
 
 /** A logger whose lines a test can read. */
 export function recordingLog(): { readonly log: Logger; readonly lines: { readonly [field: string]: unknown }[] } {
