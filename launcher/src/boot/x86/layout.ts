@@ -56,6 +56,8 @@ export const HOLE_END = gpa(4 * GIB);
 /** 32-bit window for BARs: in `_CRS` of the root bridge; the pci part allocates from it. */
 export const PCI_WINDOW32 = gpa(3 * GIB);
 export const PCI_WINDOW32_BYTES = 0x2000_0000;
+/** Ports for BARs: in `_CRS` of the root bridge; no device of ours has any. */
+export const PCI_PORT_WINDOW = { start: 0x1000, sizeBytes: 0xf000 } as const;
 /** Configuration space of segment 0: MCFG, an e820 reservation and a motherboard resource (PNP0C02) name it. */
 export const PCI_ECAM = gpa(0xe000_0000);
 /** Buses 0 to PCI_BUS_COUNT - 1; each takes 1 MiB of ECAM. */
