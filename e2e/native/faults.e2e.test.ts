@@ -65,13 +65,13 @@ describe("when parts of the system fail", () => {
   });
 
   it("an API server that restarts is found again", async () => {
-    await cluster.tool("restart", "kube-apiserver");
+    await cluster.restart("kube-apiserver");
     await bystanderRunsOn();
     await startsANewOne("after-apiserver");
   });
 
   it("a kubelet that restarts finds the device plugin again", async () => {
-    await cluster.tool("restart", "kubelet");
+    await cluster.restart("kubelet");
     await bystanderRunsOn();
     await startsANewOne("after-kubelet");
   });

@@ -1,5 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { layoutOf } from "../../hack/dev-cluster/layout.ts";
+import { stopProcess } from "../../hack/dev-cluster/processes.ts";
+import { ensureTools } from "../../hack/dev-cluster/tools/tools.ts";
 import { command } from "./command.ts";
 import { eventually } from "./eventually.ts";
 import { Kubectl } from "./kubectl.ts";
@@ -18,20 +21,19 @@ export interface TestCluster {
   namespace(name: string): Promise<Kubectl>;
   /** Deletes it with all in it, and waits until it is gone. */
   dropNamespace(name: string): Promise<void>;
-  /** hack/cluster for this cluster. */
-  tool(...args: string[]): Promise<string>;
+  /** Ends a program of the cluster, such as kubelet, and starts it again. */
+  restart(program: string): Promise<void>;
   helm(...args: string[]): Promise<string>;
   /** Processes of a pod on this node, by the pod's UID in their cgroup. */
   processesOf(podUid: string): { pid: number; command: string }[];
 }
 
 export async function openTestCluster(): Promise<TestCluster> {
-  const tool = (...args: string[]) =>
-    command([join(root, "hack/cluster"), ...args, "--name", CLUSTER_NAME], { timeoutMs: 600_000 });
-  const kubeconfig = (await tool("kubeconfig")).trim();
-  const kubectlPath = process.env["TYPEVISOR_KUBECTL"] ?? (await tool("which", "kubectl")).trim();
-  const helmPath = process.env["TYPEVISOR_HELM"] ?? (await tool("which", "helm")).trim();
-  const kubectl = new Kubectl(kubectlPath, kubeconfig, "default");
+  const layout = layoutOf(CLUSTER_NAME);
+  const tools = await ensureTools();
+  const { kubeconfig } = layout;
+  const helmPath = join(tools.helm, "helm");
+  const kubectl = new Kubectl(join(tools.kube, "kubectl"), kubeconfig, "default");
   return {
     system: kubectl.in(SYSTEM_NAMESPACE),
     async namespace(name) {
@@ -44,7 +46,10 @@ export async function openTestCluster(): Promise<TestCluster> {
     async dropNamespace(name) {
       await kubectl.run(["delete", "namespace", name, "--ignore-not-found", "--timeout=90s"], { timeoutMs: 100_000 });
     },
-    tool,
+    async restart(program) {
+      await stopProcess(layout, program);
+      await command([join(root, "hack/cluster"), "up", "--name", CLUSTER_NAME], { timeoutMs: 300_000 });
+    },
     helm: (...args) =>
       command([helmPath, "--kubeconfig", kubeconfig, "--namespace", SYSTEM_NAMESPACE, ...args], { timeoutMs: 180_000 }),
     processesOf,
