@@ -11,6 +11,7 @@ const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const ENXIO = 6;
 const AT_FDCWD = -100;
+const RWF_NOWAIT = 0x08;
 const OPENAT = 257;
 const CREATE_MODE = 0o600;
 
@@ -83,6 +84,18 @@ export function preadv(fd: number, iovecs: IovecBlock, count: number, offsetByte
 /** Writes from the first `count` entries of `iovecs`; may be short. */
 export function pwritev(fd: number, iovecs: IovecBlock, count: number, offsetBytes: number): number {
   return checkUninterrupted("pwritev", () => libc().pwritev(fd, iovecs.address(), count, offsetBytes));
+}
+
+/** As preadv, but of what needs no waiting (RWF_NOWAIT): bytes read, or an errno below zero (EAGAIN, EOPNOTSUPP). */
+export function preadvNoWait(fd: number, iovecs: IovecBlock, count: number, offsetBytes: number): number {
+  const result = libc().preadv2(fd, iovecs.address(), count, offsetBytes, RWF_NOWAIT);
+  return result < 0 ? -lastErrno() : result;
+}
+
+/** As pwritev, but of what needs no waiting (RWF_NOWAIT): bytes written, or an errno below zero. */
+export function pwritevNoWait(fd: number, iovecs: IovecBlock, count: number, offsetBytes: number): number {
+  const result = libc().pwritev2(fd, iovecs.address(), count, offsetBytes, RWF_NOWAIT);
+  return result < 0 ? -lastErrno() : result;
 }
 
 /** Bytes moved, or an errno below zero. */

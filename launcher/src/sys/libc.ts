@@ -20,6 +20,9 @@ export interface Libc {
   pwrite: NativeFunction<[fd: number, buffer: Pointer, lengthBytes: number, offsetBytes: number]>;
   preadv: NativeFunction<[fd: number, iovecs: Pointer, count: number, offsetBytes: number]>;
   pwritev: NativeFunction<[fd: number, iovecs: Pointer, count: number, offsetBytes: number]>;
+  preadv2: NativeFunction<[fd: number, iovecs: Pointer, count: number, offsetBytes: number, flags: number]>;
+  pwritev2: NativeFunction<[fd: number, iovecs: Pointer, count: number, offsetBytes: number, flags: number]>;
+  fcntl: NativeFunction<[fd: number, command: number, argument: Pointer]>;
   fdatasync: NativeFunction<[fd: number]>;
   ftruncate: NativeFunction<[fd: number, sizeBytes: number]>;
   fallocate: NativeFunction<[fd: number, mode: number, offsetBytes: number, lengthBytes: number]>;
@@ -57,6 +60,9 @@ const prototypes: { readonly [Name in keyof Libc]: Prototype } = {
   pwrite: of("pwrite", "int64_t", "int", "const void *", "size_t", "int64_t"),
   preadv: of("preadv", "int64_t", "int", "const void *", "int", "int64_t"),
   pwritev: of("pwritev", "int64_t", "int", "const void *", "int", "int64_t"),
+  preadv2: of("preadv2", "int64_t", "int", "const void *", "int", "int64_t", "int"),
+  pwritev2: of("pwritev2", "int64_t", "int", "const void *", "int", "int64_t", "int"),
+  fcntl: of("fcntl", "int", "int", "int", "void *"),
   fdatasync: of("fdatasync", "int", "int"),
   ftruncate: of("ftruncate", "int", "int", "int64_t"),
   fallocate: of("fallocate", "int", "int", "int", "int64_t", "int64_t"),

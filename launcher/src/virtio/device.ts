@@ -57,6 +57,8 @@ export interface VirtioDriver {
   readonly isLive: boolean;
   /** Undefined where the driver did not enable the queue. */
   queue(index: number): Virtqueue | undefined;
+  /** `serve` is called for the queue in a later turn of the event loop. */
+  serveSoon(index: number): void;
   /** Interrupts the driver for what was pushed to the queue, if it wants that. */
   signalUsed(index: number): void;
   /** The configuration changed: raises the generation and interrupts. */

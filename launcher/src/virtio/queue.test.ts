@@ -86,6 +86,22 @@ describe("a split virtqueue", () => {
     expect(segments(queue)).toEqual([at(0x6000, 5), at(0x2000, 16), at(0x3000, 4, true)]);
   });
 
+  it("takes chains longer than the ring, by tables, as long as the device's limit lets them be", () => {
+    const memory = testMemory();
+    const driver = new SplitRingDriver(memory, 2, { indirect: true });
+    const queue = new Virtqueue(memory, { ...driver.layout, chainLimit: 5 });
+    driver.addIndirect(
+      TABLE,
+      Array.from({ length: 5 }, () => at(0x2000, 8)),
+    );
+    expect(queue.pop()?.count).toBe(5);
+    driver.addIndirect(
+      TABLE,
+      Array.from({ length: 6 }, () => at(0x2000, 8)),
+    );
+    expect(() => queue.pop()).toThrow(VirtqueueError);
+  });
+
   it("skips empty descriptors", () => {
     const { driver, queue } = setUp();
     driver.add([at(0x2000, 0), at(0x3000, 7), at(0x4000, 0, true)]);
@@ -357,6 +373,7 @@ describe("a hostile driver", () => {
       descriptorTable: gpa(0x1000),
       availableRing: gpa(0x1000),
       usedRing: gpa(0x1000),
+      chainLimit: 4,
       eventIndex: true,
       indirect: true,
     };

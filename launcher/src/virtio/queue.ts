@@ -36,6 +36,11 @@ export interface VirtqueueLayout {
   readonly descriptorTable: Gpa;
   readonly availableRing: Gpa;
   readonly usedRing: Gpa;
+  /**
+   * The most descriptors of one chain, indirect ones included: the size that the device offered. A driver may make its
+   * ring smaller and still send chains as long as the device's limits (a disk's seg_max) let it.
+   */
+  readonly chainLimit: number;
   /** VIRTIO_F_EVENT_IDX was negotiated. */
   readonly eventIndex: boolean;
   /** VIRTIO_F_INDIRECT_DESC was negotiated. */
@@ -73,7 +78,7 @@ export class Virtqueue {
     this.layout = layout;
     this.#memory = memory;
     this.#sizeMask = layout.size - 1;
-    this.#chain = new DescriptorChain(layout.size);
+    this.#chain = new DescriptorChain(layout.chainLimit);
     this.#inFlight = new Uint8Array(layout.size);
   }
 
@@ -203,14 +208,14 @@ export class Virtqueue {
     const entries = lengthBytes / DESCRIPTOR_SIZE;
     if (lengthBytes === 0 || !Number.isInteger(entries))
       throw new VirtqueueError(`an indirect table of ${lengthBytes} bytes`);
-    if (entries > this.size) throw new VirtqueueError(`an indirect table of ${entries} in a ring of ${this.size}`);
+    if (entries > this.layout.chainLimit) throw new VirtqueueError(`an indirect table of ${entries} descriptors`);
     this.#walk(table, entries, 0, true);
   }
 
   #append(address: Gpa, lengthBytes: number, writable: boolean): void {
     const chain = this.#chain;
     if (!writable && chain.writableCount > 0) throw new VirtqueueError("a readable descriptor after a writable one");
-    if (chain.count >= chain.capacity) throw new VirtqueueError(`a chain longer than the ring of ${this.size}`);
+    if (chain.count >= chain.capacity) throw new VirtqueueError(`a chain of more than ${chain.capacity} descriptors`);
     if ((writable ? chain.writableBytes : chain.readableBytes) + lengthBytes >= U32_LIMIT)
       throw new VirtqueueError("a chain of 4 GiB or more");
     if (lengthBytes > 0) chain.append(address, lengthBytes, writable);

@@ -59,6 +59,7 @@ export class SplitRingDriver {
       descriptorTable: gpa(base),
       availableRing: gpa(available),
       usedRing: gpa(used),
+      chainLimit: size,
       eventIndex,
       indirect,
     };

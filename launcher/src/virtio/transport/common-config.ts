@@ -214,7 +214,8 @@ export class CommonConfig implements RangeHandler {
       throw new VirtqueueError(`queue ${index} lies beyond the guest's address space`);
     const eventIndex = hasBit(this.#driverFeatures, VIRTIO_F_EVENT_IDX);
     const indirect = hasBit(this.#driverFeatures, VIRTIO_F_INDIRECT_DESC);
-    return { size: queue.size, descriptorTable, availableRing, usedRing, eventIndex, indirect };
+    const { size, maxSize: chainLimit } = queue;
+    return { size, descriptorTable, availableRing, usedRing, chainLimit, eventIndex, indirect };
   }
 
   /** The device cannot go on; only a reset leads out. */

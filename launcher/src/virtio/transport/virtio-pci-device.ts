@@ -145,6 +145,7 @@ export class VirtioPciDevice implements PciDevice {
         this.#common.raiseGeneration();
         this.#interrupt(this.#common.configVector, ISR_CONFIG);
       },
+      serveSoon: (index) => this.#serveSoon(session, index),
       failed: (error) => this.#fail(session, error),
     });
     this.#session = session;
@@ -167,13 +168,13 @@ export class VirtioPciDevice implements PciDevice {
     const session = this.#session;
     if (!session?.queues[index]) return;
     try {
-      if (this.#device.serve(index)) this.#serveLater(session, index);
+      if (this.#device.serve(index)) this.#serveSoon(session, index);
     } catch (error) {
       session.fail(error);
     }
   }
 
-  #serveLater(session: DriverSession, index: number): void {
+  #serveSoon(session: DriverSession, index: number): void {
     if (session.waiting.has(index)) return;
     session.waiting.add(index);
     setImmediate(() => {
@@ -237,6 +238,7 @@ export class VirtioPciDevice implements PciDevice {
 interface SessionEvents {
   queueUsed(index: number): void;
   configChanged(): void;
+  serveSoon(index: number): void;
   failed(error: unknown): void;
 }
 
@@ -265,6 +267,10 @@ class DriverSession implements VirtioDriver {
 
   queue(index: number): Virtqueue | undefined {
     return this.queues[index];
+  }
+
+  serveSoon(index: number): void {
+    if (this.#isLive) this.#events.serveSoon(index);
   }
 
   signalUsed(index: number): void {
