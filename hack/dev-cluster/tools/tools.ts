@@ -41,6 +41,11 @@ export async function ensureTools(): Promise<Tools> {
   };
 }
 
+/** The directory with helm alone, for what needs no cluster. */
+export function ensureHelm(): Promise<string> {
+  return cached(helm());
+}
+
 const compact = "-s -w";
 
 function kube(): Cached {
