@@ -1,0 +1,149 @@
+import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import type { LauncherStatus } from "../../../../launcher/api/control.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import { annotations, LAUNCHER_CONTAINER } from "./names.ts";
+import { type LauncherFacts, readinessOf } from "./observation.ts";
+import { type Action, type Case, nodeLost, type Plan, underWay } from "./plan.ts";
+import { STABLE_RUN_MS } from "./restart.ts";
+import type { StatusRecord, View } from "./status.ts";
+
+/** A launcher that does not answer within this time of its start is worth a word. */
+const LAUNCHER_PATIENCE_MS = 10_000;
+
+/** The case of a pod whose launcher runs and shall run. */
+export function decideRunning(c: Case, pod: Pod, podRecord: StatusRecord): Plan {
+  const { node, launcher } = c.observation;
+  const facts = launcher?.podUID === pod.metadata?.uid ? launcher : undefined;
+  const certificate = certificatePlan(c, pod);
+  const before = [...askLauncher(pod, facts), ...certificate.actions];
+  if (node === null || node?.ready === "Unknown") {
+    return { view: nodeLost(pod), record: podRecord, wakeAtMs: certificate.wakeAtMs };
+  }
+  // An old answer holds while the kubelet finds the launcher ready, or nothing speaks against it.
+  const status = facts?.error === undefined || isReady(pod) ? facts?.status : undefined;
+  if (status === undefined) {
+    const silence = silent(c, pod, facts);
+    const wakeAtMs = earliest(certificate.wakeAtMs, silence.wakeAtMs);
+    return { view: silence.view, record: podRecord, before, wakeAtMs };
+  }
+  const stableAtMs = Date.parse(status.startedAt ?? "") + STABLE_RUN_MS;
+  const record = runRecord(podRecord, status, c.nowMs >= stableAtMs);
+  const settling = (record.consecutiveCrashes ?? 0) > 0 && !Number.isNaN(stableAtMs) ? stableAtMs : undefined;
+  return { ...stateOf(c, pod, status), record, before, wakeAtMs: earliest(certificate.wakeAtMs, settling) };
+}
+
+function runRecord(podRecord: StatusRecord, status: LauncherStatus, stable: boolean): StatusRecord {
+  const hasRun = status.startedAt !== null;
+  return {
+    ...podRecord,
+    launcherVersion: status.launcherVersion,
+    ...(status.startedAt === null ? {} : { startedAt: status.startedAt }),
+    ...(hasRun ? { failedStarts: 0 } : {}),
+    ...(stable ? { consecutiveCrashes: 0 } : {}),
+  };
+}
+
+function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after?: Action[] } {
+  const wanted = c.observation.vm.spec.paused;
+  const act = (kind: "pause" | "resume"): Action[] => [
+    { kind, podUID: pod.metadata?.uid ?? "", ip: pod.status?.podIP ?? "" },
+  ];
+  switch (status.state) {
+    case "Starting":
+      return { view: underWay("Starting", status.message || "The launcher prepares the machine") };
+    case "Running":
+      return wanted
+        ? { view: { ...underWay("Pausing", "The guest is being paused"), running: "True" }, after: act("pause") }
+        : { view: running(pod) };
+    case "Paused":
+      return wanted
+        ? {
+            view: {
+              ...running(pod),
+              reason: "Paused",
+              message: "The guest is paused, as spec.paused is true",
+              paused: true,
+            },
+          }
+        : {
+            view: { ...underWay("Resuming", "The guest is asked to go on"), running: "True", paused: true },
+            after: act("resume"),
+          };
+    case "Stopping":
+      return {
+        view: { ...underWay("Stopping", status.message || "The guest was asked to power off"), running: "True" },
+      };
+    case "Ended":
+      return { view: underWay("Stopping", `${status.message || "The machine has ended"}; its pod is ending`) };
+  }
+}
+
+/** The launcher has not answered yet, or no more. */
+function silent(c: Case, pod: Pod, facts: LauncherFacts | undefined): { view: View; wakeAtMs?: number } {
+  if (isReady(pod)) {
+    const note = facts?.error === undefined ? "" : `; the operator can not reach its launcher: ${facts.error}`;
+    return { view: { ...running(pod), message: `The guest runs on node ${pod.spec?.nodeName}${note}` } };
+  }
+  const started = startOfContainer(pod);
+  const patientUntilMs = (started ?? c.nowMs) + LAUNCHER_PATIENCE_MS;
+  if (facts?.error !== undefined && c.nowMs >= patientUntilMs) {
+    const message = `Launcher of pod ${pod.metadata?.name} at ${pod.status?.podIP}: ${facts.error}; check NetworkPolicies and the pod's log`;
+    const view = underWay("LauncherUnreachable", message);
+    return { view: { ...view, running: ranInPod(c.previous, pod) ? "Unknown" : "False" } };
+  }
+  const wakeAtMs = c.nowMs < patientUntilMs ? patientUntilMs : undefined;
+  if (ranInPod(c.previous, pod)) {
+    // This operator has only just started: what its predecessor saw holds until the launcher says otherwise.
+    return { view: asBefore(c.previous, pod), ...(wakeAtMs === undefined ? {} : { wakeAtMs }) };
+  }
+  const view = underWay("Starting", "The launcher has started and prepares the machine");
+  return { view, ...(wakeAtMs === undefined ? {} : { wakeAtMs }) };
+}
+
+function asBefore(previous: VirtualMachineStatus, pod: Pod): View {
+  const paused = previous.conditions?.some((condition) => condition.type === "Paused" && condition.status === "True");
+  const view = running(pod);
+  return paused ? { ...view, reason: "Paused", message: "The guest is paused, as spec.paused is true", paused } : view;
+}
+
+function ranInPod(previous: VirtualMachineStatus, pod: Pod): boolean {
+  const running = previous.conditions?.find((condition) => condition.type === "Running");
+  return previous.podUID === pod.metadata?.uid && running?.status === "True";
+}
+
+function running(pod: Pod): View {
+  const message = `The guest runs on node ${pod.spec?.nodeName}`;
+  return { reason: "Running", message, ready: "True", running: "True", progress: "done" };
+}
+
+function askLauncher(pod: Pod, facts: LauncherFacts | undefined): Action[] {
+  const ip = pod.status?.podIP;
+  const readiness = readinessOf(pod);
+  if (ip === undefined || facts?.readiness === readiness) {
+    return [];
+  }
+  return [{ kind: "ask-launcher", podUID: pod.metadata?.uid ?? "", ip, readiness }];
+}
+
+function certificatePlan(c: Case, pod: Pod): { actions: Action[]; wakeAtMs: number | undefined } {
+  const { [annotations.certificateRenewAt]: renewAt, [annotations.trust]: trust } = pod.metadata?.annotations ?? {};
+  const renewAtMs = Date.parse(renewAt ?? "");
+  const due = Number.isNaN(renewAtMs) || c.nowMs >= renewAtMs || trust !== c.observation.trustId;
+  return due
+    ? { actions: [{ kind: "renew-certificate", podUID: pod.metadata?.uid ?? "" }], wakeAtMs: undefined }
+    : { actions: [], wakeAtMs: renewAtMs };
+}
+
+function isReady(pod: Pod): boolean {
+  return readinessOf(pod).startsWith("True");
+}
+
+function startOfContainer(pod: Pod): number | undefined {
+  const container = pod.status?.containerStatuses?.find((status) => status.name === LAUNCHER_CONTAINER);
+  const startedAt = Date.parse(container?.state?.running?.startedAt ?? "");
+  return Number.isNaN(startedAt) ? undefined : startedAt;
+}
+
+function earliest(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
+}

@@ -1,0 +1,323 @@
+import type { Reason } from "../../../../crds/src/reasons.ts";
+import type { Termination, VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import { formatTime } from "../../runtime/clock.ts";
+import { controllerOf, type Pod } from "../../runtime/wire.ts";
+import { decideRunning } from "./decide-running.ts";
+import { driftedFields, fieldDigests } from "./drift.ts";
+import { machineConfig, SpecError } from "./machine-config.ts";
+import { annotations, identityOf, podNameOf } from "./names.ts";
+import type { Observation } from "./observation.ts";
+import {
+  type Action,
+  type Case,
+  type Decision,
+  deletePod,
+  nodeLost,
+  off,
+  type Plan,
+  stalled,
+  underWay,
+} from "./plan.ts";
+import { countEnd, doubling, restartDelayMs, startsAgain } from "./restart.ts";
+import type { Settings } from "./settings.ts";
+import { buildStatus, type StatusRecord, sameStatus, type View } from "./status.ts";
+import { classOf, NEEDS_CHANGE, terminationOf, vanished } from "./termination.ts";
+import { transitions } from "./transitions.ts";
+import { whatPodWaitsFor } from "./waiting.ts";
+
+const REFUSED_MIN_DELAY_MS = 5_000;
+const REFUSED_MAX_DELAY_MS = 60_000;
+
+/** What to do about one VirtualMachine: a pure function of what was observed, the settings and the time. */
+export function decide(observation: Observation, settings: Settings, nowMs: number): Decision {
+  const { vm, pod } = observation;
+  const previous = vm.status ?? {};
+  const kept: StatusRecord = {
+    restarts: previous.restarts ?? 0,
+    consecutiveCrashes: previous.consecutiveCrashes ?? 0,
+    failedStarts: previous.failedStarts ?? 0,
+    ...(previous.lastTermination === undefined ? {} : { lastTermination: previous.lastTermination }),
+  };
+  const plan = planFor({ observation, settings, nowMs, previous, kept });
+  const own = pod !== undefined && isOwn(observation, pod) && !isFinished(pod) ? pod : undefined;
+  const drift = own === undefined ? [] : driftedFields(own, fieldDigests(vm.spec, settings));
+  const actions: Action[] = [...(plan.before ?? [])];
+  if (plan.view !== undefined) {
+    const status = buildStatus(vm, { view: plan.view, record: plan.record, drift, settings, nowMs });
+    if (!sameStatus(vm.status, status)) {
+      actions.push({ kind: "write-status", status, events: transitions(vm.status, status) });
+    }
+  }
+  actions.push(...(plan.after ?? []));
+  return { actions, wakeAtMs: plan.wakeAtMs };
+}
+
+function planFor(c: Case): Plan {
+  const { vm, pod } = c.observation;
+  if (vm.metadata.deletionTimestamp !== undefined) {
+    return deleting(c);
+  }
+  if (pod === undefined) {
+    return withoutPod(c);
+  }
+  if (!isOwn(c.observation, pod)) {
+    return withForeignPod(c, pod);
+  }
+  if (isFinished(pod)) {
+    return afterEnd(c, pod);
+  }
+  const record = recordOf(c, pod);
+  if (pod.metadata?.deletionTimestamp !== undefined) {
+    return whileStopping(c, pod, record);
+  }
+  if (vm.spec.runStrategy === "Halted") {
+    const stopping = whileStopping(c, pod, record);
+    return { ...stopping, before: [deletePod(pod, "Stops the machine, as spec.runStrategy is Halted")] };
+  }
+  return pod.status?.phase === "Running" ? decideRunning(c, pod, record) : whilePending(c, pod, record);
+}
+
+/** The garbage collector stops the pod; all that is left is to start nothing. */
+function deleting(c: Case): Plan {
+  const { pod } = c.observation;
+  const running = wasRunning(c.previous) ? "True" : "False";
+  const view: View = {
+    reason: "Deleting",
+    message: pod === undefined ? "The VirtualMachine is being deleted" : "The machine stops with its VirtualMachine",
+    ready: "False",
+    running: pod === undefined ? "False" : running,
+    progress: "reconciling",
+  };
+  return { view, record: pod === undefined ? c.kept : { ...c.kept, ...podFields(pod), ...runFields(c.previous, pod) } };
+}
+
+function withoutPod(c: Case): Plan {
+  const { vm, refusal } = c.observation;
+  const { runStrategy } = vm.spec;
+  const end = endWithoutTrace(c);
+  const kept: StatusRecord =
+    end === undefined ? c.kept : { ...c.kept, ...countEnd(c.previous, end), lastTermination: end };
+  const last = kept.lastTermination;
+  if (runStrategy === "Halted") {
+    return { view: off("Halted", "The machine is off, as spec.runStrategy is Halted"), record: acknowledged(kept) };
+  }
+  // An end with a UID still decides about the next start; Halted takes the UID away.
+  if (last?.podUID !== undefined && !startsAgain(runStrategy, last)) {
+    return { view: ended(last, runStrategy), record: kept };
+  }
+  const invalid = specProblem(c);
+  if (invalid !== undefined) {
+    return { view: stalled("SpecInvalid", invalid), record: kept };
+  }
+  if (refusal !== undefined && refusal.generation === vm.metadata.generation) {
+    const againAtMs = refusal.atMs + doubling(REFUSED_MIN_DELAY_MS, REFUSED_MAX_DELAY_MS, refusal.count);
+    if (c.nowMs < againAtMs) {
+      return { view: stalled(refusal.reason, refusal.message), record: kept, wakeAtMs: againAtMs };
+    }
+  }
+  // A pod that came after the last end and went without having run was no start.
+  const counted = c.previous.podUID !== undefined && c.previous.podUID !== last?.podUID;
+  const startsOver = last !== undefined && classOf(last) !== "never-started" && !counted;
+  return { record: kept, before: [{ kind: "start", restarts: (kept.restarts ?? 0) + (startsOver ? 1 : 0) }] };
+}
+
+/** A machine that ran when it was last seen, and whose pod is gone without an end that was recorded. */
+function endWithoutTrace({ previous }: Case): Termination | undefined {
+  const { podUID, startedAt, lastTermination } = previous;
+  if (podUID === undefined || startedAt === undefined || lastTermination?.podUID === podUID) {
+    return undefined;
+  }
+  return vanished(previous, podUID, conditionOf(previous, "Running")?.reason === "NodeLost");
+}
+
+function withForeignPod(c: Case, pod: Pod): Plan {
+  const { name } = identityOf(c.observation.vm);
+  const owner = controllerOf(pod);
+  if (owner?.kind === "VirtualMachine" && owner.name === name) {
+    const message = `Waits until pod ${pod.metadata?.name} of the former VirtualMachine ${name} has ended`;
+    return { view: underWay("Pending", message), record: c.kept };
+  }
+  return { view: stalled("NameConflict", nameConflict(name)), record: c.kept };
+}
+
+/** Message for a pod of the machine's name that is not its own. */
+export function nameConflict(vmName: string): string {
+  return `Pod ${podNameOf(vmName)} exists and belongs to something else; delete it, or give the VirtualMachine another name`;
+}
+
+function afterEnd(c: Case, pod: Pod): Plan {
+  const { vm } = c.observation;
+  const uid = pod.metadata?.uid ?? "";
+  const recorded = c.previous.lastTermination?.podUID === uid ? c.previous.lastTermination : undefined;
+  const end = recorded ?? terminationOf(pod, c.previous);
+  const counters = recorded === undefined ? countEnd(c.previous, end) : {};
+  const { podIP: _, ...where } = podFields(pod);
+  const restarts = restartsOf(pod, c.previous);
+  const record: StatusRecord = { ...c.kept, ...where, ...counters, restarts, lastTermination: end };
+  const { runStrategy } = vm.spec;
+  if (runStrategy === "Halted") {
+    return {
+      view: underWay("Stopping", "The machine has ended; its pod is being deleted"),
+      record,
+      after: removal(pod),
+    };
+  }
+  if (!startsAgain(runStrategy, end)) {
+    return { view: ended(end, runStrategy), record };
+  }
+  const counts = { consecutiveCrashes: record.consecutiveCrashes ?? 0, failedStarts: record.failedStarts ?? 0 };
+  const endedAtMs = Date.parse(end.finishedAt ?? pod.status?.startTime ?? pod.metadata?.creationTimestamp ?? "");
+  const changed = driftedFields(pod, fieldDigests(vm.spec, c.settings)).length > 0;
+  const startAtMs = changed || Number.isNaN(endedAtMs) ? c.nowMs : endedAtMs + restartDelayMs(end, counts);
+  if (c.nowMs >= startAtMs) {
+    return { view: underWay("Restarting", `Starts again: ${end.message}`), record, after: removal(pod) };
+  }
+  const nextStartTime = formatTime(Math.ceil(startAtMs / 1000) * 1000);
+  return { view: backingOff(end, counts, nextStartTime), record: { ...record, nextStartTime }, wakeAtMs: startAtMs };
+}
+
+function removal(pod: Pod): Action[] {
+  return pod.metadata?.deletionTimestamp === undefined
+    ? [deletePod(pod, "Removes the pod of a machine that ended")]
+    : [];
+}
+
+function backingOff(
+  end: Termination,
+  counts: { readonly consecutiveCrashes: number; readonly failedStarts: number },
+  nextStartTime: string,
+): View {
+  const when = `starts again at ${nextStartTime}`;
+  switch (classOf(end)) {
+    case "crash": {
+      const message = `${end.reason}: ${end.message} (${counts.consecutiveCrashes} in a row; ${when})`;
+      const progress = NEEDS_CHANGE.has(end.reason) ? "stalled" : "reconciling";
+      return { ...underWay(progress === "stalled" ? (end.reason as Reason) : "CrashBackOff", message), progress };
+    }
+    case "never-started":
+      return underWay("StartBackOff", `${end.reason}: ${end.message} (${counts.failedStarts} in a row; ${when})`);
+    default:
+      return underWay("Restarting", `${end.message}; ${when}`);
+  }
+}
+
+function whileStopping(c: Case, pod: Pod, record: StatusRecord): Plan {
+  const { node, vm } = c.observation;
+  const running = wasRunning(c.previous) && c.previous.podUID === pod.metadata?.uid ? "True" : "False";
+  if (node === null || node?.ready === "Unknown") {
+    const gone = node?.outOfService === true && pod.metadata?.deletionTimestamp !== undefined;
+    const after = gone ? [deletePod(pod, "Its node is marked out of service", true)] : [];
+    return { view: nodeLost(pod), record, after };
+  }
+  const halted = vm.spec.runStrategy === "Halted";
+  const view: View = {
+    ...underWay(
+      halted ? "Stopping" : "PodDeleted",
+      halted
+        ? "The guest was asked to power off and has until the end of its grace period"
+        : `Pod ${pod.metadata?.name} was deleted: the guest was asked to power off; spec.runStrategy decides what comes then`,
+    ),
+    running,
+  };
+  return { view, record };
+}
+
+function whilePending(c: Case, pod: Pod, record: StatusRecord): Plan {
+  const { vm, nodes, node } = c.observation;
+  if (driftedFields(pod, fieldDigests(vm.spec, c.settings)).length > 0) {
+    // The guest has not run, so there is nothing to lose by starting over with what is asked for now.
+    const view = underWay("Pending", "The spec changed before the machine started: its pod is made anew");
+    return { view, record, before: [deletePod(pod, "The spec changed before the machine started")] };
+  }
+  if (node === null || node?.ready === "Unknown") {
+    return { view: nodeLost(pod), record };
+  }
+  const waiting = whatPodWaitsFor(pod, { spec: vm.spec, settings: c.settings, nodes });
+  const view = waiting.stalled ? stalled(waiting.reason, waiting.message) : underWay(waiting.reason, waiting.message);
+  return { view, record };
+}
+
+/** What the status says about a pod that is there. */
+function recordOf(c: Case, pod: Pod): StatusRecord {
+  return { ...c.kept, restarts: restartsOf(pod, c.previous), ...podFields(pod), ...runFields(c.previous, pod) };
+}
+
+function podFields(pod: Pod): StatusRecord {
+  return {
+    podName: pod.metadata?.name ?? "",
+    podUID: pod.metadata?.uid ?? "",
+    ...(pod.status?.podIP === undefined ? {} : { podIP: pod.status.podIP }),
+    ...(pod.spec?.nodeName === undefined ? {} : { node: pod.spec.nodeName }),
+  };
+}
+
+/** What is known of the run in this pod. */
+function runFields(previous: VirtualMachineStatus, pod: Pod): StatusRecord {
+  if (previous.podUID !== pod.metadata?.uid) {
+    return {};
+  }
+  const { startedAt, launcherVersion } = previous;
+  return {
+    ...(startedAt === undefined ? {} : { startedAt }),
+    ...(launcherVersion === undefined ? {} : { launcherVersion }),
+  };
+}
+
+function restartsOf(pod: Pod, previous: VirtualMachineStatus): number {
+  const restarts = Number(pod.metadata?.annotations?.[annotations.restarts]);
+  return Number.isSafeInteger(restarts) && restarts >= 0 ? restarts : (previous.restarts ?? 0);
+}
+
+/** After Halted all is forgotten that would hold the next start back. */
+function acknowledged(record: StatusRecord): StatusRecord {
+  const { lastTermination, ...rest } = record;
+  const { podUID: _, ...seen } = lastTermination ?? { reason: "", message: "" };
+  return {
+    ...rest,
+    consecutiveCrashes: 0,
+    failedStarts: 0,
+    ...(lastTermination === undefined ? {} : { lastTermination: seen }),
+  };
+}
+
+function specProblem(c: Case): string | undefined {
+  try {
+    machineConfig(c.observation.vm, c.settings);
+    return undefined;
+  } catch (error) {
+    if (error instanceof SpecError) {
+      return error.message;
+    }
+    throw error;
+  }
+}
+
+function isOwn({ vm }: Observation, pod: Pod): boolean {
+  return controllerOf(pod)?.uid === vm.metadata.uid;
+}
+
+function isFinished(pod: Pod): boolean {
+  return pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
+}
+
+function conditionOf(status: VirtualMachineStatus, type: string) {
+  return status.conditions?.find((condition) => condition.type === type);
+}
+
+function wasRunning(previous: VirtualMachineStatus): boolean {
+  return conditionOf(previous, "Running")?.status === "True";
+}
+
+/** A machine that ended and stays so. */
+function ended(end: Termination, runStrategy: string): View {
+  const next = `spec.runStrategy ${runStrategy} does not start it again; set it to Halted and back to do so`;
+  const message = `${end.message}; ${next}`;
+  switch (classOf(end)) {
+    case "success":
+      return off("Completed", message);
+    case "crash":
+      return stalled("Crashed", `${end.reason}: ${message}`);
+    default:
+      return stalled(end.reason as Reason, message);
+  }
+}

@@ -1,0 +1,70 @@
+import { createHash } from "node:crypto";
+import type { VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import { annotations } from "./names.ts";
+import type { Settings } from "./settings.ts";
+
+/** Fields of the spec that act on a running machine, or on none. */
+const LIVE_FIELDS = new Set(["runStrategy", "paused", "evictionStrategy"]);
+
+/** Stands for the launcher's image among the fields. */
+export const LAUNCHER_IMAGE = "launcher image";
+
+/** A digest per field that a pod is made from. Digests, since annotations are for everyone's eyes, and specs are long. */
+export type FieldDigests = Readonly<Record<string, string>>;
+
+/** Digests of what a pod made now would be made from: a path like `spec.disks[root].image.reference` to a digest. */
+export function fieldDigests(spec: VirtualMachineSpec, settings: Settings): FieldDigests {
+  const found: Record<string, string> = { [LAUNCHER_IMAGE]: digest(settings.launcherImage) };
+  for (const [field, value] of Object.entries(spec)) {
+    if (!LIVE_FIELDS.has(field)) {
+      collect(`spec.${field}`, value, found);
+    }
+  }
+  return found;
+}
+
+/** The fields in which a pod differs from what one made now would be; all is well when none. */
+export function driftedFields(pod: Pod, current: FieldDigests): string[] {
+  const started = parse(pod.metadata?.annotations?.[annotations.startedWith]);
+  if (started === undefined) {
+    return [];
+  }
+  const fields = new Set([...Object.keys(started), ...Object.keys(current)]);
+  return [...fields].filter((field) => started[field] !== current[field]).sort();
+}
+
+function collect(path: string, value: unknown, found: Record<string, string>): void {
+  if (Array.isArray(value)) {
+    // The order of disks is PCI order.
+    found[`${path}[]`] = digest(value.map(nameOf));
+    for (const [index, item] of value.entries()) {
+      collect(`${path}[${nameOf(item, index)}]`, item, found);
+    }
+  } else if (typeof value === "object" && value !== null) {
+    for (const [key, item] of Object.entries(value)) {
+      collect(`${path}.${key}`, item, found);
+    }
+  } else if (value !== undefined) {
+    found[path] = digest(value);
+  }
+}
+
+function nameOf(item: unknown, index: number): string {
+  const name = typeof item === "object" && item !== null && "name" in item ? item.name : undefined;
+  return typeof name === "string" ? name : String(index);
+}
+
+function digest(value: unknown): string {
+  return createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 10);
+}
+
+function parse(text: string | undefined): FieldDigests | undefined {
+  try {
+    const parsed: unknown = JSON.parse(text ?? "");
+    return typeof parsed === "object" && parsed !== null ? (parsed as FieldDigests) : undefined;
+  } catch {
+    // Somebody's hand was in it: nothing can be said, so nothing is claimed.
+    return undefined;
+  }
+}

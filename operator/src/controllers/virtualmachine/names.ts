@@ -1,0 +1,74 @@
+import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
+import type { Resource } from "../../runtime/wire.ts";
+
+/** The resource that this controller reconciles. */
+export const virtualMachines: Resource = {
+  group: "typevisor.io",
+  version: "v1alpha1",
+  plural: "virtualmachines",
+  kind: "VirtualMachine",
+  namespaced: true,
+};
+
+/** Owns what this controller writes. */
+export const FIELD_MANAGER = "typevisor-virtualmachine";
+
+/** On each launcher pod: the name of its VirtualMachine. */
+export const VM_LABEL = "typevisor.io/vm";
+
+export const MANAGED_BY_LABEL = "app.kubernetes.io/managed-by";
+export const MANAGED_BY = "typevisor";
+
+export const annotations = {
+  /** Digests of the fields that the pod was made from: see drift.ts. */
+  startedWith: "typevisor.io/started-with",
+  /** How often the machine had been started again when this pod was made. */
+  restarts: "typevisor.io/restarts",
+  /** When the certificate in the machine's Secret is to be renewed. */
+  certificateRenewAt: "typevisor.io/certificate-renew-at",
+  /** Which authorities the pod was told to trust. */
+  trust: "typevisor.io/trust",
+} as const;
+
+export const LAUNCHER_CONTAINER = "launcher";
+
+/** Paths in the launcher's container. */
+export const paths = {
+  machine: "/etc/typevisor/machine",
+  bootImage: "/boot-image",
+  disks: "/disks",
+  overlay: "/var/lib/typevisor/overlay",
+  run: "/run/typevisor/launcher",
+  terminationMessage: "/dev/termination-log",
+} as const;
+
+/** Identity of a VirtualMachine as the API server gives it. */
+export interface Identity {
+  readonly name: string;
+  readonly namespace: string;
+  readonly uid: string;
+}
+
+/** Name, namespace and UID, which every object from the API server has. */
+export function identityOf(vm: VirtualMachine): Identity {
+  const { name, namespace, uid } = vm.metadata;
+  if (name === undefined || namespace === undefined || uid === undefined) {
+    throw new TypeError("a VirtualMachine from the API server has a name, a namespace and a UID");
+  }
+  return { name, namespace, uid };
+}
+
+/** The one pod that a VirtualMachine can have: that its name is fixed is what keeps a second one from existing. */
+export function podNameOf(vmName: string): string {
+  return `vm-${vmName}`;
+}
+
+/** The Secret with machine.json and certificates; part of the UID keeps it from meeting anyone else's. */
+export function secretNameOf(identity: Identity): string {
+  return `vm-${identity.name}-${identity.uid.slice(0, 8)}`;
+}
+
+/** "namespace/name" of the pod, as stores key it. */
+export function podKeyOf(identity: Identity): string {
+  return `${identity.namespace}/${podNameOf(identity.name)}`;
+}

@@ -1,0 +1,58 @@
+import type { Reason } from "../../../../crds/src/reasons.ts";
+import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
+import type { LauncherStatus } from "../../../../launcher/api/control.ts";
+import type { Pod } from "../../runtime/wire.ts";
+
+/** All that a decision is made from, besides the settings and the time. */
+export interface Observation {
+  readonly vm: VirtualMachine;
+  /** The pod of the name that the VirtualMachine's pod must have, whoever it belongs to. */
+  readonly pod: Pod | undefined;
+  /** The pod's node: null when the pod has one that no longer exists, undefined when it has none. */
+  readonly node: NodeFacts | null | undefined;
+  /** All nodes; only where a pod waits for one. */
+  readonly nodes: readonly NodeFacts[];
+  readonly launcher: LauncherFacts | undefined;
+  /** Why the last attempt to make the pod failed. */
+  readonly refusal: Refusal | undefined;
+  /** Which authorities a pod made now would trust. */
+  readonly trustId: string;
+}
+
+export interface NodeFacts {
+  readonly name: string;
+  /** The node's own condition; "Unknown" once it is silent. */
+  readonly ready: "True" | "False" | "Unknown";
+  /** Somebody says that the node is off for sure (taint node.kubernetes.io/out-of-service). */
+  readonly outOfService: boolean;
+  readonly kvmDevices: number;
+  readonly memoryBytes: number;
+}
+
+/** What a launcher said when it was last asked. */
+export interface LauncherFacts {
+  readonly podUID: string;
+  /** Its last answer; undefined when there was none yet. */
+  readonly status: LauncherStatus | undefined;
+  /** Why it did not answer the last time. */
+  readonly error: string | undefined;
+  /** The pod's readiness as it was when the launcher was asked: another one is a reason to ask again. */
+  readonly readiness: string;
+}
+
+/** The API server would not have the pod. */
+export interface Refusal {
+  readonly reason: Extract<Reason, "NameConflict" | "QuotaExceeded" | "PodForbidden" | "PodInvalid" | "SpecInvalid">;
+  readonly message: string;
+  /** metadata.generation of the attempt. */
+  readonly generation: number;
+  /** Attempts in a row. */
+  readonly count: number;
+  readonly atMs: number;
+}
+
+/** The pod's Ready condition, in a form to compare. */
+export function readinessOf(pod: Pod): string {
+  const ready = pod.status?.conditions?.find((condition) => condition.type === "Ready");
+  return `${ready?.status ?? "Unknown"} ${ready?.lastTransitionTime ?? ""}`;
+}

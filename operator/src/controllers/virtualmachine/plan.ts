@@ -1,0 +1,73 @@
+import type { Reason } from "../../../../crds/src/reasons.ts";
+import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import type { EventDraft } from "../../runtime/event-recorder.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import type { Observation } from "./observation.ts";
+import type { Settings } from "./settings.ts";
+import type { StatusRecord, View } from "./status.ts";
+
+/** One thing to do. They are done in order; the first that fails ends the pass. */
+export type Action =
+  /** Makes the machine's Secret and its pod. */
+  | { readonly kind: "start"; readonly restarts: number }
+  | { readonly kind: "delete-pod"; readonly uid: string; readonly force: boolean; readonly note: string }
+  /** Asks the launcher how it is, now and until it runs; the answer brings the next pass. */
+  | { readonly kind: "ask-launcher"; readonly podUID: string; readonly ip: string; readonly readiness: string }
+  | { readonly kind: "pause" | "resume"; readonly podUID: string; readonly ip: string }
+  | { readonly kind: "renew-certificate"; readonly podUID: string }
+  | { readonly kind: "write-status"; readonly status: VirtualMachineStatus; readonly events: readonly EventDraft[] };
+
+export interface Decision {
+  readonly actions: readonly Action[];
+  /** When to look again though nothing happens, in milliseconds since the epoch. */
+  readonly wakeAtMs?: number | undefined;
+}
+
+/** What one case of the decision comes to. */
+export interface Plan {
+  /** Absent: what is done brings the next pass at once, which writes a status that is true then. */
+  readonly view?: View;
+  readonly record: StatusRecord;
+  /** Done before the status is written: what must be quick. */
+  readonly before?: readonly Action[];
+  /** Done after it: what destroys the evidence that the status records. */
+  readonly after?: readonly Action[];
+  readonly wakeAtMs?: number | undefined;
+}
+
+/** The case at hand. */
+export interface Case {
+  readonly observation: Observation;
+  readonly settings: Settings;
+  readonly nowMs: number;
+  readonly previous: VirtualMachineStatus;
+  /** What stays as it was unless something changes it. */
+  readonly kept: StatusRecord;
+}
+
+/** Something is under way. */
+export function underWay(reason: Reason, message: string): View {
+  return { reason, message, ready: "False", running: "False", progress: "reconciling" };
+}
+
+/** Only a change by someone helps. */
+export function stalled(reason: Reason, message: string): View {
+  return { reason, message, ready: "False", running: "False", progress: "stalled" };
+}
+
+/** The machine is off, as it shall be. */
+export function off(reason: Reason, message: string): View {
+  return { reason, message, ready: "True", running: "False", progress: "done" };
+}
+
+/** The pod's node does not answer: the machine may run or not. */
+export function nodeLost(pod: Pod): View {
+  const node = pod.spec?.nodeName ?? "?";
+  const message = `Node ${node} does not answer, and the machine may still run there. It starts elsewhere once pod ${pod.metadata?.name} is gone. If the node is off for sure, taint it: kubectl taint node ${node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`;
+  return { reason: "NodeLost", message, ready: "Unknown", running: "Unknown", progress: "reconciling" };
+}
+
+/** Graceful unless forced; the note becomes the event's. */
+export function deletePod(pod: Pod, note: string, force = false): Action {
+  return { kind: "delete-pod", uid: pod.metadata?.uid ?? "", force, note };
+}

@@ -1,0 +1,200 @@
+import type { Disk } from "../../../../crds/src/disk.ts";
+import { GROUP_VERSION } from "../../../../crds/src/names.ts";
+import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
+import { KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
+import type { OwnerReference, Pod } from "../../runtime/wire.ts";
+import { fieldDigests } from "./drift.ts";
+import {
+  annotations,
+  identityOf,
+  LAUNCHER_CONTAINER,
+  MANAGED_BY,
+  MANAGED_BY_LABEL,
+  paths,
+  podNameOf,
+  secretNameOf,
+  VM_LABEL,
+} from "./names.ts";
+import { resourcesOf } from "./overhead.ts";
+import type { Settings } from "./settings.ts";
+
+type PodSpec = NonNullable<Pod["spec"]>;
+type Volume = NonNullable<PodSpec["volumes"]>[number];
+type VolumeMount = NonNullable<PodSpec["containers"][number]["volumeMounts"]>[number];
+type Toleration = NonNullable<PodSpec["tolerations"]>[number];
+
+/** What a pod is made from besides the VirtualMachine. */
+export interface PodInputs {
+  readonly settings: Settings;
+  readonly restarts: number;
+  /** RFC 3339. */
+  readonly certificateRenewAt: string;
+  readonly trustId: string;
+}
+
+/** User and group of the launcher in its container. */
+const LAUNCHER_UID = 10001;
+/** What the launcher needs beyond the guest's grace period to switch off and say its last word. */
+const SHUTDOWN_MARGIN_SECONDS = 10;
+/** How long a node may be silent before its pods are deleted: nothing starts elsewhere before. */
+const NODE_SILENCE_SECONDS = 30;
+
+/** The launcher pod of a VirtualMachine. */
+export function launcherPod(vm: VirtualMachine, inputs: PodInputs): Pod {
+  const { name, namespace } = identityOf(vm);
+  const { settings } = inputs;
+  const template = vm.spec.template;
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      name: podNameOf(name),
+      namespace,
+      labels: {
+        ...vm.metadata.labels,
+        ...template?.metadata?.labels,
+        [MANAGED_BY_LABEL]: MANAGED_BY,
+        [VM_LABEL]: name,
+      },
+      annotations: {
+        "kubectl.kubernetes.io/default-container": LAUNCHER_CONTAINER,
+        ...template?.metadata?.annotations,
+        [annotations.startedWith]: JSON.stringify(fieldDigests(vm.spec, settings)),
+        [annotations.restarts]: String(inputs.restarts),
+        [annotations.certificateRenewAt]: inputs.certificateRenewAt,
+        [annotations.trust]: inputs.trustId,
+      },
+      ownerReferences: [ownerReferenceTo(vm)],
+    },
+    spec: podSpec(vm, settings),
+  };
+}
+
+/** Controller reference to a VirtualMachine. */
+export function ownerReferenceTo(vm: VirtualMachine): OwnerReference {
+  const { name, uid } = identityOf(vm);
+  return {
+    apiVersion: GROUP_VERSION,
+    kind: "VirtualMachine",
+    name,
+    uid,
+    controller: true,
+    blockOwnerDeletion: true,
+  };
+}
+
+function podSpec(vm: VirtualMachine, settings: Settings): PodSpec {
+  const { name } = identityOf(vm);
+  const given = vm.spec.template?.spec;
+  const { resources: _resources, hostname, tolerations, imagePullSecrets, ...placement } = given ?? {};
+  const priorityClassName = given?.priorityClassName ?? settings.priorityClassName;
+  const pullSecrets = [
+    ...(imagePullSecrets ?? []),
+    ...settings.launcherImagePullSecrets.map((secret) => ({ name: secret })),
+  ];
+  return {
+    ...(placement as Partial<PodSpec>),
+    hostname: hostname ?? name,
+    restartPolicy: "Never",
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    terminationGracePeriodSeconds: vm.spec.terminationGracePeriodSeconds + SHUTDOWN_MARGIN_SECONDS,
+    ...(priorityClassName === undefined ? {} : { priorityClassName }),
+    ...(pullSecrets.length === 0 ? {} : { imagePullSecrets: pullSecrets }),
+    tolerations: [
+      ...nodeSilenceTolerations((tolerations ?? []) as Toleration[]),
+      ...((tolerations ?? []) as Toleration[]),
+    ],
+    securityContext: {
+      runAsNonRoot: true,
+      runAsUser: LAUNCHER_UID,
+      runAsGroup: LAUNCHER_UID,
+      fsGroup: LAUNCHER_UID,
+      fsGroupChangePolicy: "OnRootMismatch",
+      seccompProfile: { type: "RuntimeDefault" },
+    },
+    containers: [launcherContainer(vm, settings)],
+    volumes: volumes(vm),
+  };
+}
+
+function launcherContainer(vm: VirtualMachine, settings: Settings): PodSpec["containers"][number] {
+  const { requests, limits } = resourcesOf(vm.spec, settings);
+  const probe = (path: string) => ({ httpGet: { path, port: "telemetry" } });
+  return {
+    name: LAUNCHER_CONTAINER,
+    image: settings.launcherImage,
+    imagePullPolicy: settings.launcherImagePullPolicy,
+    args: ["run", `${paths.machine}/machine.json`],
+    ports: [
+      { name: "control", containerPort: settings.controlPort, protocol: "TCP" },
+      { name: "telemetry", containerPort: settings.telemetryPort, protocol: "TCP" },
+    ],
+    resources: {
+      requests: { ...requests, [KVM_RESOURCE]: "1" },
+      limits: { ...limits, [KVM_RESOURCE]: "1" },
+    },
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      capabilities: { drop: ["ALL"] },
+      readOnlyRootFilesystem: true,
+    },
+    readinessProbe: { ...probe("/readyz"), periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 2 },
+    // A hung event loop is a dead machine; but a slow minute of the node is not.
+    livenessProbe: { ...probe("/healthz"), periodSeconds: 10, timeoutSeconds: 10, failureThreshold: 12 },
+    terminationMessagePath: paths.terminationMessage,
+    terminationMessagePolicy: "FallbackToLogsOnError",
+    volumeMounts: volumeMounts(vm),
+  };
+}
+
+function volumes(vm: VirtualMachine): Volume[] {
+  const kernel = vm.spec.boot?.kernel;
+  return [
+    { name: "machine", secret: { secretName: secretNameOf(identityOf(vm)), defaultMode: 0o440 } },
+    { name: "run", emptyDir: {} },
+    ...(kernel === undefined ? [] : [{ name: "boot-image", image: kernel.image }]),
+    ...imageDisks(vm).map(({ name, image }) => ({
+      name: diskVolumeName(name),
+      image: {
+        reference: image.reference,
+        ...(image.pullPolicy === undefined ? {} : { pullPolicy: image.pullPolicy }),
+      },
+    })),
+    ...(imageDisks(vm).length === 0 ? [] : [{ name: "overlay", emptyDir: {} }]),
+  ];
+}
+
+function volumeMounts(vm: VirtualMachine): VolumeMount[] {
+  return [
+    { name: "machine", mountPath: paths.machine, readOnly: true },
+    { name: "run", mountPath: paths.run },
+    ...(vm.spec.boot?.kernel === undefined ? [] : [{ name: "boot-image", mountPath: paths.bootImage, readOnly: true }]),
+    ...imageDisks(vm).map(({ name }) => ({
+      name: diskVolumeName(name),
+      mountPath: `${paths.disks}/${name}`,
+      readOnly: true,
+    })),
+    ...(imageDisks(vm).length === 0 ? [] : [{ name: "overlay", mountPath: paths.overlay }]),
+  ];
+}
+
+function imageDisks(vm: VirtualMachine): (Disk & { image: NonNullable<Disk["image"]> })[] {
+  return vm.spec.disks.filter((disk): disk is Disk & { image: NonNullable<Disk["image"]> } => disk.image !== undefined);
+}
+
+function diskVolumeName(diskName: string): string {
+  return `disk-${diskName}`;
+}
+
+/** Tolerations for silent nodes, unless the template has its own. */
+function nodeSilenceTolerations(given: readonly Toleration[]): Toleration[] {
+  return ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+    .filter((key) => !given.some((toleration) => toleration.key === key))
+    .map((key) => ({
+      key,
+      operator: "Exists",
+      effect: "NoExecute",
+      tolerationSeconds: NODE_SILENCE_SECONDS,
+    }));
+}

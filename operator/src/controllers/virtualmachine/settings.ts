@@ -1,0 +1,26 @@
+/** What the administrator set for all machines: the chart's values, resolved. */
+export interface Settings {
+  /** Image reference of the launcher. */
+  readonly launcherImage: string;
+  readonly launcherImagePullPolicy: "Always" | "IfNotPresent" | "Never";
+  /** Secrets for pulling the launcher's image, in each machine's namespace. */
+  readonly launcherImagePullSecrets: readonly string[];
+  readonly launcherLogLevel: "debug" | "info" | "warn" | "error";
+  readonly overhead: OverheadSettings;
+  /** CPU request of a pod, as cores per virtual processor. */
+  readonly cpuRatio: number;
+  /** Address that launchers listen on, "0.0.0.0" or "::". */
+  readonly listenAddress: string;
+  /** Port of the Launcher API on the pod IP. */
+  readonly controlPort: number;
+  /** Port of /healthz, /readyz and /metrics on the pod IP. */
+  readonly telemetryPort: number;
+  /** PriorityClass of machines that name none. */
+  readonly priorityClassName?: string | undefined;
+}
+
+/** Memory that running a machine costs beyond the guest's own: `fixed + perCpu * cores`. */
+export interface OverheadSettings {
+  readonly fixedBytes: number;
+  readonly perCpuBytes: number;
+}

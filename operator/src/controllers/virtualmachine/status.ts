@@ -1,0 +1,133 @@
+import type { Condition } from "../../../../crds/src/condition.ts";
+import { formatBytes } from "../../../../crds/src/quantity.ts";
+import type { Reason } from "../../../../crds/src/reasons.ts";
+import type { Phase, VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
+import { type ConditionDraft, settleConditions } from "../../runtime/conditions.ts";
+import { overheadBytes } from "./overhead.ts";
+import type { Settings } from "./settings.ts";
+
+/** How a machine stands, from which its conditions follow. */
+export interface View {
+  readonly reason: Reason;
+  readonly message: string;
+  /** The machine does what its spec asks. */
+  readonly ready: "True" | "False" | "Unknown";
+  /** It exists on a node, running or paused. */
+  readonly running: "True" | "False" | "Unknown";
+  readonly paused?: boolean;
+  /** "reconciling": something is under way; "stalled": only a change by someone helps. */
+  readonly progress: "done" | "reconciling" | "stalled";
+}
+
+/** What a status holds beside conditions and what follows from the spec. */
+export type StatusRecord = Omit<
+  VirtualMachineStatus,
+  "observedGeneration" | "phase" | "conditions" | "overhead" | "volumes" | "interfaces" | "migration"
+>;
+
+/** The whole status of a machine that stands as `view` says. */
+export function buildStatus(
+  vm: VirtualMachine,
+  parts: {
+    readonly view: View;
+    readonly record: StatusRecord;
+    /** Fields that take effect at the next restart. */
+    readonly drift: readonly string[];
+    readonly settings: Settings;
+    readonly nowMs: number;
+  },
+): VirtualMachineStatus {
+  const generation = vm.metadata.generation ?? 0;
+  const drafts = conditionDrafts(parts.view, parts.drift);
+  const conditions = settleConditions<Condition>(vm.status?.conditions, drafts, generation, parts.nowMs);
+  return {
+    observedGeneration: generation,
+    phase: phaseOf(conditions),
+    conditions,
+    ...parts.record,
+    volumes: vm.spec.disks.map(({ name, readOnly: _, ...source }) => ({ name, source: Object.keys(source)[0] ?? "" })),
+    overhead: { memory: formatBytes(overheadBytes(vm.spec, parts.settings)) },
+  };
+}
+
+function conditionDrafts(view: View, drift: readonly string[]): ConditionDraft<Condition>[] {
+  const { reason, message } = view;
+  const asExpected = { status: "False", reason: "AsExpected", message: "" } as const;
+  const cause = { status: "True", reason, message } as const;
+  const runningReason = view.running === "True" && view.ready === "True" && view.paused !== true ? "Running" : reason;
+  return [
+    { type: "Ready", status: view.ready, reason, message },
+    { type: "Reconciling", ...(view.progress === "reconciling" ? cause : asExpected) },
+    { type: "Stalled", ...(view.progress === "stalled" ? cause : asExpected) },
+    { type: "Running", status: view.running, reason: runningReason, message },
+    { type: "Paused", ...(view.paused === true ? ({ ...cause, reason: "Paused" } as const) : asExpected) },
+    {
+      type: "Migratable",
+      status: "False",
+      reason: "MigrationNotAvailable",
+      message: "Live migration is not available in this version",
+    },
+    {
+      type: "RestartRequired",
+      ...(drift.length === 0
+        ? asExpected
+        : {
+            status: "True" as const,
+            reason: "SpecChanged" as const,
+            message: `Changed since the machine was started: ${listed(drift)}. Delete its pod to restart it`,
+          }),
+    },
+  ];
+}
+
+const FIELDS_SHOWN = 20;
+
+function listed(fields: readonly string[]): string {
+  const more = fields.length - FIELDS_SHOWN;
+  return fields.slice(0, FIELDS_SHOWN).join(", ") + (more > 0 ? ` and ${more} more` : "");
+}
+
+const phasesByReason: Partial<Record<Reason, Phase>> = {
+  Deleting: "Terminating",
+  Stopping: "Stopping",
+  PodDeleted: "Stopping",
+  Starting: "Starting",
+  LauncherUnreachable: "Starting",
+  LauncherNotReady: "Starting",
+  Halted: "Stopped",
+  Completed: "Stopped",
+  CrashBackOff: "CrashBackOff",
+};
+
+/** The summary that follows from the conditions. */
+export function phaseOf(conditions: readonly Condition[]): Phase {
+  const find = (type: Condition["type"]) => conditions.find((condition) => condition.type === type);
+  const ready = find("Ready");
+  const running = find("Running")?.status;
+  const byReason = ready === undefined ? undefined : phasesByReason[ready.reason];
+  if (byReason === "Terminating" || running === "Unknown") {
+    return byReason === "Terminating" ? byReason : "Unknown";
+  }
+  if (find("Stalled")?.status === "True") {
+    return "Failed";
+  }
+  if (running === "True" && byReason !== "Stopping") {
+    return find("Paused")?.status === "True" ? "Paused" : "Running";
+  }
+  return byReason ?? "Pending";
+}
+
+/** True when writing `next` over `previous` would change nothing of ours. */
+export function sameStatus(previous: VirtualMachineStatus | undefined, next: VirtualMachineStatus): boolean {
+  const { migration: _, ...ours } = previous ?? {};
+  return canonical(ours) === canonical(next);
+}
+
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, item: unknown) =>
+    typeof item === "object" && item !== null && !Array.isArray(item)
+      ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : item,
+  );
+}

@@ -1,0 +1,196 @@
+import type { Reason } from "../../../../crds/src/reasons.ts";
+import type { Termination, VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import { exitCodes, type TerminationMessage, type TerminationReason } from "../../../../launcher/api/control.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import { LAUNCHER_CONTAINER } from "./names.ts";
+
+/** What an end means for the next start. */
+export type EndClass =
+  /** The guest powered itself off, or was stopped by someone who spoke to the launcher. */
+  | "success"
+  /** The machine ended in a fault. */
+  | "crash"
+  /** The pod failed before the machine started: no fault of the machine. */
+  | "never-started"
+  /** The cluster or a person took the pod away. */
+  | "disruption";
+
+type ContainerStatus = NonNullable<NonNullable<Pod["status"]>["containerStatuses"]>[number];
+type Terminated = NonNullable<NonNullable<ContainerStatus["state"]>["terminated"]>;
+
+const launcherReasonClasses: Readonly<Record<TerminationReason, EndClass>> = {
+  GuestPowerOff: "success",
+  Stopped: "success",
+  StopTimeout: "success",
+  ConfigInvalid: "crash",
+  BootImageInvalid: "crash",
+  DiskUnavailable: "crash",
+  KvmUnavailable: "never-started",
+  AgentUnavailable: "never-started",
+  GuestTripleFault: "crash",
+  KvmInternalError: "crash",
+  ResetStorm: "crash",
+  LauncherError: "crash",
+};
+
+/** Ends that come back until someone changes something. */
+export const NEEDS_CHANGE: ReadonlySet<string> = new Set(["ConfigInvalid", "BootImageInvalid", "DiskUnavailable"]);
+
+/** Ends of a launcher before the guest's first instruction. */
+const GUEST_NEVER_RAN: ReadonlySet<string> = new Set([...NEEDS_CHANGE, "KvmUnavailable", "AgentUnavailable"]);
+
+/** What a recorded end means for the next start. */
+export function classOf(termination: Termination): EndClass {
+  const { reason } = termination;
+  if (reason in launcherReasonClasses) {
+    return launcherReasonClasses[reason as TerminationReason];
+  }
+  if (reason === "PodRejected" || reason === "ContainerNotStarted") {
+    return "never-started";
+  }
+  if (reason === "LauncherKilled" || reason === "OutOfMemory") {
+    return "crash";
+  }
+  return termination.startedAt === undefined ? "never-started" : "disruption";
+}
+
+/** Kubernetes' own word that it took the pod away. */
+function disruptionOf(pod: Pod): Reason | undefined {
+  const reason = pod.status?.reason ?? "";
+  const target = pod.status?.conditions?.find((condition) => condition.type === "DisruptionTarget");
+  const by = target?.status === "True" ? target.reason : undefined;
+  if (reason === "Preempting" || reason === "Preempted" || by === "PreemptionByScheduler") {
+    return "Preempted";
+  }
+  if (reason === "NodeLost" || by === "DeletionByTaintManager" || by === "DeletionByPodGC") {
+    return "NodeLost";
+  }
+  if (reason === "Evicted" || reason === "Terminated" || reason === "NodeShutdown" || by !== undefined) {
+    return "Evicted";
+  }
+  return pod.metadata?.deletionTimestamp === undefined ? undefined : "PodDeleted";
+}
+
+/** Why the machine in a finished pod ended; `status` is what was known of its run. */
+export function terminationOf(pod: Pod, status: VirtualMachineStatus | undefined): Termination {
+  const container = pod.status?.containerStatuses?.find((candidate) => candidate.name === LAUNCHER_CONTAINER);
+  const terminated = container?.state?.terminated;
+  const podUID = pod.metadata?.uid ?? "";
+  if (terminated === undefined || terminated.startedAt === undefined || terminated.reason === "StartError") {
+    return { ...neverStarted(pod, terminated), podUID, ...finishedAt(terminated) };
+  }
+  const { reason, message } = lastWord(pod, terminated);
+  const startedAt = guestStart(podUID, reason, terminated, status);
+  return {
+    reason,
+    message,
+    exitCode: terminated.exitCode,
+    podUID,
+    ...(startedAt === undefined ? {} : { startedAt }),
+    ...finishedAt(terminated),
+  };
+}
+
+/** The end of a pod that is gone without a trace. */
+export function vanished(status: VirtualMachineStatus, podUID: string, nodeWasLost: boolean): Termination {
+  return {
+    reason: nodeWasLost ? "NodeLost" : "PodDeleted",
+    message: nodeWasLost
+      ? `Pod ${status.podName} went with node ${status.node}`
+      : `Pod ${status.podName} was deleted before it could say how the machine ended`,
+    podUID,
+    ...(status.startedAt === undefined ? {} : { startedAt: status.startedAt }),
+  };
+}
+
+/** How long the launcher ran, in milliseconds. */
+export function runDurationMs(termination: Termination): number {
+  const { startedAt, finishedAt: end } = termination;
+  return startedAt === undefined || end === undefined ? 0 : Math.max(0, Date.parse(end) - Date.parse(startedAt));
+}
+
+function neverStarted(pod: Pod, terminated: Terminated | undefined): { reason: Reason; message: string } {
+  const message = terminated?.message ?? pod.status?.message ?? "";
+  if (terminated?.reason === "StartError") {
+    return { reason: "ContainerNotStarted", message: `The container runtime could not start the launcher: ${message}` };
+  }
+  const disruption = disruptionOf(pod);
+  if (disruption !== undefined) {
+    return { reason: disruption, message: message || "The pod was taken away before the machine started" };
+  }
+  const refusal = [pod.status?.reason, message].filter((part) => part !== undefined && part !== "").join(": ");
+  return {
+    reason: "PodRejected",
+    message: `Node ${pod.spec?.nodeName ?? "?"} refused the pod: ${refusal || "no reason given"}`,
+  };
+}
+
+function lastWord(pod: Pod, terminated: Terminated): { reason: Reason; message: string } {
+  const disruption = disruptionOf(pod);
+  const said = parseTerminationMessage(terminated.message);
+  if (said !== undefined) {
+    const ended = launcherReasonClasses[said.reason] === "success" && said.reason !== "GuestPowerOff";
+    // The launcher only knows that it was told to stop; the pod knows by whom.
+    return ended && disruption !== undefined
+      ? { reason: disruption, message: disruptionMessage(pod, said.message) }
+      : { reason: said.reason, message: said.message };
+  }
+  if (terminated.reason === "OOMKilled") {
+    const limit = pod.spec?.containers[0]?.resources?.limits?.["memory"];
+    const cause = limit === undefined ? "the node ran out of memory" : `its memory limit of ${limit} was too small`;
+    return { reason: "OutOfMemory", message: `The launcher was killed: ${cause}` };
+  }
+  if (disruption !== undefined) {
+    return { reason: disruption, message: disruptionMessage(pod, "The launcher was killed before it could say why") };
+  }
+  if (terminated.reason === "ContainerStatusUnknown" || terminated.reason === "Unknown") {
+    return { reason: "NodeLost", message: `Node ${pod.spec?.nodeName} restarted or lost the container` };
+  }
+  if (terminated.exitCode === 137) {
+    return { reason: "LauncherKilled", message: "The launcher was killed by signal 9, without a last word" };
+  }
+  const log = terminated.message === undefined ? "" : `; its log ended with: ${terminated.message.trim().slice(-1000)}`;
+  return { reason: "LauncherError", message: `The launcher ended with exit code ${terminated.exitCode}${log}` };
+}
+
+function disruptionMessage(pod: Pod, otherwise: string): string {
+  return pod.status?.message || otherwise;
+}
+
+/** The last word of a launcher, which is data from a process that a hostile guest may have taken over. */
+export function parseTerminationMessage(text: string | undefined): TerminationMessage | undefined {
+  try {
+    const parsed: unknown = JSON.parse(text ?? "");
+    if (typeof parsed !== "object" || parsed === null) {
+      return undefined;
+    }
+    const { version, reason, message } = parsed as Partial<Record<keyof TerminationMessage, unknown>>;
+    if (
+      version !== 1 ||
+      typeof reason !== "string" ||
+      !Object.hasOwn(exitCodes, reason) ||
+      typeof message !== "string"
+    ) {
+      return undefined;
+    }
+    return { version, reason: reason as TerminationReason, message: message.slice(0, 4096) };
+  } catch {
+    return undefined;
+  }
+}
+
+function guestStart(
+  podUID: string,
+  reason: Reason,
+  terminated: Terminated,
+  status: VirtualMachineStatus | undefined,
+): string | undefined {
+  if (GUEST_NEVER_RAN.has(reason)) {
+    return undefined;
+  }
+  return status?.podUID === podUID && status.startedAt !== undefined ? status.startedAt : terminated.startedAt;
+}
+
+function finishedAt(terminated: Terminated | undefined): { finishedAt?: string } {
+  return terminated?.finishedAt === undefined ? {} : { finishedAt: terminated.finishedAt };
+}

@@ -1,0 +1,56 @@
+import type { ConditionType } from "../../../../crds/src/condition.ts";
+import type { Reason } from "../../../../crds/src/reasons.ts";
+import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import type { EventDraft } from "../../runtime/event-recorder.ts";
+import { classOf } from "./termination.ts";
+
+/** Reasons that are worth an event when a machine comes to stand so. */
+const TROUBLE: ReadonlySet<string> = new Set<Reason>([
+  "Unschedulable",
+  "ImagePullFailed",
+  "ContainerNotStarted",
+  "VolumeNotReady",
+  "SecretNotFound",
+  "PodInvalid",
+  "PodForbidden",
+  "QuotaExceeded",
+  "NameConflict",
+  "SpecInvalid",
+  "NodeLost",
+  "LauncherUnreachable",
+  "CrashBackOff",
+]);
+
+/** The events for going from one status to the next; none when nothing of note happened. */
+export function transitions(previous: VirtualMachineStatus | undefined, next: VirtualMachineStatus): EventDraft[] {
+  const events: EventDraft[] = [];
+  const end = next.lastTermination;
+  if (end?.podUID !== undefined && end.podUID !== previous?.lastTermination?.podUID) {
+    const benign = classOf(end) === "success" || end.reason === "PodDeleted";
+    events.push({ type: benign ? "Normal" : "Warning", reason: end.reason, action: "End", note: end.message });
+  }
+  const ready = condition(next, "Ready");
+  if (ready !== undefined && TROUBLE.has(ready.reason) && ready.reason !== condition(previous, "Ready")?.reason) {
+    events.push({ type: "Warning", reason: ready.reason, action: "Reconcile", note: ready.message });
+  }
+  const becomes = (type: ConditionType, status: string) =>
+    condition(next, type)?.status === status && condition(previous, type)?.status !== status;
+  const sameRun = previous?.podUID === next.podUID;
+  if (condition(next, "Running")?.status === "True" && (becomes("Running", "True") || !sameRun)) {
+    events.push({ type: "Normal", reason: "Running", action: "Start", note: `The guest runs on node ${next.node}` });
+  }
+  if (becomes("Paused", "True")) {
+    events.push({ type: "Normal", reason: "Paused", action: "Pause", note: "The guest is paused" });
+  } else if (sameRun && condition(previous, "Paused")?.status === "True" && becomes("Paused", "False")) {
+    events.push({ type: "Normal", reason: "Resuming", action: "Resume", note: "The guest goes on" });
+  }
+  if (becomes("RestartRequired", "True")) {
+    const note = condition(next, "RestartRequired")?.message ?? "";
+    events.push({ type: "Normal", reason: "SpecChanged", action: "Compare", note });
+  }
+  return events;
+}
+
+function condition(status: VirtualMachineStatus | undefined, type: ConditionType) {
+  return status?.conditions?.find((candidate) => candidate.type === type);
+}
