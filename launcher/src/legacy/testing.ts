@@ -1,5 +1,6 @@
 import type { IrqLine } from "../kvm/interrupts.ts";
 import type { CharacterBackend, CharacterSink } from "./character-backend.ts";
+import type { MachineEvents, PanicKind } from "./machine-events.ts";
 
 /** For tests: an interrupt line that remembers its level and counts its rising edges. */
 export class RecordingIrq implements IrqLine {
@@ -53,4 +54,21 @@ export function readByte(device: { read(offset: number, data: Uint8Array): void 
 
 export function writeByte(device: { write(offset: number, data: Uint8Array): void }, offset: number, value: number) {
   device.write(offset, Uint8Array.of(value));
+}
+
+/** For tests: the events in the order they came. */
+export class RecordingEvents implements MachineEvents {
+  seen: (PanicKind | "power-off" | "reset")[] = [];
+
+  onPowerOff(): void {
+    this.seen.push("power-off");
+  }
+
+  onReset(): void {
+    this.seen.push("reset");
+  }
+
+  onPanic(kind: PanicKind): void {
+    this.seen.push(kind);
+  }
 }

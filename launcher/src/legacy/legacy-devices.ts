@@ -1,0 +1,63 @@
+import { GSI, PORTS } from "../boot/x86/layout.ts";
+import type { IrqLine } from "../kvm/interrupts.ts";
+import type { AddressSpace } from "../memory/address-space.ts";
+import type { MemoryRegion } from "../memory/guest-memory.ts";
+import type { CharacterBackend } from "./character-backend.ts";
+import { Cmos } from "./cmos.ts";
+import { debugPort } from "./debug-port.ts";
+import { KeyboardController } from "./i8042.ts";
+import type { MachineEvents } from "./machine-events.ts";
+import { pmTimerPort } from "./pm-timer.ts";
+import { PowerManagement } from "./power-management.ts";
+import { pvpanicPort } from "./pvpanic.ts";
+import { SerialPort } from "./serial.ts";
+
+export interface LegacyRequest {
+  readonly ports: AddressSpace;
+  /** The line of a GSI of the IOAPIC. */
+  readonly irqLine: (gsi: number) => IrqLine;
+  readonly console: CharacterBackend;
+  readonly ram: readonly MemoryRegion[];
+  readonly events: MachineEvents;
+}
+
+/** All devices at fixed ports of an x86 machine, put into its port space. */
+export class LegacyDevices implements Disposable {
+  readonly serial: SerialPort;
+  readonly powerManagement: PowerManagement;
+  readonly #keyboard: KeyboardController;
+  readonly #cmos: Cmos;
+  readonly #ranges = new DisposableStack();
+
+  constructor({ ports, irqLine, console, ram, events }: LegacyRequest) {
+    this.serial = new SerialPort(irqLine(GSI.com1), console);
+    this.powerManagement = new PowerManagement(irqLine(GSI.ged), events);
+    this.#keyboard = new KeyboardController(events);
+    this.#cmos = new Cmos(ram);
+    const devices = [
+      [PORTS.i8042Data, this.#keyboard.dataPort],
+      [PORTS.i8042Command, this.#keyboard.commandPort],
+      [PORTS.cmos, this.#cmos.ports],
+      [PORTS.debug, debugPort()],
+      [PORTS.com1, this.serial.ports],
+      [PORTS.pvpanic, pvpanicPort(events)],
+      [PORTS.acpi, this.powerManagement.ports],
+      [PORTS.pmTimer, pmTimerPort()],
+    ] as const;
+    for (const [{ start, sizeBytes }, handler] of devices) this.#ranges.use(ports.add(start, sizeBytes, handler));
+  }
+
+  /** As after power-on. */
+  reset(): void {
+    this.serial.reset();
+    this.powerManagement.reset();
+    this.#keyboard.reset();
+    this.#cmos.reset();
+  }
+
+  /** Takes the devices out of the port space; what the guest has sent is handed on. */
+  [Symbol.dispose](): void {
+    this.#ranges.dispose();
+    this.serial[Symbol.dispose]();
+  }
+}
