@@ -1,0 +1,257 @@
+// The commands, as typed on the console or given on the kernel command line. Each answers with a line at least.
+#include "guest.h"
+
+enum { MAX_ARGUMENTS = 4 };
+
+struct arguments {
+  char *text;  // all that follows the name
+  uint64_t number[MAX_ARGUMENTS];
+  unsigned count;
+};
+
+// Decimal, or hexadecimal with 0x; stops at the first other character.
+static uint64_t parse_number(const char *text) {
+  unsigned base = 10;
+  uint64_t value = 0;
+  if (text[0] == '0' && text[1] == 'x') {
+    base = 16;
+    text += 2;
+  }
+  for (;; text++) {
+    unsigned digit = *text >= 'a' ? *text - 'a' + 10u : *text >= '0' ? *text - '0' + 0u : 99;
+    if (digit >= base) return value;
+    value = value * base + digit;
+  }
+}
+
+static uint64_t read_width(uint64_t address, uint64_t width) {
+  switch (width) {
+    case 1: return AT(uint8_t, address);
+    case 2: return AT(uint16_t, address);
+    case 4: return AT(uint32_t, address);
+    default: return AT(uint64_t, address);
+  }
+}
+
+static void write_width(uint64_t address, uint64_t width, uint64_t value) {
+  switch (width) {
+    case 1: AT(uint8_t, address) = (uint8_t)value; break;
+    case 2: AT(uint16_t, address) = (uint16_t)value; break;
+    case 4: AT(uint32_t, address) = (uint32_t)value; break;
+    default: AT(uint64_t, address) = value;
+  }
+}
+
+static void command_echo(struct arguments *a) { print("%s\n", a->text); }
+
+static void command_poweroff(struct arguments *a) {
+  (void)a;
+  print("power off\n");
+  out8(PORT_SLEEP, SLEEP_S5);
+}
+
+static void command_reboot(struct arguments *a) {
+  (void)a;
+  print("reboot\n");
+  out8(PORT_RESET, RESET_VALUE);
+}
+
+static void command_triplefault(struct arguments *a) {
+  (void)a;
+  struct {
+    uint16_t limit;
+    uint64_t base;
+  } __attribute__((packed)) none = {0, 0};
+  print("triple fault\n");
+  asm volatile("lidt %0; ud2" ::"m"(none));
+}
+
+static void command_panic(struct arguments *a) {
+  (void)a;
+  out8(PORT_PVPANIC, 1);
+  print("panicked\n");
+}
+
+static void command_spin(struct arguments *a) {
+  (void)a;
+  print("spinning\n");
+  processors_spin();
+  spin(0);
+}
+
+static void command_hlt(struct arguments *a) {
+  (void)a;
+  print("halted\n");
+  for (;;) asm volatile("cli; hlt");
+}
+
+// Port reads that a device has to answer, one exit each: as many as asked, or for ever.
+static void command_flood(struct arguments *a) {
+  print("flooding\n");
+  uint64_t start = time_stamp();
+  for (uint64_t i = 0; a->count == 0 || i < a->number[0]; i++) in8(PORT_SERIAL + 5);
+  print("flooded %u in %u ticks\n", a->number[0], time_stamp() - start);
+}
+
+// xorshift: any garbage that can be had again from its seed.
+static uint64_t random_state;
+static uint64_t random_number(void) {
+  random_state ^= random_state << 13;
+  random_state ^= random_state >> 7;
+  random_state ^= random_state << 17;
+  return random_state;
+}
+
+static bool ends_the_machine(uint16_t port) { return port >= PORT_RESET - 3 && port <= PORT_SLEEP; }
+
+static void garbage_to_port(uint64_t r, uint64_t value) {
+  // Half of it to ports where something is likely to answer.
+  uint16_t port = r & 0x40 ? (uint16_t)(r >> 16) : (uint16_t)(r >> 16) & 0x7ff;
+  bool is_write = r & 8;
+  if (is_write && (ends_the_machine(port) || port == PORT_SERIAL)) return;
+  switch (r & 3) {
+    case 0: is_write ? out8(port, (uint8_t)value) : (void)in8(port); break;
+    case 1: is_write ? out16(port, (uint16_t)value) : (void)in16(port); break;
+    default: is_write ? out32(port, (uint32_t)value) : (void)in32(port);
+  }
+}
+
+// PCI configuration space and the 32-bit window, odd widths and offsets included.
+static void garbage_to_mmio(uint64_t r, uint64_t value) {
+  uint64_t address = r & 0x40 ? ECAM + (r >> 16) % (1 << 20) : 0xc0000000ul + (r >> 16) % 0x20000000;
+  uint64_t width = 1u << (r & 3);
+  if (r & 8) write_width(address, width, value);
+  else read_width(address, width);
+}
+
+// garbage [COUNT [SEED]]
+static void command_garbage(struct arguments *a) {
+  uint64_t count = a->count > 0 ? a->number[0] : 1000;
+  random_state = a->count > 1 && a->number[1] ? a->number[1] : 88172645463325252ul;
+  for (uint64_t i = 0; i < count; i++) {
+    uint64_t r = random_number(), value = random_number();
+    if (r & 0x80) garbage_to_port(r, value);
+    else garbage_to_mmio(r, value);
+  }
+  console_start();
+  print("garbage done\n");
+}
+
+// in PORT WIDTH, out PORT WIDTH VALUE
+static void command_in(struct arguments *a) {
+  uint16_t port = (uint16_t)a->number[0];
+  uint64_t value = a->number[1] == 1 ? in8(port) : a->number[1] == 2 ? in16(port) : in32(port);
+  print("in 0x%x\n", value);
+}
+
+static void command_out(struct arguments *a) {
+  uint16_t port = (uint16_t)a->number[0];
+  if (a->number[1] == 1) out8(port, (uint8_t)a->number[2]);
+  else if (a->number[1] == 2) out16(port, (uint16_t)a->number[2]);
+  else out32(port, (uint32_t)a->number[2]);
+  print("out done\n");
+}
+
+// outs PORT WIDTH COUNT: writes 0, 1, 2 ... with one string instruction; ins reads as many and prints their sum.
+static uint32_t string_buffer[64];
+
+static uint64_t string_count(struct arguments *a) {
+  uint64_t most = sizeof string_buffer / a->number[1];
+  return a->number[2] < most ? a->number[2] : most;
+}
+
+static void command_outs(struct arguments *a) {
+  uint64_t count = string_count(a), width = a->number[1];
+  uintptr_t at = (uintptr_t)string_buffer;
+  for (uint64_t i = 0; i < count; i++) write_width(at + i * width, width, i);
+  if (width == 1) asm volatile("rep outsb" : "+S"(at), "+c"(count) : "d"((uint16_t)a->number[0]) : "memory");
+  else if (width == 2) asm volatile("rep outsw" : "+S"(at), "+c"(count) : "d"((uint16_t)a->number[0]) : "memory");
+  else asm volatile("rep outsl" : "+S"(at), "+c"(count) : "d"((uint16_t)a->number[0]) : "memory");
+  print("outs done\n");
+}
+
+static void command_ins(struct arguments *a) {
+  uint64_t count = string_count(a), left = count, width = a->number[1], sum = 0;
+  uintptr_t at = (uintptr_t)string_buffer;
+  if (width == 1) asm volatile("rep insb" : "+D"(at), "+c"(left) : "d"((uint16_t)a->number[0]) : "memory");
+  else if (width == 2) asm volatile("rep insw" : "+D"(at), "+c"(left) : "d"((uint16_t)a->number[0]) : "memory");
+  else asm volatile("rep insl" : "+D"(at), "+c"(left) : "d"((uint16_t)a->number[0]) : "memory");
+  for (uint64_t i = 0; i < count; i++) sum += read_width((uintptr_t)string_buffer + i * width, width);
+  print("ins 0x%x\n", sum);
+}
+
+// read ADDRESS WIDTH, write ADDRESS WIDTH VALUE [COUNT]
+static void command_read(struct arguments *a) { print("read 0x%x\n", read_width(a->number[0], a->number[1])); }
+
+static void command_write(struct arguments *a) {
+  uint64_t count = a->count > 3 ? a->number[3] : 1;
+  for (uint64_t i = 0; i < count; i++) write_width(a->number[0], a->number[1], a->number[2]);
+  print("write done\n");
+}
+
+static void command_mem(struct arguments *a) {
+  print("mem 0x%x: 0x%x\n", a->number[0], AT(uint64_t, a->number[0]));
+}
+
+// dirty ADDRESS PAGES: writes the first byte of each page.
+static void command_dirty(struct arguments *a) {
+  for (uint64_t i = 0; i < a->number[1]; i++) AT(uint8_t, a->number[0] + i * 4096) = 1;
+  print("dirty done\n");
+}
+
+// interrupts VECTOR: how many came so far.
+static void command_interrupts(struct arguments *a) {
+  print("interrupts 0x%x: %u\n", a->number[0] & 0xff, interrupt_counts[a->number[0] & 0xff]);
+}
+
+static void command_cpus(struct arguments *a) {
+  (void)a;
+  print("cpus %u\n", (uint64_t)processors_start());
+}
+
+// cpuid LEAF [SUBLEAF]
+static void command_cpuid(struct arguments *a) {
+  uint32_t r[4];
+  cpuid((uint32_t)a->number[0], (uint32_t)a->number[1], r);
+  print("cpuid 0x%x 0x%x 0x%x 0x%x\n", (uint64_t)r[0], (uint64_t)r[1], (uint64_t)r[2], (uint64_t)r[3]);
+}
+
+static void command_pci(struct arguments *a) {
+  (void)a;
+  pci_list();
+}
+
+static const struct {
+  const char *name;
+  void (*run)(struct arguments *);
+} commands[] = {
+    {"echo", command_echo},     {"poweroff", command_poweroff}, {"reboot", command_reboot},
+    {"panic", command_panic},   {"triplefault", command_triplefault}, {"spin", command_spin},
+    {"hlt", command_hlt},       {"flood", command_flood},       {"garbage", command_garbage},
+    {"in", command_in},         {"out", command_out},           {"ins", command_ins},
+    {"outs", command_outs},     {"read", command_read},         {"write", command_write},
+    {"mem", command_mem},       {"dirty", command_dirty},       {"interrupts", command_interrupts},
+    {"cpus", command_cpus},     {"cpuid", command_cpuid},       {"pci", command_pci},
+};
+
+static bool same(const char *a, const char *b) {
+  while (*a && *a == *b) a++, b++;
+  return *a == *b;
+}
+
+void run_command(char *line) {
+  struct arguments a = {.text = line};
+  while (*a.text && *a.text != ' ') a.text++;
+  if (*a.text) *a.text++ = 0;
+  for (const char *s = a.text; a.count < MAX_ARGUMENTS && *s >= '0' && *s <= '9';) {
+    a.number[a.count++] = parse_number(s);
+    while (*s && *s != ' ') s++;
+    while (*s == ' ') s++;
+  }
+  for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+    if (!same(commands[i].name, line)) continue;
+    commands[i].run(&a);
+    return;
+  }
+  print("unknown command: %s\n", line);
+}

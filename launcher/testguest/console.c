@@ -1,0 +1,94 @@
+#include "guest.h"
+#include <stdarg.h>
+
+enum { DATA = PORT_SERIAL, INTERRUPT_ENABLE, FIFO_CONTROL, LINE_CONTROL, MODEM_CONTROL, LINE_STATUS };
+enum { RECEIVED = 1, FIFO_ENABLE = 1, DTR_RTS_OUT2 = 0x0b, DATA_READY = 1 };
+
+static char output[256];
+static size_t output_length;
+
+static char input[1024];
+static volatile size_t input_head, input_tail;
+
+// One string instruction a line: one exit, where single bytes would be one each.
+static void flush(void) {
+  const char *from = output;
+  size_t count = output_length;
+  output_length = 0;
+  asm volatile("rep outsb" : "+S"(from), "+c"(count) : "d"((uint16_t)DATA) : "memory");
+}
+
+static void put(char c) {
+  output[output_length++] = c;
+  if (c == '\n' || output_length == sizeof output) flush();
+}
+
+static void put_number(uint64_t value, unsigned base) {
+  char digits[20];
+  int n = 0;
+  do {
+    digits[n++] = "0123456789abcdef"[value % base];
+    value /= base;
+  } while (value);
+  while (n) put(digits[--n]);
+}
+
+void print(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  for (; *format; format++) {
+    if (*format != '%') {
+      if (*format == '\n') put('\r');
+      put(*format);
+      continue;
+    }
+    switch (*++format) {
+      case 's':
+        for (const char *s = va_arg(arguments, const char *); *s; s++) put(*s);
+        break;
+      case 'c':
+        put((char)va_arg(arguments, int));
+        break;
+      case 'u':
+        put_number(va_arg(arguments, uint64_t), 10);
+        break;
+      case 'x':
+        put_number(va_arg(arguments, uint64_t), 16);
+        break;
+    }
+  }
+  va_end(arguments);
+}
+
+void console_start(void) {
+  out8(FIFO_CONTROL, FIFO_ENABLE);
+  out8(MODEM_CONTROL, DTR_RTS_OUT2);
+  out8(INTERRUPT_ENABLE, RECEIVED);
+}
+
+void console_input_interrupt(void) {
+  while (in8(LINE_STATUS) & DATA_READY) {
+    char c = (char)in8(DATA);
+    size_t next = (input_tail + 1) % sizeof input;
+    if (next == input_head) continue;  // more than anyone reads is lost, as on a real line
+    input[input_tail] = c;
+    input_tail = next;
+  }
+}
+
+// Empty lines are none: a terminal ends lines with \r, \n or both.
+bool console_read_line(char *line, size_t size) {
+  static size_t length;
+  while (input_head != input_tail) {
+    char c = input[input_head];
+    input_head = (input_head + 1) % sizeof input;
+    if (c != '\r' && c != '\n') {
+      if (length < size - 1) line[length++] = c;
+    } else if (length) {
+      line[length] = 0;
+      length = 0;
+      return true;
+    }
+  }
+  return false;
+}

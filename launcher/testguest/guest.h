@@ -1,0 +1,84 @@
+// What the parts of the test guest share. Freestanding; runs with interrupts on, on the boot processor.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// Ports and addresses of the machine: launcher/src/boot/x86/layout.ts.
+enum {
+  PORT_SERIAL = 0x3f8,
+  PORT_PVPANIC = 0x505,
+  PORT_RESET = 0x600,
+  PORT_SLEEP = 0x601,
+  RESET_VALUE = 0x06,
+  SLEEP_S5 = 5 << 2 | 0x20,
+};
+#define ECAM 0xe0000000ul
+#define IOAPIC 0xfec00000ul
+#define LAPIC 0xfee00000ul
+// Free low memory, known to tests: the code other processors start with, and a counter of 8 bytes a processor.
+#define TRAMPOLINE 0x1000ul
+#define SPIN_COUNTERS 0x2000ul
+
+// Vectors. Those from VECTOR_MESSAGE on are only counted: for message-signalled interrupts.
+enum { VECTOR_SERIAL = 0x34, VECTOR_WAKE = 0x40, VECTOR_MESSAGE = 0x50, MESSAGE_VECTORS = 16 };
+enum { MAX_CPUS = 64 };
+
+static inline void out8(uint16_t port, uint8_t value) { asm volatile("outb %0, %1" ::"a"(value), "Nd"(port)); }
+static inline void out16(uint16_t port, uint16_t value) { asm volatile("outw %0, %1" ::"a"(value), "Nd"(port)); }
+static inline void out32(uint16_t port, uint32_t value) { asm volatile("outl %0, %1" ::"a"(value), "Nd"(port)); }
+static inline uint8_t in8(uint16_t port) {
+  uint8_t value;
+  asm volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+  return value;
+}
+static inline uint16_t in16(uint16_t port) {
+  uint16_t value;
+  asm volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
+  return value;
+}
+static inline uint32_t in32(uint16_t port) {
+  uint32_t value;
+  asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
+  return value;
+}
+
+#define AT(type, address) (*(volatile type *)(uintptr_t)(address))
+
+static inline void pause(void) { asm volatile("pause" ::: "memory"); }
+static inline uint64_t time_stamp(void) {
+  uint32_t low, high;
+  asm volatile("rdtsc" : "=a"(low), "=d"(high));
+  return (uint64_t)high << 32 | low;
+}
+static inline void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
+  asm volatile("cpuid" : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3]) : "a"(leaf), "c"(subleaf));
+}
+
+// console.c: lines out, lines in.
+void print(const char *format, ...);  // %s, %u (64 bits), %x (64 bits), %c; writes at the end of a line
+void console_start(void);
+void console_input_interrupt(void);
+bool console_read_line(char *line, size_t size);  // false when there is none yet
+
+// interrupts.c
+void interrupts_start(void);
+extern volatile uint64_t interrupt_counts[256];
+void wait_for_interrupt_unless(bool (*ready)(void));
+uint32_t own_apic_id(void);
+
+// processors.c
+unsigned processors_start(void);  // answers how many run, the boot processor included
+void processors_spin(void);       // all others count at SPIN_COUNTERS for ever
+_Noreturn void spin(unsigned processor);
+
+// pci.c
+void pci_list(void);
+uint64_t pci_find(uint16_t vendor, uint16_t device, unsigned index);  // its configuration space, or 0
+
+// commands.c
+void run_command(char *line);
+
+// start.S
+extern const uint8_t interrupt_stubs[], trampoline[], trampoline_end[];
+extern volatile uint32_t ap_count;

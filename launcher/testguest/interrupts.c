@@ -1,0 +1,60 @@
+#include "guest.h"
+
+enum { CODE64 = 0x18, INTERRUPT_GATE = 0x8e00, EXCEPTIONS = 32, STUB_BYTES = 16 };
+enum { LAPIC_ID = 0x20, LAPIC_EOI = 0xb0, LAPIC_SPURIOUS = 0xf0, LAPIC_ENABLE = 0x1ff };
+enum { IOAPIC_DATA = 0x10, IOAPIC_PIN0 = 0x10, SERIAL_PIN = 4 };
+
+struct gate {
+  uint16_t offset_low, selector, type, offset_middle;
+  uint32_t offset_high, reserved;
+};
+
+static struct gate idt[256];
+volatile uint64_t interrupt_counts[256];
+
+static void set_gate(unsigned vector) {
+  uintptr_t stub = (uintptr_t)interrupt_stubs + vector * STUB_BYTES;
+  idt[vector] = (struct gate){(uint16_t)stub, CODE64, INTERRUPT_GATE, (uint16_t)(stub >> 16), 0, 0};
+}
+
+// Also for other processors, which share the table.
+void interrupts_start(void) {
+  struct {
+    uint16_t limit;
+    uint64_t base;
+  } __attribute__((packed)) pointer = {sizeof idt - 1, (uintptr_t)idt};
+  if (idt[0].type == 0) {
+    for (unsigned v = 0; v < EXCEPTIONS; v++) set_gate(v);
+    for (unsigned v = 0; v < MESSAGE_VECTORS; v++) set_gate(VECTOR_MESSAGE + v);
+    set_gate(VECTOR_SERIAL);
+    set_gate(VECTOR_WAKE);
+    set_gate(0xff);
+    AT(uint32_t, IOAPIC) = IOAPIC_PIN0 + 2 * SERIAL_PIN + 1;
+    AT(uint32_t, IOAPIC + IOAPIC_DATA) = own_apic_id() << 24;
+    AT(uint32_t, IOAPIC) = IOAPIC_PIN0 + 2 * SERIAL_PIN;
+    AT(uint32_t, IOAPIC + IOAPIC_DATA) = VECTOR_SERIAL;
+  }
+  asm volatile("lidt %0" ::"m"(pointer));
+  AT(uint32_t, LAPIC + LAPIC_SPURIOUS) = LAPIC_ENABLE;
+  asm volatile("sti");
+}
+
+uint32_t own_apic_id(void) { return AT(uint32_t, LAPIC + LAPIC_ID) >> 24; }
+
+// Called by the stubs of start.S.
+void interrupt(uint64_t vector, uint64_t error, uint64_t rip) {
+  if (vector < EXCEPTIONS) {
+    print("EXCEPTION %u error 0x%x at 0x%x\n", vector, error, rip);
+    for (;;) asm volatile("cli; hlt");
+  }
+  interrupt_counts[vector]++;
+  if (vector == VECTOR_SERIAL) console_input_interrupt();
+  AT(uint32_t, LAPIC + LAPIC_EOI) = 0;
+}
+
+// An interrupt between the look and the halt is not lost: sti takes effect after the instruction that follows it.
+void wait_for_interrupt_unless(bool (*ready)(void)) {
+  asm volatile("cli" ::: "memory");
+  if (ready()) asm volatile("sti" ::: "memory");
+  else asm volatile("sti; hlt" ::: "memory");
+}

@@ -1,0 +1,22 @@
+#include "guest.h"
+
+enum { SLOTS = 32, SLOT_BYTES = 1 << 15, CLASS = 8, NOTHING = 0xffff };
+
+void pci_list(void) {
+  for (unsigned slot = 0; slot < SLOTS; slot++) {
+    uint64_t config = ECAM + slot * SLOT_BYTES;
+    uint32_t id = AT(uint32_t, config);
+    if ((id & 0xffff) == NOTHING) continue;
+    print("pci %u %x:%x class %x\n", (uint64_t)slot, (uint64_t)(id & 0xffff), (uint64_t)(id >> 16),
+          (uint64_t)(AT(uint32_t, config + CLASS) >> 8));
+  }
+  print("pci done\n");
+}
+
+uint64_t pci_find(uint16_t vendor, uint16_t device, unsigned index) {
+  for (unsigned slot = 0; slot < SLOTS; slot++) {
+    uint64_t config = ECAM + slot * SLOT_BYTES;
+    if (AT(uint32_t, config) == ((uint32_t)device << 16 | vendor) && index-- == 0) return config;
+  }
+  return 0;
+}

@@ -1,0 +1,45 @@
+#include "guest.h"
+
+enum { ICR_LOW = 0x300, ALL_OTHERS_INIT = 0xc4500, ALL_OTHERS_START = 0xc4600, ALL_OTHERS_FIXED = 0xc4000 };
+enum { TOPOLOGY_LEAF = 0x0b, CORES = 1 };
+// How often to look for processors that do not come: far longer than they take, whatever the speed.
+enum { PATIENCE = 1 << 20 };
+
+static volatile bool spinning;
+static volatile uint32_t online = 1;
+
+_Noreturn void spin(unsigned processor) {
+  for (;;) AT(uint64_t, SPIN_COUNTERS + processor * 8) += 1;
+}
+
+// Called by start.S on each other processor; `index` counts them as they come.
+void ap_main(uint32_t index) {
+  (void)index;
+  interrupts_start();
+  asm volatile("lock incl %0" : "+m"(online));
+  for (;;) {
+    asm volatile("cli");
+    if (spinning) {
+      asm volatile("sti");
+      spin(own_apic_id());
+    }
+    asm volatile("sti; hlt");
+  }
+}
+
+unsigned processors_start(void) {
+  uint32_t topology[4];
+  cpuid(TOPOLOGY_LEAF, CORES, topology);
+  if (online < topology[1]) {
+    for (size_t i = 0; i < (size_t)(trampoline_end - trampoline); i++) AT(uint8_t, TRAMPOLINE + i) = trampoline[i];
+    AT(uint32_t, LAPIC + ICR_LOW) = ALL_OTHERS_INIT;
+    AT(uint32_t, LAPIC + ICR_LOW) = ALL_OTHERS_START | TRAMPOLINE >> 12;
+    for (unsigned i = 0; i < PATIENCE && online < topology[1]; i++) pause();
+  }
+  return online;
+}
+
+void processors_spin(void) {
+  spinning = true;
+  AT(uint32_t, LAPIC + ICR_LOW) = ALL_OTHERS_FIXED | VECTOR_WAKE;
+}
