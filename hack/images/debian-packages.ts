@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { cacheDir } from "../dev-cluster/tools/cache.ts";
 import { type RunOptions, run } from "../lib/step.ts";
-import { cacheRoot } from "./cache.ts";
 import { debianSources } from "./debian-mirror.ts";
 
 export interface DebianPackage {
@@ -22,7 +22,7 @@ export class DebianRelease {
 
   constructor(suite: string) {
     this.suite = suite;
-    this.#root = join(cacheRoot(), `apt-${suite}`);
+    this.#root = join(cacheDir(), `apt-${suite}`);
   }
 
   /** The version of each package that would be used now, in the order asked. */

@@ -1,11 +1,12 @@
 import { cp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { cached } from "../dev-cluster/tools/cache.ts";
 import { run } from "../lib/step.ts";
-import { cachedDirectory, keyOf } from "./cache.ts";
 import { debianSources } from "./debian-mirror.ts";
 import { buildInitramfs } from "./guest/initramfs.ts";
 import { kernelPackages, unpackedKernel } from "./guest/kernel.ts";
 import { type ImageRecipe, type ImageTools, suite } from "./image.ts";
+import { keyOf } from "./key.ts";
 
 /** What the system has besides Debian's minimal base; init, a console to log in, and what tests look at. */
 const packages = [
@@ -52,20 +53,24 @@ async function rootDisk(tools: ImageTools): Promise<string> {
   const kernel = (await kernelPackages(tools))[0]?.name ?? "";
   const overlay = join(import.meta.dirname, "debian-root");
   const key = await keyOf([{ value: [kernel, packages] }, { path: import.meta.filename }, { path: overlay }]);
-  return cachedDirectory("guest-debian-disk", key, async (directory) => {
-    tools.say("installing Debian with mmdebstrap (about 1 minute)");
-    const root = join(directory, "root");
-    await bootstrap(root, [...packages, kernel]);
-    await configure(root, overlay);
-    await makeFileSystem(root, join(directory, "disk.img"));
-    await rm(root, { recursive: true });
+  return cached({
+    key: `guest-debian-disk-${key}`,
+    title: "Installing Debian for guests",
+    estimateSeconds: 60,
+    build: async (directory, logFile) => {
+      const root = join(directory, "root");
+      await bootstrap(root, [...packages, kernel], logFile);
+      await configure(root, overlay);
+      await makeFileSystem(root, join(directory, "disk.img"));
+      await rm(root, { recursive: true });
+    },
   });
 }
 
 /** The package manager leaves out what a machine reads to people; licenses stay. */
 const excluded = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*"];
 
-async function bootstrap(root: string, include: readonly string[]): Promise<void> {
+async function bootstrap(root: string, include: readonly string[], logFile: string): Promise<void> {
   await run(
     [
       "mmdebstrap",
@@ -81,7 +86,11 @@ async function bootstrap(root: string, include: readonly string[]): Promise<void
       root,
       ...(await debianSources(suite)),
     ],
-    { env: { SOURCE_DATE_EPOCH: "0" }, advice: "check that the Debian mirror of this machine's apt can be reached" },
+    {
+      logFile,
+      env: { SOURCE_DATE_EPOCH: "0" },
+      advice: "check that the Debian mirror of this machine's apt can be reached",
+    },
   );
 }
 

@@ -1,6 +1,6 @@
 import type { OciImage } from "../lib/oci.ts";
-import type { KeyInput } from "./cache.ts";
 import type { DebianRelease } from "./debian-packages.ts";
+import type { KeyInput } from "./key.ts";
 
 /** Release of Debian that everything in the images comes from. */
 export const suite = "trixie";
@@ -12,8 +12,7 @@ export interface ImageRecipe {
   readonly about: string;
   /** Everything that the image depends on besides the code in this folder. */
   inputs(tools: ImageTools): Promise<readonly KeyInput[]>;
-  /** Makes what goes into the image; may keep files in `scratch` until the archive is written. */
-  make(tools: ImageTools, scratch: string): Promise<Omit<OciImage, "name">>;
+  make(tools: ImageTools): Promise<Omit<OciImage, "name">>;
 }
 
 export interface ImageTools {

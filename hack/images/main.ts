@@ -1,22 +1,22 @@
-import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { existsSync, readdirSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { ensureDebianPackages } from "../lib/debian-packages.ts";
 import { withLock } from "../lib/lock.ts";
 import { writeOciArchive } from "../lib/oci.ts";
 import { say } from "../lib/step.ts";
-import { keyOf } from "./cache.ts";
 import { launcher, operator } from "./containers.ts";
 import { debian } from "./debian.ts";
 import { DebianRelease } from "./debian-packages.ts";
 import { hello } from "./hello.ts";
 import { type ImageRecipe, type ImageTools, suite } from "./image.ts";
+import { type KeyInput, keyOf } from "./key.ts";
+import { testguest } from "./testguest.ts";
 
 const repository = join(import.meta.dirname, "..", "..");
 const outDir = join(repository, "dist", "images");
-const recipes = [launcher, operator, hello, debian];
+const recipes = [launcher, operator, testguest, hello, debian];
 
 const usage = `usage: hack/images/build [--update] [--force] [NAME...]
 Writes OCI archives to dist/images, each only when its inputs changed.
@@ -35,30 +35,27 @@ interface Stamp {
 async function buildImage(recipe: ImageRecipe, tools: ImageTools, force: boolean): Promise<Stamp> {
   const archive = join(outDir, `${recipe.name}.tar`);
   const stampFile = join(outDir, `${recipe.name}.json`);
-  const key = await keyOf([
-    { path: import.meta.dirname },
-    { path: join(repository, "hack/lib/oci.ts") },
-    { path: join(repository, "hack/lib/oci-layer.ts") },
-    ...(await recipe.inputs(tools)),
-  ]);
+  const key = await keyOf([...ownCode(), ...(await recipe.inputs(tools))]);
   if (!force && existsSync(archive) && existsSync(stampFile)) {
     const stamp = JSON.parse(await readFile(stampFile, "utf8")) as Stamp;
     if (stamp.key === key) return stamp;
   }
-  const scratch = await mkdtemp(join(tmpdir(), "typevisor-image-"));
-  try {
-    const startedMs = Date.now();
-    const image = await recipe.make(tools, scratch);
-    const written = await writeOciArchive({ name: `typevisor/${recipe.name}:dev`, ...image }, archive);
-    const stamp: Stamp = { key, ...written };
-    await writeFile(stampFile, `${JSON.stringify(stamp, null, 2)}\n`);
-    tools.say(
-      `${written.name}: ${mebibytes(written.sizeBytes)} MiB, ${((Date.now() - startedMs) / 1000).toFixed(1)} s`,
-    );
-    return stamp;
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
+  const startedMs = Date.now();
+  const image = await recipe.make(tools);
+  const written = await writeOciArchive({ name: `typevisor/${recipe.name}:dev`, ...image }, archive);
+  const stamp: Stamp = { key, ...written };
+  await writeFile(stampFile, `${JSON.stringify(stamp, null, 2)}\n`);
+  tools.say(`${written.name}: ${mebibytes(written.sizeBytes)} MiB, ${((Date.now() - startedMs) / 1000).toFixed(1)} s`);
+  return stamp;
+}
+
+/** What decides how images are made: this folder, and the writer of archives. */
+function ownCode(): KeyInput[] {
+  const files = readdirSync(import.meta.dirname, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !entry.name.endsWith(".test.ts"))
+    .map((entry) => join(entry.parentPath, entry.name));
+  const writer = ["oci.ts", "oci-layer.ts"].map((name) => join(repository, "hack/lib", name));
+  return [...files.sort(), ...writer].map((path) => ({ path }));
 }
 
 function mebibytes(bytes: number): string {

@@ -1,11 +1,12 @@
 import { readFileSync } from "node:fs";
-import { chmod, copyFile, mkdir, realpath, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, realpath, rm, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { cached } from "../dev-cluster/tools/cache.ts";
 import type { OciLayer } from "../lib/oci.ts";
 import { run } from "../lib/step.ts";
-import { cachedDirectory, keyOf } from "./cache.ts";
 import type { DebianPackage } from "./debian-packages.ts";
 import type { ImageTools } from "./image.ts";
+import { keyOf } from "./key.ts";
 
 /** User that our containers run as; no host account has it. */
 export const containerUserId = 10001;
@@ -25,17 +26,21 @@ export async function runtimeInputs(tools: ImageTools): Promise<{ node: string; 
 export async function runtimeLayer(tools: ImageTools): Promise<OciLayer> {
   const inputs = await runtimeInputs(tools);
   const key = await keyOf([{ value: inputs }, { path: import.meta.filename }]);
-  const dir = await cachedDirectory("runtime-layer", key, async (directory) => {
-    tools.say(`assembling the runtime layer of Node ${inputs.node}`);
-    const scratch = join(directory, ".packages");
-    await tools.debian.unpack(inputs.packages, scratch);
-    await mkdir(join(directory, "usr/local/bin"), { recursive: true });
-    const node = join(directory, "usr/local/bin/node");
-    await run(["strip", "--strip-all", "-o", node, join(nodePackage(tools), "bin/node")]);
-    await copyLibraries(scratch, node, directory);
-    await copyNotices(tools, scratch, directory);
-    await writeAccounts(directory);
-    await run(["rm", "-r", scratch]);
+  const dir = await cached({
+    key: `runtime-layer-${key}`,
+    title: `Assembling the runtime layer of Node ${inputs.node}`,
+    estimateSeconds: 5,
+    build: async (directory) => {
+      const scratch = join(directory, ".packages");
+      await tools.debian.unpack(inputs.packages, scratch);
+      await mkdir(join(directory, "usr/local/bin"), { recursive: true });
+      const node = join(directory, "usr/local/bin/node");
+      await run(["strip", "--strip-all", "-o", node, join(nodePackage(tools), "bin/node")]);
+      await copyLibraries(scratch, node, directory);
+      await copyNotices(tools, scratch, directory);
+      await writeAccounts(directory);
+      await rm(scratch, { recursive: true });
+    },
   });
   return { dir };
 }
