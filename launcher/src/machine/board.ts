@@ -1,0 +1,155 @@
+import type { EntryState } from "../boot/x86/entry.ts";
+import { KVM_IDENTITY_MAP, KVM_TSS, ramRegions } from "../boot/x86/layout.ts";
+import { KvmDoorbells } from "../kvm/doorbells.ts";
+import type { Doorbells, IrqLine, MsiSink } from "../kvm/interrupts.ts";
+import { KvmIrqLine } from "../kvm/irq-line.ts";
+import { kvmIoctl } from "../kvm/kvm-ioctl.ts";
+import { KvmUnavailable } from "../kvm/kvm-unavailable.ts";
+import { setMemorySlot } from "../kvm/memory-slots.ts";
+import { KvmMsiSink } from "../kvm/msi.ts";
+import { newStruct } from "../kvm/struct-view.ts";
+import { KvmSystem } from "../kvm/system.ts";
+import { Vcpu } from "../kvm/vcpu.ts";
+import { setCpuid, supportedCpuid } from "../kvm/x86/cpuid.ts";
+import { guestCpuid } from "../kvm/x86/guest-cpuid.ts";
+import {
+  createInterruptControllers,
+  type InterruptControllerState,
+  restoreInterruptControllers,
+  saveInterruptControllers,
+} from "../kvm/x86/irqchip.ts";
+import { connectLocalPins } from "../kvm/x86/lapic.ts";
+import { bootMsrs, msrIndexList, setMsrs } from "../kvm/x86/msrs.ts";
+import { restoreVcpuState, saveVcpuState, type VcpuState, withoutTime } from "../kvm/x86/vcpu-state.ts";
+import { setKvmPages } from "../kvm/x86/vm-addresses.ts";
+import { DirtyBitmap } from "../memory/dirty-bitmap.ts";
+import { GuestMemory } from "../memory/guest-memory.ts";
+import { SysError } from "../sys/errors.ts";
+import type { OwnedFd } from "../sys/fd.ts";
+import { punchHoleAsync } from "../sys/file-io.ts";
+import { createMemfd, Mapping } from "../sys/mapping.ts";
+import { setEntryRegisters } from "./x86/entry-registers.ts";
+
+export interface BoardConfig {
+  /** 1 to 64. */
+  readonly cpuCount: number;
+  /** Whole pages. */
+  readonly memorySizeBytes: number;
+}
+
+const MAX_CPUS = 64;
+
+/** What KVM is of a machine: memory, interrupt controllers and processors. Devices and the kernel are put on it. */
+export class Board implements Disposable {
+  readonly memory: GuestMemory;
+  readonly vcpus: readonly Vcpu[];
+  readonly msi: MsiSink;
+  readonly doorbells: Doorbells;
+  readonly #vmFd: number;
+  readonly #memfd: OwnedFd;
+  readonly #resources: DisposableStack;
+  readonly #controllersAtPowerOn: InterruptControllerState;
+  readonly #vcpusAtPowerOn: readonly VcpuState[];
+
+  /**
+   * `kvm` is /dev/kvm, and the board's from now on, also when this throws. `milestone` is told of each step.
+   * Throws KvmUnavailable with the way out.
+   */
+  constructor(kvm: OwnedFd, config: BoardConfig, milestone: (step: string) => void) {
+    using resources = new DisposableStack();
+    resources.use(kvm);
+    const system = new KvmSystem(kvm.fd);
+    checkCpuCount(system, config.cpuCount);
+    const vm = resources.use(system.createVm());
+    this.#vmFd = vm.fd;
+    setKvmPages(vm.fd, KVM_TSS, KVM_IDENTITY_MAP);
+    milestone("kvm");
+    [this.#memfd, this.memory] = makeMemory(vm.fd, config.memorySizeBytes, resources);
+    milestone("memory");
+    // After the memory: changing slots waits for all that run, and there is least to wait for now.
+    createInterruptControllers(vm.fd);
+    this.vcpus = makeVcpus(system, vm.fd, config.cpuCount, resources);
+    this.msi = new KvmMsiSink(vm.fd);
+    this.doorbells = new KvmDoorbells(vm.fd);
+    this.#controllersAtPowerOn = saveInterruptControllers(vm.fd);
+    const layout = { xsaveBytes: system.capability("KVM_CAP_XSAVE2"), msrIndexes: msrIndexList(kvm.fd) };
+    this.#vcpusAtPowerOn = this.vcpus.map(({ fd }) => withoutTime(saveVcpuState(fd, layout)));
+    milestone("processors");
+    this.#resources = resources.move();
+  }
+
+  /** The wired line of a pin of the IOAPIC (and of the PIC below 16). One object a line. */
+  irqLine(gsi: number): IrqLine {
+    return new KvmIrqLine(this.#vmFd, gsi);
+  }
+
+  /** Where the first processor starts; the others wait for it to wake them. No vCPU is in the guest. */
+  setEntry(entry: EntryState): void {
+    const [first] = this.vcpus;
+    if (first) setEntryRegisters(first.fd, entry);
+  }
+
+  /**
+   * As after power-on: empty memory, all processors and interrupt controllers as they were made. All vCPUs are halted,
+   * and the devices were reset before: they have let go of memory and interrupt lines.
+   */
+  async reset(): Promise<void> {
+    await this.#clearMemory();
+    restoreInterruptControllers(this.#vmFd, this.#controllersAtPowerOn);
+    this.vcpus.forEach((vcpu, i) => {
+      const state = this.#vcpusAtPowerOn[i];
+      // Asking makes KVM take INIT and start-up messages that are on their way, so that none comes after the reset.
+      kvmIoctl(vcpu.fd, "KVM_GET_MP_STATE", newStruct("kvm_mp_state"));
+      if (state) restoreVcpuState(vcpu.fd, state);
+    });
+  }
+
+  /** Gives the memory back to the host, which makes it zeroes; on the pool, since it takes 0.1 s a GiB. */
+  async #clearMemory(): Promise<void> {
+    const { memory } = this;
+    const result = await new Promise<number>((resolve) => punchHoleAsync(this.#memfd.fd, 0, memory.sizeBytes, resolve));
+    if (result < 0) throw new SysError("fallocate", -result, "guest memory");
+    memory.dirty.mark(0, memory.sizeBytes);
+  }
+
+  /** Nobody runs a vCPU or uses guest memory any more. */
+  [Symbol.dispose](): void {
+    this.#resources[Symbol.dispose]();
+  }
+}
+
+function checkCpuCount(system: KvmSystem, cpuCount: number): void {
+  if (!(cpuCount >= 1 && cpuCount <= MAX_CPUS)) throw new RangeError(`a machine has 1 to ${MAX_CPUS} processors`);
+  const most = system.capability("KVM_CAP_MAX_VCPUS");
+  if (cpuCount > most) throw new KvmUnavailable(`KVM on this host allows ${most} processors, not ${cpuCount}`);
+}
+
+/** One mapping for all of the guest's RAM, and a slot for each run of it. */
+function makeMemory(vmFd: number, sizeBytes: number, resources: DisposableStack): [OwnedFd, GuestMemory] {
+  try {
+    const memfd = resources.use(createMemfd("guest-memory", sizeBytes));
+    const mapping = resources.use(Mapping.shared(memfd.fd, sizeBytes));
+    mapping.excludeFromCoreDump();
+    const memory = new GuestMemory(mapping, ramRegions(sizeBytes), new DirtyBitmap(sizeBytes));
+    memory.regions.forEach((region, slot) => {
+      setMemorySlot(vmFd, { ...region, slot, hostAddress: mapping.hostAddress + region.offsetBytes });
+    });
+    return [memfd, memory];
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new KvmUnavailable(`no memory for the guest: ${reason}. Lower memory.sizeBytes`, { cause: error });
+  }
+}
+
+function makeVcpus(system: KvmSystem, vmFd: number, cpuCount: number, resources: DisposableStack): Vcpu[] {
+  const supported = supportedCpuid(system.fd);
+  const tscDeadlineTimer = system.capability("KVM_CAP_TSC_DEADLINE_TIMER") > 0;
+  const runPageBytes = system.runPageBytes();
+  return Array.from({ length: cpuCount }, (_, apicId) => {
+    const vcpu = resources.use(new Vcpu(vmFd, apicId, runPageBytes));
+    setCpuid(vcpu.fd, guestCpuid(supported, { cpuCount, apicId, tscDeadlineTimer }));
+    setMsrs(vcpu.fd, bootMsrs);
+    connectLocalPins(vcpu.fd);
+    return vcpu;
+  });
+}
