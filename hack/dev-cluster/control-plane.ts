@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { stringify } from "yaml";
 import { run } from "../lib/step.ts";
 import { writeKubeconfig } from "./kubeconfig.ts";
-import { addresses, type Layout } from "./layout.ts";
+import { addresses, type Layout, type NodeIdentity } from "./layout.ts";
 import { netnsFile } from "./network.ts";
 import { ensureProcess, type ProcessSpec, waitForProcess } from "./processes.ts";
 import { writeAtomic } from "./state.ts";
@@ -12,8 +12,13 @@ export interface ControlPlaneOptions {
   readonly tools: Tools;
   readonly apiPort: number;
   readonly cgroupProcs: readonly string[];
-  /** kube-proxy in the control plane's namespace acts for this node: the API server reaches Services through it. */
-  readonly proxyNode: string;
+}
+
+export interface ServiceProxyOptions {
+  readonly tools: Tools;
+  readonly cgroupProcs: readonly string[];
+  /** Services are as this node sees them. */
+  readonly node: NodeIdentity;
 }
 
 export const apiServerUrl = `https://${addresses.controlPlane}:${addresses.apiPort}`;
@@ -21,13 +26,12 @@ export const apiServerUrl = `https://${addresses.controlPlane}:${addresses.apiPo
 /** Brings up etcd, the API server and its controllers; returns when the API server is ready. */
 export async function ensureControlPlane(layout: Layout, options: ControlPlaneOptions): Promise<void> {
   const { pkiDir, stateDir, name } = layout;
-  for (const user of ["kube-controller-manager", "kube-scheduler", "kube-proxy"]) {
+  for (const user of ["kube-controller-manager", "kube-scheduler"]) {
     const file = join(stateDir, `${user}.kubeconfig`);
     await writeKubeconfig(file, { pkiDir, user, server: apiServerUrl, cluster: name });
   }
   const server = `https://127.0.0.1:${options.apiPort}`;
   await writeKubeconfig(layout.kubeconfig, { pkiDir, user: "admin", server, cluster: `typevisor-${name}` });
-  await writeAtomic(join(stateDir, "kube-proxy.yaml"), renderKubeProxyConfig(layout, options.proxyNode));
 
   const start = (spec: ProcessSpec) => ensureProcess(layout, { ...spec, cgroupProcs: options.cgroupProcs });
   const inside = { netns: netnsFile(layout) };
@@ -42,10 +46,27 @@ export async function ensureControlPlane(layout: Layout, options: ControlPlaneOp
     argv: controllerManagerCommand(layout, kube("kube-controller-manager")),
   });
   await start({ ...inside, name: "kube-scheduler", argv: schedulerCommand(layout, kube("kube-scheduler")) });
-  await start({
-    ...inside,
+}
+
+/**
+ * Lets the control plane's namespace reach Services: the API server calls webhooks there.
+ * kube-proxy needs the node that it acts for, so this comes after the nodes.
+ */
+export async function ensureServiceProxy(layout: Layout, options: ServiceProxyOptions): Promise<void> {
+  const config = join(layout.stateDir, "kube-proxy.yaml");
+  const kubeconfig = join(layout.stateDir, "kube-proxy.kubeconfig");
+  await writeKubeconfig(kubeconfig, {
+    pkiDir: layout.pkiDir,
+    user: "kube-proxy",
+    server: apiServerUrl,
+    cluster: layout.name,
+  });
+  await writeAtomic(config, renderKubeProxyConfig(kubeconfig, options.node.name));
+  await ensureProcess(layout, {
     name: "kube-proxy",
-    argv: [kube("kube-proxy"), `--config=${join(stateDir, "kube-proxy.yaml")}`],
+    netns: netnsFile(layout),
+    cgroupProcs: options.cgroupProcs,
+    argv: [join(options.tools.kube, "kube-proxy"), `--config=${config}`],
   });
 }
 
@@ -153,13 +174,8 @@ function ownKubeconfig(layout: Layout, user: string): string[] {
   return [`--kubeconfig=${file}`, `--authentication-kubeconfig=${file}`, `--authorization-kubeconfig=${file}`];
 }
 
-/** kube-proxy of the control plane, and of a native node, which shares its network namespace. */
-export function renderKubeProxyConfig(layout: Layout, node: string): string {
-  return renderKubeProxy(join(layout.stateDir, "kube-proxy.kubeconfig"), node);
-}
-
 /** The same file for every kube-proxy; only the place of its kubeconfig and the node differ. */
-export function renderKubeProxy(kubeconfig: string, node: string): string {
+export function renderKubeProxyConfig(kubeconfig: string, node: string): string {
   return stringify({
     apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
     kind: "KubeProxyConfiguration",

@@ -3,14 +3,18 @@ import { join } from "node:path";
 import { stringify } from "yaml";
 import { writeAtomic } from "./state.ts";
 
-/** Writes a kubeconfig with everything inline for the holder of the client certificate `<pkiDir>/<user>.crt`. */
-export async function writeKubeconfig(
-  file: string,
-  options: { pkiDir: string; user: string; server: string; cluster: string },
-): Promise<void> {
-  const { pkiDir, user, server, cluster } = options;
+export interface KubeconfigOptions {
+  readonly pkiDir: string;
+  /** The holder of the client certificate `<pkiDir>/<user>.crt`. */
+  readonly user: string;
+  readonly server: string;
+  readonly cluster: string;
+}
+
+/** A kubeconfig with everything inline, so that it can be copied. */
+export async function renderKubeconfig({ pkiDir, user, server, cluster }: KubeconfigOptions): Promise<string> {
   const inline = async (name: string) => (await readFile(join(pkiDir, name))).toString("base64");
-  const config = {
+  return stringify({
     apiVersion: "v1",
     kind: "Config",
     clusters: [{ name: cluster, cluster: { server, "certificate-authority-data": await inline("ca.crt") } }],
@@ -25,6 +29,9 @@ export async function writeKubeconfig(
     ],
     contexts: [{ name: cluster, context: { cluster, user } }],
     "current-context": cluster,
-  };
-  await writeAtomic(file, stringify(config));
+  });
+}
+
+export async function writeKubeconfig(file: string, options: KubeconfigOptions): Promise<void> {
+  await writeAtomic(file, await renderKubeconfig(options));
 }

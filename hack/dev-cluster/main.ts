@@ -4,13 +4,14 @@ import { join, resolve } from "node:path";
 import { say } from "../lib/step.ts";
 import { type CommandLine, parseCommandLine, UsageError, usage } from "./args.ts";
 import { kubectl } from "./control-plane.ts";
+import { down } from "./down.ts";
 import { judge, measure } from "./kvm/verdict.ts";
 import { type Layout, layoutOf } from "./layout.ts";
 import { copyToNode, loadImage, nodeCommand } from "./nodes.ts";
 import { isProcessRunning, logFileOf, processNames } from "./processes.ts";
 import { type ClusterState, clusterNames, currentName, nodesOf, readState } from "./state.ts";
 import { ensureTools } from "./tools/tools.ts";
-import { down, up } from "./up.ts";
+import { up } from "./up.ts";
 
 async function main(): Promise<number> {
   const options = parseCommandLine(process.argv.slice(2), process.env);

@@ -2,7 +2,7 @@ import { say, step } from "../lib/step.ts";
 import { UsageError } from "./args.ts";
 import type { Layout, NodeIdentity } from "./layout.ts";
 import { loadNativeImage, onNativeNode } from "./native/node.ts";
-import { copyByStream, loadQemuImage, sshCommand } from "./qemu/ssh.ts";
+import { copyByStream, copyToQemuNode, loadQemuImage, sshCommand } from "./qemu/ssh.ts";
 import { type ClusterState, nodesOf } from "./state.ts";
 import { ensureTools } from "./tools/tools.ts";
 
@@ -34,8 +34,9 @@ export async function copyToNode(layout: Layout, state: ClusterState, args: read
   const match = /^([^:]+):(\/.*)$/.exec(target ?? "");
   if (!file || !match || args.length !== 2) throw new UsageError("copy needs FILE and NODE:/PATH");
   const node = findNode(state, match[1]);
-  const receive = await nodeCommand(layout, state, node.name, [`cat > '${match[2]}'`]);
-  await copyByStream(file, receive);
+  const path = match[2] ?? "";
+  if (state.flavour === "qemu") await copyToQemuNode(layout, node, file, path);
+  else await copyByStream(file, await nodeCommand(layout, state, node.name, [`cat >'${path}'`]));
   say(`copied ${file} to ${target}`);
 }
 

@@ -1,28 +1,18 @@
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ensureDebianPackages } from "../lib/debian-packages.ts";
 import { withLock } from "../lib/lock.ts";
 import { say, step, waitFor } from "../lib/step.ts";
 import type { CommandLine } from "./args.ts";
-import { ensureCgroup, removeCgroup } from "./cgroups.ts";
-import { ensureControlPlane, kubectl } from "./control-plane.ts";
+import { ensureCgroup } from "./cgroups.ts";
+import { ensureControlPlane, ensureServiceProxy, kubectl } from "./control-plane.ts";
 import { judge, measure } from "./kvm/verdict.ts";
 import { type Flavour, type Layout, layoutOf, type NodeIdentity, nodeIdentity } from "./layout.ts";
-import { removeMountNamespace } from "./native/mount-namespace.ts";
 import { ensureNativeNode } from "./native/node.ts";
-import { ensureNetwork, ensurePodRoutes, removeNetwork } from "./network.ts";
+import { ensureNetwork, ensurePodRoutes } from "./network.ts";
 import { ensurePki } from "./pki.ts";
-import { processNames, stopProcess } from "./processes.ts";
-import { ensureQemuNodes, qemuAcceleration } from "./qemu/nodes.ts";
-import {
-  type ClusterState,
-  clearCurrentName,
-  freePort,
-  nodesOf,
-  readState,
-  setCurrentName,
-  writeState,
-} from "./state.ts";
+import { chooseAcceleration } from "./qemu/acceleration.ts";
+import { ensureQemuNodes } from "./qemu/nodes.ts";
+import { type ClusterState, freePort, nodesOf, readState, setCurrentName, writeState } from "./state.ts";
 import { ownGo } from "./tools/go.ts";
 import { ensureTools, type Tools } from "./tools/tools.ts";
 
@@ -72,12 +62,22 @@ async function chooseCluster(options: CommandLine): Promise<{ layout: Layout; fl
 
 async function decideState(layout: Layout, flavour: Flavour, options: CommandLine): Promise<ClusterState> {
   const existing = await readState(layout);
-  return {
-    flavour,
-    workers: flavour === "native" ? 1 : (options.workers ?? existing?.workers ?? defaultWorkers),
-    nodeMemoryMiB: options.nodeMemoryMiB ?? existing?.nodeMemoryMiB ?? defaultNodeMemoryMiB,
-    apiPort: existing?.apiPort ?? (await freePort(firstApiPort)),
-  };
+  if (!existing) {
+    return {
+      flavour,
+      workers: flavour === "native" ? 1 : (options.workers ?? defaultWorkers),
+      nodeMemoryMiB: options.nodeMemoryMiB ?? defaultNodeMemoryMiB,
+      apiPort: await freePort(firstApiPort),
+    };
+  }
+  const fits =
+    (options.workers ?? existing.workers) === existing.workers &&
+    (options.nodeMemoryMiB ?? existing.nodeMemoryMiB) === existing.nodeMemoryMiB;
+  if (fits) return existing;
+  throw new ClusterMismatchError(
+    `cluster '${layout.name}' has ${existing.workers} nodes of ${existing.nodeMemoryMiB} MiB, and keeps them. ` +
+      `Next: take another --name, or remove it with 'hack/cluster down --name ${layout.name}'`,
+  );
 }
 
 async function bringUp(layout: Layout, state: ClusterState, tools: Tools): Promise<void> {
@@ -87,13 +87,12 @@ async function bringUp(layout: Layout, state: ClusterState, tools: Tools): Promi
   await ensurePki(layout.pkiDir, nodes);
   await ensureNetwork(layout, native ? first : undefined);
   const cgroupProcs = await ensureCgroup(layout.cgroup);
-  const controlPlane = () =>
-    ensureControlPlane(layout, { tools, apiPort: state.apiPort, cgroupProcs, proxyNode: first.name });
+  const controlPlane = () => ensureControlPlane(layout, { tools, apiPort: state.apiPort, cgroupProcs });
   if (native) {
     await controlPlane();
     await ensureNativeNode(layout, first, { tools, cgroupProcs });
   } else {
-    const acceleration = await qemuAcceleration();
+    const acceleration = await chooseAcceleration();
     await ensurePodRoutes(layout, nodes);
     await Promise.all([
       controlPlane(),
@@ -101,6 +100,7 @@ async function bringUp(layout: Layout, state: ClusterState, tools: Tools): Promi
     ]);
   }
   await waitForNodes(layout, tools, nodes);
+  await ensureServiceProxy(layout, { tools, cgroupProcs, node: first });
 }
 
 /** A node that can take pods: Ready, with its pod range, in a cluster that gives out service accounts. */
@@ -121,22 +121,4 @@ async function waitForNodes(layout: Layout, tools: Tools, nodes: readonly NodeId
 
 async function isRegistered(layout: Layout, tools: Tools, node: NodeIdentity): Promise<boolean> {
   return (await kubectl(layout, tools, ["get", "node", node.name, "--ignore-not-found", "-o=name"])) !== "";
-}
-
-/** Removes the cluster: its processes, namespaces, mounts, cgroups and files, and nothing else. */
-export async function down(layout: Layout): Promise<void> {
-  await withLock(`cluster/${layout.name}`, 30 * 60_000, async () => {
-    await step(`Removing cluster ${layout.name}`, 5, async () => {
-      const names = await processNames(layout);
-      // The kubelet first, or it would start again what ends.
-      await stopProcess(layout, "kubelet", 2000);
-      await Promise.all(names.map((name) => stopProcess(layout, name, 5000)));
-      await removeCgroup(layout.cgroup);
-      await removeMountNamespace(layout);
-      await removeNetwork(layout);
-      await rm(layout.runDir, { recursive: true, force: true });
-      await rm(layout.stateDir, { recursive: true, force: true });
-      await clearCurrentName(layout.name);
-    });
-  });
 }

@@ -1,6 +1,93 @@
-export async function qemuAcceleration(): Promise<string> {
-  throw new Error("not yet");
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { say, succeeds, waitFor } from "../../lib/step.ts";
+import { apiServerUrl, renderKubeProxyConfig } from "../control-plane.ts";
+import { renderKubeconfig } from "../kubeconfig.ts";
+import type { Layout, NodeIdentity } from "../layout.ts";
+import {
+  kubeletArguments,
+  nodePaths,
+  renderCniConfig,
+  renderContainerdConfig,
+  renderKubeletConfig,
+  renderResolvConf,
+} from "../node-config.ts";
+import { ensurePauseArchive } from "../pause/image.ts";
+import { kubePrograms, type Tools } from "../tools/tools.ts";
+import type { Acceleration } from "./acceleration.ts";
+import type { OverlayFile } from "./initramfs.ts";
+import { buildNodeImage, type NodeImage } from "./node-image.ts";
+import { ensureNodeVm } from "./node-vm.ts";
+import { ensureSshKey, sshCommand } from "./ssh.ts";
+
+export interface QemuNodesOptions {
+  readonly tools: Tools;
+  readonly acceleration: Acceleration;
+  readonly memoryMiB: number;
+  readonly cgroupProcs: readonly string[];
 }
-export async function ensureQemuNodes(..._args: unknown[]): Promise<void> {
-  throw new Error("not yet");
+
+/** Brings up the node VMs, all at once; each runs containerd, kubelet and kube-proxy by itself from then on. */
+export async function ensureQemuNodes(
+  layout: Layout,
+  nodes: readonly NodeIdentity[],
+  options: QemuNodesOptions,
+): Promise<void> {
+  const image = await kubernetesNodeImage(options.tools);
+  await ensureSshKey(layout);
+  await Promise.all(
+    nodes.map(async (node) => {
+      const startedMs = performance.now();
+      const others = nodes.filter((other) => other !== node);
+      const result = await ensureNodeVm(layout, node, {
+        image,
+        acceleration: options.acceleration,
+        memoryMiB: options.memoryMiB,
+        cgroupProcs: options.cgroupProcs,
+        files: await kubernetesFiles(layout, node),
+        routes: others.map((other) => ({ range: other.podCidr, via: other.address })),
+      });
+      if (result === "kept") return;
+      say(`${node.name}: booted in ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);
+      await waitFor(() => succeeds(sshCommand(layout, node, ["pgrep", "-x", "kubelet"])), {
+        what: `the kubelet of ${node.name}`,
+        timeoutMs: 120_000,
+        intervalMs: 500,
+      });
+    }),
+  );
+}
+
+/** A node image with the cluster's programs and the pause image. */
+export async function kubernetesNodeImage(tools: Tools): Promise<NodeImage> {
+  const content: Record<string, string> = { "/usr/share/node-images/pause.tar": await ensurePauseArchive() };
+  const add = (dir: string, programs: readonly string[]) => {
+    for (const program of programs) content[`/usr/local/bin/${program}`] = join(dir, program);
+  };
+  add(tools.kube, ["kube", ...kubePrograms]);
+  add(tools.containerd, ["containerd", "containerd-shim-runc-v2", "ctr"]);
+  add(tools.runc, ["runc"]);
+  // The paths name the versions, so they stand for the content.
+  return buildNodeImage({ content });
+}
+
+async function kubernetesFiles(layout: Layout, node: NodeIdentity): Promise<OverlayFile[]> {
+  const { pkiDir } = layout;
+  const pki = (file: string) => readFile(join(pkiDir, file));
+  const kubeconfig = (user: string) => renderKubeconfig({ pkiDir, user, server: apiServerUrl, cluster: layout.name });
+  const proxyKubeconfig = "/etc/kubernetes/kube-proxy.kubeconfig";
+  return [
+    { path: "/etc/node/start", content: await readFile(join(import.meta.dirname, "kube-start")), mode: 0o755 },
+    { path: "/etc/node/kubelet-arguments", content: `${kubeletArguments(node).join("\n")}\n` },
+    { path: nodePaths.containerdConfig, content: renderContainerdConfig({ restrictOomScoreAdj: false }) },
+    { path: nodePaths.cniConfig, content: renderCniConfig(node) },
+    { path: nodePaths.kubeletConfig, content: renderKubeletConfig({ cgroupRoot: "/" }) },
+    { path: nodePaths.kubeletKubeconfig, content: await kubeconfig(`kubelet-${node.name}`) },
+    { path: nodePaths.kubeletCertificate, content: await pki(`kubelet-${node.name}.crt`) },
+    { path: nodePaths.kubeletKey, content: await pki(`kubelet-${node.name}.key`) },
+    { path: nodePaths.clusterCa, content: await pki("ca.crt") },
+    { path: nodePaths.resolvConf, content: renderResolvConf(), mode: 0o644 },
+    { path: "/etc/kubernetes/kube-proxy.yaml", content: renderKubeProxyConfig(proxyKubeconfig, node.name) },
+    { path: proxyKubeconfig, content: await kubeconfig("kube-proxy") },
+  ];
 }

@@ -38,9 +38,13 @@ export async function cached(thing: Cached): Promise<string> {
   });
 }
 
+export function isCached(thing: Cached): boolean {
+  return existsSync(join(cacheDir(), thing.key));
+}
+
 /** What is still to be built, for the estimate printed before a long first run. */
 export function missingEstimate(things: readonly Cached[]): string | undefined {
-  const missing = things.filter((thing) => !existsSync(join(cacheDir(), thing.key)));
+  const missing = things.filter((thing) => !isCached(thing));
   if (missing.length === 0) return undefined;
   const seconds = missing.reduce((sum, thing) => sum + thing.estimateSeconds, 0);
   return `${missing.map((thing) => thing.title).join("; ")}: about ${formatSeconds(seconds)} on 2 cores`;
