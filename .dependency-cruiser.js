@@ -32,7 +32,10 @@ export default {
       comment: "the launcher's run time is Node and koffi (loaded as a file, not as a package)",
       severity: "error",
       from: { path: "^launcher/(src|api)/", pathNot: "\\.test\\.ts$" },
-      to: { dependencyTypes: ["npm", "npm-dev", "npm-optional", "npm-peer"] },
+      to: {
+        dependencyTypes: ["npm", "npm-dev", "npm-optional", "npm-peer"],
+        dependencyTypesNot: ["type-only"],
+      },
     },
     {
       name: "launcher-knows-no-kubernetes",
@@ -43,7 +46,7 @@ export default {
     {
       name: "api-knows-no-client",
       severity: "error",
-      from: { path: "^crds/src/" },
+      from: { path: "^crds/src/", pathNot: "\\.test\\.ts$" },
       to: { path: "^(operator|launcher|hack|e2e)/" },
     },
     {
