@@ -1,3 +1,5 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { type ApiServer, startApiServer } from "../../hack/lib/apiserver.ts";
 import { waitFor } from "../../hack/lib/step.ts";
@@ -309,6 +311,14 @@ describe("what this version does not do is refused, not ignored:", () => {
 });
 
 describe("the API server", () => {
+  it("takes the examples as they are", async () => {
+    const examples = join(import.meta.dirname, "../../examples");
+    const output = await server.kubectl(["apply", "--dry-run=server", "--validate=strict", "-f", examples]);
+    expect(output.match(/created/g)).toHaveLength(
+      readdirSync(examples).filter((file) => file.endsWith(".yaml")).length,
+    );
+  });
+
   it("fills in defaults and drops nothing that was given", async () => {
     const { body } = await create(disks({ name: "root", image }));
     expect(body).toMatchObject({
