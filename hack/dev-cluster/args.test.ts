@@ -1,0 +1,55 @@
+import { describe, expect, it } from "@jest/globals";
+import { parseCommandLine, UsageError } from "./args.ts";
+
+describe("the command line of hack/cluster", () => {
+  it("reads options before and behind the command", () => {
+    expect(parseCommandLine(["up", "--nodes", "qemu", "--workers=3", "--node-memory", "4G", "--name", "big"])).toEqual({
+      command: "up",
+      flavour: "qemu",
+      workers: 3,
+      nodeMemoryMiB: 4096,
+      name: "big",
+      rest: [],
+    });
+    expect(parseCommandLine(["--name", "big", "load-image", "a.tar", "b.tar"])).toMatchObject({
+      name: "big",
+      rest: ["a.tar", "b.tar"],
+    });
+  });
+
+  it.each(["kubectl", "helm", "ssh"])("leaves everything behind %s alone", (command) => {
+    const rest = ["get", "--name", "x", "-n", "y", "--help", "--", "z"];
+    expect(parseCommandLine(["--name", "dev", command, ...rest])).toEqual({ command, name: "dev", rest });
+    expect(parseCommandLine([command, "--", ...rest]).rest).toEqual(rest);
+  });
+
+  it("does not take an option's value for the command", () => {
+    expect(parseCommandLine(["--name", "status", "down"])).toMatchObject({ command: "down", name: "status" });
+  });
+
+  it("takes the name from the environment where none is given", () => {
+    const env = { TYPEVISOR_CLUSTER: "from-env" };
+    expect(parseCommandLine(["status"], env).name).toBe("from-env");
+    expect(parseCommandLine(["status", "--name", "given"], env).name).toBe("given");
+    expect(parseCommandLine(["status"], { TYPEVISOR_CLUSTER: "" }).name).toBeUndefined();
+  });
+
+  it.each([[[]], [["--help"]], [["help"]], [["up", "-h"]]])("shows help for %j", (argv) => {
+    expect(parseCommandLine(argv).command).toBe("help");
+  });
+
+  it.each([
+    [["start"], "'start' is not a command"],
+    [["up", "--nodes", "kind"], "--nodes is 'native' or 'qemu', not 'kind'"],
+    [["up", "--name", "../etc"], "--name is at most 20 small letters"],
+    [["up", "--name", "a23456789012345678901"], "--name is at most 20"],
+    [["up", "--nodes", "native", "--workers", "2"], "--workers is for --nodes qemu"],
+    [["up", "--workers", "0"], "--workers is a number from 1 to 9"],
+    [["up", "--node-memory", "512M"], "--node-memory is a size of at least 1G"],
+    [["up", "--node-memory", "3"], "--node-memory is a size"],
+    [["up", "--force"], "--force"],
+  ])("refuses %j", (argv, message) => {
+    expect(() => parseCommandLine(argv)).toThrow(UsageError);
+    expect(() => parseCommandLine(argv)).toThrow(message);
+  });
+});
