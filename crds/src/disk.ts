@@ -2,7 +2,7 @@ import { z } from "zod";
 import { imagePath, imageVolumeSource } from "./image.ts";
 import { DISK_NAME_MAX_LENGTH, dnsLabel, objectName } from "./names.ts";
 import { byteQuantity } from "./quantity.ts";
-import { withRules } from "./rules.ts";
+import { exactlyOneOf, withRules } from "./rules.ts";
 
 /** Most disks of one machine: each takes a slot of the 32 on its PCI bus. */
 const DISKS_MAX = 16;
@@ -73,7 +73,6 @@ const sources = {
   configMap: configMapDisk.exactOptional(),
   secret: secretDisk.exactOptional(),
 };
-const sourceNames = Object.keys(sources);
 
 const disk = withRules(
   z.strictObject({
@@ -85,10 +84,7 @@ const disk = withRules(
     readOnly: z.boolean().describe("The guest cannot write to the disk.").default(false),
     ...sources,
   }),
-  {
-    rule: `[${sourceNames.map((name) => `has(self.${name})`).join(", ")}].filter(given, given).size() == 1`,
-    message: `a disk needs exactly one of ${sourceNames.join(", ")}`,
-  },
+  exactlyOneOf("a disk", Object.keys(sources)),
 );
 
 export const disks = z

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { dnsLabel } from "./names.ts";
-import { withRules } from "./rules.ts";
+import { exactlyOneOf, withRules } from "./rules.ts";
 
 const INTERFACES_MAX = 8;
 
@@ -21,17 +21,13 @@ const bindings = {
     .describe("The guest is bridged to an extra interface of the pod, made by Multus.")
     .exactOptional(),
 };
-const bindingNames = Object.keys(bindings);
 
 const networkInterface = withRules(
   z.strictObject({
     name: dnsLabel("name", 63, "Name of the interface, unique in the machine."),
     ...bindings,
   }),
-  {
-    rule: `[${bindingNames.map((name) => `has(self.${name})`).join(", ")}].filter(given, given).size() == 1`,
-    message: `an interface needs exactly one of ${bindingNames.join(", ")}`,
-  },
+  exactlyOneOf("an interface", Object.keys(bindings)),
 );
 
 export const interfaces = z

@@ -13,6 +13,14 @@ export interface Rule {
   readonly fieldPath?: string;
 }
 
+/** Rule of an object: one of its fields `names` is given, and no second one. `what` begins the message. */
+export function exactlyOneOf(what: string, names: readonly string[]): Rule {
+  return {
+    rule: `[${names.map((name) => `has(self.${name})`).join(", ")}].filter(given, given).size() == 1`,
+    message: `${what} needs exactly one of ${names.join(", ")}`,
+  };
+}
+
 /** The same schema with CEL rules that the API server checks. */
 export function withRules<T extends z.ZodType>(schema: T, ...rules: readonly Rule[]): T {
   return schema.meta({ ...schema.meta(), "x-kubernetes-validations": rules });
