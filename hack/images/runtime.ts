@@ -22,11 +22,16 @@ export async function runtimeInputs(tools: ImageTools): Promise<{ node: string; 
   return { node: version, packages: await tools.debian.resolve(libraryPackages) };
 }
 
-/** The layer that all our containers share: Node, the libraries that it is linked to, and an account. */
+/** The layer that all our containers share. */
 export async function runtimeLayer(tools: ImageTools): Promise<OciLayer> {
+  return { dir: await runtimeDirectory(tools) };
+}
+
+/** Directory with Node, the libraries that it is linked to, and an account. */
+export async function runtimeDirectory(tools: ImageTools): Promise<string> {
   const inputs = await runtimeInputs(tools);
   const key = await keyOf([{ value: inputs }, { path: import.meta.filename }]);
-  const dir = await cached({
+  return cached({
     key: `runtime-layer-${key}`,
     title: `Assembling the runtime layer of Node ${inputs.node}`,
     estimateSeconds: 5,
@@ -42,7 +47,6 @@ export async function runtimeLayer(tools: ImageTools): Promise<OciLayer> {
       await rm(scratch, { recursive: true });
     },
   });
-  return { dir };
 }
 
 function nodePackage(tools: ImageTools): string {
