@@ -1,0 +1,22 @@
+/** A disk that cannot be used as it is configured. The message names the disk, the reason and the way out. */
+export class DiskError extends Error {
+  /** Name of the disk in the machine's configuration. */
+  readonly disk: string;
+
+  constructor(disk: string, problem: string, options?: ErrorOptions) {
+    super(`disk ${disk}: ${problem}`, options);
+    this.name = "DiskError";
+    this.disk = disk;
+  }
+}
+
+/** Runs `step`; an error that is not a DiskError yet becomes one that says `what` cannot be done, why, and the way out. */
+export function asDiskError<T>(disk: string, what: string, wayOut: string, step: () => T): T {
+  try {
+    return step();
+  } catch (cause) {
+    if (cause instanceof DiskError) throw cause;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new DiskError(disk, `${what} (${reason}); ${wayOut}`, { cause });
+  }
+}

@@ -1,0 +1,83 @@
+import type { OwnedFd } from "../sys/fd.ts";
+import { CLUSTER_BYTES, type ClusterMap } from "./cluster-map.ts";
+import type { FileIo } from "./file-io.ts";
+import type { IoLane } from "./io-pool.ts";
+import type { IoVector } from "./io-vector.ts";
+import { OverlayRead } from "./overlay-read.ts";
+import { OverlayState } from "./overlay-state.ts";
+import { OverlayWrite } from "./overlay-write.ts";
+import { OverlayZero } from "./overlay-zero.ts";
+import { type IoCompletion, SECTOR_BYTES, type Storage } from "./storage.ts";
+
+export interface OverlayDiskParts {
+  readonly base: FileIo;
+  /** As large as the disk, and sparse. */
+  readonly overlay: FileIo;
+  /** Clusters that were put into the overlay already. */
+  readonly held: ClusterMap;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  readonly lane: IoLane;
+  /** Closed with the disk. */
+  readonly fds: readonly OwnedFd[];
+}
+
+/**
+ * A read-only base under a sparse overlay, cluster by cluster: what was written is read from the overlay, the rest from
+ * the base. The map of what was written is in memory only: overlay and changes end with the process, so there is
+ * nothing that a flush could make durable.
+ */
+export class OverlayDisk implements Storage {
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  readonly logicalBlockBytes = SECTOR_BYTES;
+  readonly physicalBlockBytes = CLUSTER_BYTES;
+  readonly #state: OverlayState;
+  readonly #parts: OverlayDiskParts;
+  readonly #spareReads: OverlayRead[] = [];
+  readonly #spareWrites: OverlayWrite[] = [];
+
+  constructor(parts: OverlayDiskParts) {
+    this.sizeBytes = parts.sizeBytes;
+    this.readOnly = parts.readOnly;
+    this.#parts = parts;
+    this.#state = new OverlayState(parts.base, parts.overlay, parts.held, parts.sizeBytes);
+  }
+
+  read(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
+    const end = offsetBytes + vector.lengthBytes;
+    if (this.#state.endOfRun(offsetBytes, end) === end)
+      this.#state.sourceAt(offsetBytes).read(offsetBytes, vector, completion);
+    else (this.#spareReads.pop() ?? this.#newRead()).start(offsetBytes, vector, completion);
+  }
+
+  write(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
+    if (vector.lengthBytes === 0) completion.completed(0);
+    else (this.#spareWrites.pop() ?? this.#newWrite()).start(offsetBytes, vector, completion);
+  }
+
+  flush(completion: IoCompletion): void {
+    completion.completed(0);
+  }
+
+  discard(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void {
+    new OverlayZero(this.#state, completion, "discard").start(offsetBytes, lengthBytes);
+  }
+
+  writeZeroes(offsetBytes: number, lengthBytes: number, _mayUnmap: boolean, completion: IoCompletion): void {
+    new OverlayZero(this.#state, completion, "zero").start(offsetBytes, lengthBytes);
+  }
+
+  async close(): Promise<void> {
+    await this.#parts.lane.close();
+    for (const fd of this.#parts.fds) fd[Symbol.dispose]();
+  }
+
+  #newRead(): OverlayRead {
+    return new OverlayRead(this.#state, (read) => this.#spareReads.push(read));
+  }
+
+  #newWrite(): OverlayWrite {
+    return new OverlayWrite(this.#state, (write) => this.#spareWrites.push(write));
+  }
+}

@@ -1,0 +1,70 @@
+import { CLUSTER_BYTES, type ClusterMap, clusterOf } from "./cluster-map.ts";
+import type { FileIo } from "./file-io.ts";
+
+/** An operation that changes clusters. */
+export interface Changer {
+  readonly firstCluster: number;
+  readonly lastCluster: number;
+  /** Starts it, once no other one has a claim on its clusters. */
+  begin(): void;
+}
+
+/**
+ * What the operations of one overlay share: the files, the map, and who is bringing which clusters into the overlay.
+ * A cluster is copied up by one operation at a time, which has a claim on it; its bit is set when all of it is in the
+ * overlay, so that readers see either all old or all new.
+ */
+export class OverlayState {
+  readonly base: FileIo;
+  readonly overlay: FileIo;
+  readonly held: ClusterMap;
+  readonly sizeBytes: number;
+  readonly #claims = new Set<Changer>();
+  #waiting: Changer[] = [];
+
+  constructor(base: FileIo, overlay: FileIo, held: ClusterMap, sizeBytes: number) {
+    this.base = base;
+    this.overlay = overlay;
+    this.held = held;
+    this.sizeBytes = sizeBytes;
+  }
+
+  /** Where the bytes from `offsetBytes` on, up to `end`, stop coming from one file. */
+  endOfRun(offsetBytes: number, end: number): number {
+    const run = this.held.endOfRun(clusterOf(offsetBytes), clusterOf(Math.max(offsetBytes, end - 1)));
+    return Math.min(end, run * CLUSTER_BYTES);
+  }
+
+  sourceAt(offsetBytes: number): FileIo {
+    return this.held.has(clusterOf(offsetBytes)) ? this.overlay : this.base;
+  }
+
+  /** Where the cluster ends, which at the end of the disk may be short. */
+  clusterEnd(cluster: number): number {
+    return Math.min(this.sizeBytes, (cluster + 1) * CLUSTER_BYTES);
+  }
+
+  /** True when another one has a claim on clusters of `changer`, whose `begin` is called again then. */
+  mustWait(changer: Changer): boolean {
+    for (const claim of this.#claims)
+      if (claim.firstCluster <= changer.lastCluster && changer.firstCluster <= claim.lastCluster) {
+        this.#waiting.push(changer);
+        return true;
+      }
+    return false;
+  }
+
+  claim(changer: Changer): void {
+    this.#claims.add(changer);
+  }
+
+  /** Ends a claim; `isHeld` when its clusters are in the overlay now. */
+  release(changer: Changer, isHeld: boolean): void {
+    if (isHeld) this.held.add(changer.firstCluster, changer.lastCluster);
+    this.#claims.delete(changer);
+    if (this.#waiting.length === 0) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const waiter of waiting) waiter.begin();
+  }
+}

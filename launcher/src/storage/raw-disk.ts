@@ -1,0 +1,161 @@
+import { fstatSync, statSync } from "node:fs";
+import { blockDeviceSizeBytes, logicalBlockSizeBytes } from "../sys/block-device.ts";
+import type { OwnedFd } from "../sys/fd.ts";
+import { openFile } from "../sys/file-io.ts";
+import { lockFile } from "../sys/file-lock.ts";
+import { asDiskError, DiskError } from "./disk-error.ts";
+import { EOPNOTSUPP, FileIo } from "./file-io.ts";
+import type { IoLane, IoPool } from "./io-pool.ts";
+import type { IoVector } from "./io-vector.ts";
+import { type IoCompletion, SECTOR_BYTES, type Storage } from "./storage.ts";
+import { ZeroWriter } from "./zero-writer.ts";
+
+/** What file systems and their page cache work in. */
+const PAGE_BYTES = 4096;
+
+export interface RawDiskOptions {
+  readonly readOnly: boolean;
+  /** Past the page cache; default: for block devices, whose writes then reach other nodes' readers in time. */
+  readonly direct?: boolean;
+}
+
+/**
+ * Opens a raw file or block device as a disk, and locks it: two machines that write one disk destroy it.
+ * Throws DiskError.
+ */
+export function openRawDisk(name: string, path: string, pool: IoPool, options: RawDiskOptions): RawDisk {
+  const isBlockDevice = checkKind(name, path);
+  const fd = open(name, path, { write: !options.readOnly });
+  try {
+    const kind = options.readOnly ? "shared" : "exclusive";
+    if (lockFile(fd.fd, kind) === "taken")
+      throw new DiskError(name, `${path} is in use by another virtual machine; stop that one or give this one its own`);
+    const sizeBytes = isBlockDevice ? blockDeviceSizeBytes(fd.fd) : fstatSync(fd.fd).size;
+    if (sizeBytes < SECTOR_BYTES || sizeBytes % SECTOR_BYTES !== 0)
+      throw new DiskError(
+        name,
+        `${path} has ${sizeBytes} bytes, which is not a positive multiple of ${SECTOR_BYTES}; extend it with truncate -s`,
+      );
+    const direct = options.direct ?? isBlockDevice;
+    return new RawDisk({
+      fd,
+      directFd: direct ? open(name, path, { write: !options.readOnly, direct: true }) : null,
+      lane: pool.openLane(),
+      sizeBytes,
+      isBlockDevice,
+      readOnly: options.readOnly,
+      logicalBlockBytes: isBlockDevice ? logicalBlockSizeBytes(fd.fd) : SECTOR_BYTES,
+    });
+  } catch (error) {
+    fd[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** True for a block device, false for a regular file. Asked before opening: opening a FIFO waits for its other end. */
+function checkKind(name: string, path: string): boolean {
+  const wayOut = "check that its volume is mounted and has the file";
+  const stat = asDiskError(name, `${path} cannot be found`, wayOut, () => statSync(path));
+  if (stat.isFile() || stat.isBlockDevice()) return stat.isBlockDevice();
+  throw new DiskError(name, `${path} is neither a regular file nor a block device`);
+}
+
+function open(name: string, path: string, options: { write: boolean; direct?: boolean }): OwnedFd {
+  const wayOut = options.write ? "check its permissions, or make the disk read-only" : "check its permissions";
+  return asDiskError(name, `${path} cannot be opened`, wayOut, () => openFile(path, options));
+}
+
+interface RawDiskParts {
+  /** With page cache. */
+  readonly fd: OwnedFd;
+  readonly directFd: OwnedFd | null;
+  readonly lane: IoLane;
+  readonly sizeBytes: number;
+  readonly isBlockDevice: boolean;
+  readonly readOnly: boolean;
+  readonly logicalBlockBytes: number;
+}
+
+/** A raw file or block device, written in place. */
+export class RawDisk implements Storage {
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  readonly logicalBlockBytes: number;
+  readonly physicalBlockBytes = PAGE_BYTES;
+  readonly #parts: RawDiskParts;
+  readonly #buffered: FileIo;
+  readonly #direct: FileIo | null;
+
+  constructor(parts: RawDiskParts) {
+    this.sizeBytes = parts.sizeBytes;
+    this.readOnly = parts.readOnly;
+    this.logicalBlockBytes = parts.logicalBlockBytes;
+    this.#parts = parts;
+    this.#buffered = new FileIo(parts.fd.fd, parts.lane, true);
+    this.#direct = parts.directFd && new FileIo(parts.directFd.fd, parts.lane, false);
+  }
+
+  read(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
+    this.#ioFor(offsetBytes, vector).read(offsetBytes, vector, completion);
+  }
+
+  write(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
+    this.#ioFor(offsetBytes, vector).write(offsetBytes, vector, completion);
+  }
+
+  flush(completion: IoCompletion): void {
+    this.#buffered.sync(completion);
+  }
+
+  discard(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void {
+    const hint = new Fallback(completion, EOPNOTSUPP, () => completion.completed(0));
+    if (this.#parts.isBlockDevice) this.#buffered.discardDevice(offsetBytes, lengthBytes, hint);
+    else this.#buffered.punchHole(offsetBytes, lengthBytes, hint);
+  }
+
+  writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void {
+    if (this.#parts.isBlockDevice) {
+      this.#buffered.zeroDevice(offsetBytes, lengthBytes, completion);
+      return;
+    }
+    const byWriting = new Fallback(completion, EOPNOTSUPP, () =>
+      new ZeroWriter(this.#buffered, completion).write(offsetBytes, lengthBytes),
+    );
+    if (mayUnmap) this.#buffered.punchHole(offsetBytes, lengthBytes, byWriting);
+    else this.#buffered.zeroRange(offsetBytes, lengthBytes, byWriting);
+  }
+
+  async close(): Promise<void> {
+    await this.#parts.lane.close();
+    this.#parts.fd[Symbol.dispose]();
+    this.#parts.directFd?.[Symbol.dispose]();
+  }
+
+  /**
+   * Guests may use buffers that direct I/O cannot take (firmware does): those go through the page cache, which the
+   * kernel keeps in step with direct I/O.
+   */
+  #ioFor(offsetBytes: number, vector: IoVector): FileIo {
+    const alignment = this.#parts.isBlockDevice ? this.logicalBlockBytes : PAGE_BYTES;
+    const fits = this.#direct && offsetBytes % alignment === 0 && vector.isAligned(alignment);
+    return fits && this.#direct ? this.#direct : this.#buffered;
+  }
+}
+
+/** Does something else when an operation ends with one certain error. */
+class Fallback implements IoCompletion {
+  readonly #completion: IoCompletion;
+  readonly #errno: number;
+  readonly #instead: () => void;
+
+  constructor(completion: IoCompletion, errno: number, instead: () => void) {
+    this.#completion = completion;
+    this.#errno = errno;
+    this.#instead = instead;
+  }
+
+  completed(errno: number): void {
+    if (errno === this.#errno) this.#instead();
+    else this.#completion.completed(errno);
+  }
+}

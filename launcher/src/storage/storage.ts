@@ -1,0 +1,36 @@
+import type { IoVector } from "./io-vector.ts";
+
+/** What virtio-blk counts in, whatever the disk's blocks are (virtio 1.2, section 5.2). */
+export const SECTOR_BYTES = 512;
+
+/** Told once how an operation ended, from the event loop, perhaps before the call that started it returns. */
+export interface IoCompletion {
+  /** `errno` is 0 when all of it was done, else the number of the error. */
+  completed(errno: number): void;
+}
+
+/**
+ * A disk's contents. Offsets and lengths are bytes, multiples of 512 and inside the disk: the caller has checked.
+ * Operations run in any order; overlapping ones that are under way at the same time have no order. A vector belongs to
+ * the storage until `completed`, and is used up by it.
+ */
+export interface Storage {
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  /** What offsets and lengths have to be multiples of; 512 or more, a power of two. */
+  readonly logicalBlockBytes: number;
+  /** What they better are multiples of. */
+  readonly physicalBlockBytes: number;
+
+  /** Fills the memory of `vector` from `offsetBytes` on. */
+  read(offsetBytes: number, vector: IoVector, completion: IoCompletion): void;
+  /** Writes the memory of `vector` to `offsetBytes`. It is durable after a flush that starts when this has completed. */
+  write(offsetBytes: number, vector: IoVector, completion: IoCompletion): void;
+  flush(completion: IoCompletion): void;
+  /** The range is not needed any more: it may read as anything. */
+  discard(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void;
+  /** The range reads as zeroes; its storage may be given back if `mayUnmap`. */
+  writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void;
+  /** Waits for what is under way, then closes. Nothing is started after. */
+  close(): Promise<void>;
+}
