@@ -1,14 +1,16 @@
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { parseAllDocuments } from "yaml";
 import { ensureHelm } from "../../hack/dev-cluster/tools/tools.ts";
 import { type ApiServer, startApiServer } from "../../hack/lib/apiserver.ts";
 import { run } from "../../hack/lib/step.ts";
+import { kubeconform, writeSchemas } from "./kubeconform.ts";
 import { chartDirectory, release, render, valueSets } from "./render.ts";
 
 /** The chart against a real API server that has no nodes: what it installs is checked, and nothing runs. */
 let server: ApiServer;
 let helmProgram: string;
+let schemas: string;
 
 const helm = (...args: string[]) =>
   run([helmProgram, `--kubeconfig=${server.kubeconfig}`, `--namespace=${release.namespace}`, ...args]);
@@ -17,6 +19,8 @@ beforeAll(async () => {
   helmProgram = join(await ensureHelm(), "helm");
   server = await startApiServer();
   for (const name of [release.namespace, "team-a", "team-b"]) await server.kubectl(["create", "namespace", name]);
+  schemas = join(dirname(server.kubeconfig), "schemas");
+  await writeSchemas(server, schemas);
   // What the controller manager does in a whole cluster.
   await server.kubectl(["create", "serviceaccount", "default", `--namespace=${release.namespace}`]);
 }, 30 * 60_000);
@@ -26,6 +30,11 @@ afterAll(async () => {
 });
 
 describe.each(valueSets)("with %s values", (valueSet) => {
+  it("kubeconform finds nothing wrong", async () => {
+    const output = await kubeconform(await render(valueSet), schemas);
+    expect(output).toMatch(/Valid: [1-9]\d*, Invalid: 0, Errors: 0, Skipped: 0/);
+  });
+
   it("every object is valid, field by field, and draws no warning", async () => {
     const documents = parseAllDocuments(await render(valueSet)).map((document) => document.toJS() as object | null);
     const manifest = documents.filter((document) => document !== null).map((document) => JSON.stringify(document));
@@ -34,6 +43,18 @@ describe.each(valueSets)("with %s values", (valueSet) => {
       manifest.join("\n---\n"),
     );
     expect(output.trim().split("\n")).toHaveLength(manifest.length);
+  });
+});
+
+describe("kubeconform", () => {
+  it("would find a misspelt field and a wrong type", async () => {
+    const service = { apiVersion: "v1", kind: "Service", metadata: { name: "a" } };
+    const misspelt = { ...service, spec: { port: [] } };
+    await expect(kubeconform(JSON.stringify(misspelt), schemas)).rejects.toThrow(
+      /additional properties 'port' not allowed/,
+    );
+    const mistyped = { ...service, spec: { ports: [{ port: "http" }] } };
+    await expect(kubeconform(JSON.stringify(mistyped), schemas)).rejects.toThrow(/got string, want integer/);
   });
 });
 

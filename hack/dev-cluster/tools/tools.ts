@@ -117,6 +117,20 @@ function helm(): Cached {
   };
 }
 
+/** The directory with kubeconform, which only tests of the chart need. */
+export function ensureKubeconform(): Promise<string> {
+  return cached({
+    key: `kubeconform-${versions.kubeconform}`,
+    title: `Building kubeconform ${versions.kubeconform}`,
+    estimateSeconds: 30,
+    build: (dir, logFile) =>
+      goInstall(`github.com/yannh/kubeconform/cmd/kubeconform@v${versions.kubeconform}`, dir, {
+        logFile,
+        ldflags: compact,
+      }),
+  });
+}
+
 interface InstallOptions {
   logFile: string;
   ldflags: string;
