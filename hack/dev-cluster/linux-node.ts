@@ -50,7 +50,8 @@ export async function ensureLinuxNode(options: LinuxNodeOptions): Promise<LinuxN
 
 function linuxNode(layout: Layout, node: NodeIdentity): LinuxNode {
   return {
-    run: (command, timeoutMs) => run(sshCommand(layout, node, [command]), timeoutMs ? { timeoutMs } : {}),
+    run: (command, timeoutMs) =>
+      run(sshCommand(layout, node, [command]), { label: command, ...(timeoutMs ? { timeoutMs } : {}) }),
     command: (command) => sshCommand(layout, node, [command]),
     copyIn: (file, path) => copyToQemuNode(layout, node, file, path),
     remove: () => down(layout),

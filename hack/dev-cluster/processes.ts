@@ -35,9 +35,9 @@ export function logFileOf(layout: Layout, name: string): string {
 
 /** Starts the process unless it runs already as `spec` says. It outlives us; `stopProcess` ends it. */
 export async function ensureProcess(layout: Layout, spec: ProcessSpec): Promise<EnsureResult> {
+  if (await runsAs(layout, spec)) return "kept";
   const record = await readRecord(layout, spec.name);
   if (record && isAlive(record)) {
-    if (JSON.stringify(record.spec) === JSON.stringify(spec)) return "kept";
     await stopProcess(layout, spec.name);
   } else if (record) {
     say(`${spec.name} had ended: starting it again`);
@@ -121,6 +121,12 @@ export async function waitForProcess(
     },
     { what: name, timeoutMs, logFile },
   );
+}
+
+/** Whether the process runs, and runs as `spec` says. */
+export async function runsAs(layout: Layout, spec: ProcessSpec): Promise<boolean> {
+  const record = await readRecord(layout, spec.name);
+  return record !== undefined && isAlive(record) && JSON.stringify(record.spec) === JSON.stringify(spec);
 }
 
 export async function processNames(layout: Layout): Promise<string[]> {

@@ -14,7 +14,7 @@ export class CommandError extends Error {
     const lines = output.trimEnd().split("\n").slice(-30).join("\n");
     const where = options.logFile ? `\nWhole log: ${options.logFile}` : "";
     const next = options.advice ? `\nNext: ${options.advice}` : "";
-    super(`'${command.join(" ")}' failed (${exitCode ?? "killed"}):\n${lines}${where}${next}`);
+    super(`'${options.label ?? command.join(" ")}' failed (${exitCode ?? "killed"}):\n${lines}${where}${next}`);
     this.command = command;
     this.exitCode = exitCode;
     this.logFile = options.logFile;
@@ -29,6 +29,8 @@ export interface RunOptions {
   logFile?: string;
   /** What a person should try when it fails. */
   advice?: string;
+  /** Stands for the command in an error, where the command itself would not say much. */
+  label?: string;
   /** Ends the command when it takes longer. */
   timeoutMs?: number;
 }

@@ -1,10 +1,19 @@
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { run, say, succeeds, tail } from "../../lib/step.ts";
 import { addresses, type Layout, type NodeIdentity } from "../layout.ts";
 import { ensureTap, netnsFile } from "../network.ts";
-import { type EnsureResult, ensureProcess, isProcessRunning, logFileOf, stopProcess } from "../processes.ts";
+import {
+  type EnsureResult,
+  ensureProcess,
+  isProcessRunning,
+  logFileOf,
+  type ProcessSpec,
+  runsAs,
+  stopProcess,
+} from "../processes.ts";
 import { type Acceleration, accelerationArguments } from "./acceleration.ts";
 import { type OverlayFile, writeOverlay } from "./initramfs.ts";
 import type { NodeImage } from "./node-image.ts";
@@ -51,43 +60,57 @@ export function consoleLogOf(layout: Layout, node: NodeIdentity): string {
 export async function ensureNodeVm(layout: Layout, node: NodeIdentity, options: NodeVmOptions): Promise<EnsureResult> {
   await ensureSshKey(layout);
   await ensureTap(layout, tapOf(node));
-  if ((await isProcessRunning(layout, node.name)) && (await answers(layout, node))) {
+  const spec: ProcessSpec = {
+    name: node.name,
+    netns: netnsFile(layout),
+    cgroupProcs: options.cgroupProcs,
+    argv: qemuCommand(layout, node, options, await writeInitramfs(layout, node, options)),
+  };
+  if ((await runsAs(layout, spec)) && (await answers(layout, node))) {
     await ensureSshMaster(layout, node, options.cgroupProcs);
     return "kept";
   }
-  await prepareFiles(layout, node, options);
+  await stopProcess(layout, node.name);
+  await prepareDisk(layout, node, options.image);
+  const result = await boot(layout, node, spec);
+  await ensureSshMaster(layout, node, options.cgroupProcs);
+  return result;
+}
+
+/** Starts QEMU, again if the kernel dies on the way: under emulation one boot in some sixty does. */
+async function boot(layout: Layout, node: NodeIdentity, spec: ProcessSpec): Promise<EnsureResult> {
+  const log = consoleLogOf(layout, node);
   for (let start = 1; ; start++) {
     await stopProcess(layout, node.name);
     await stopSshMaster(layout, node);
-    await rm(consoleLogOf(layout, node), { force: true });
-    const result = await ensureProcess(layout, {
-      name: node.name,
-      netns: netnsFile(layout),
-      cgroupProcs: options.cgroupProcs,
-      argv: qemuCommand(layout, node, options),
-    });
+    await rm(log, { force: true });
+    const result = await ensureProcess(layout, spec);
     const problem = await watchBoot(layout, node);
-    if (problem === undefined) {
-      await ensureSshMaster(layout, node, options.cgroupProcs);
-      return result;
-    }
-    const log = consoleLogOf(layout, node);
+    if (problem === undefined) return result;
     if (start === maximumStarts) throw new NodeBootError(node.name, problem, log, await tail(log));
     say(`${node.name}: ${problem}; starting it again (${start + 1} of ${maximumStarts})`);
   }
 }
 
-async function prepareFiles(layout: Layout, node: NodeIdentity, options: NodeVmOptions): Promise<void> {
-  const dir = vmDir(layout, node);
-  await mkdir(dir, { recursive: true });
+/** The name tells the content, so that a node whose files have changed is seen to run with old ones. */
+async function writeInitramfs(layout: Layout, node: NodeIdentity, options: NodeVmOptions): Promise<string> {
   const overlay = writeOverlay([...(await baseFiles(layout, node, options)), ...(options.files ?? [])]);
-  await writeFile(join(dir, "initramfs"), Buffer.concat([await readFile(options.image.initramfs), overlay]));
-  const disk = join(dir, "disk.qcow2");
+  const content = Buffer.concat([await readFile(options.image.initramfs), overlay]);
+  const dir = vmDir(layout, node);
+  const name = `initramfs-${createHash("sha256").update(content).digest("hex").slice(0, 12)}`;
+  if (existsSync(join(dir, name))) return join(dir, name);
+  await mkdir(dir, { recursive: true });
+  for (const old of await readdir(dir)) if (old.startsWith("initramfs-")) await rm(join(dir, old));
+  await writeFile(join(dir, name), content, { mode: 0o600 });
+  return join(dir, name);
+}
+
+async function prepareDisk(layout: Layout, node: NodeIdentity, image: NodeImage): Promise<void> {
+  const disk = join(vmDir(layout, node), "disk.qcow2");
   // A disk of another image cannot be carried over.
-  if (existsSync(disk) && !(await run(["qemu-img", "info", disk])).includes(options.image.disk)) await rm(disk);
-  if (!existsSync(disk)) {
-    await run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", options.image.disk, disk]);
-  }
+  if (existsSync(disk) && !(await run(["qemu-img", "info", disk])).includes(image.disk)) await rm(disk);
+  if (existsSync(disk)) return;
+  await run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image.disk, disk]);
 }
 
 async function baseFiles(layout: Layout, node: NodeIdentity, options: NodeVmOptions): Promise<OverlayFile[]> {
@@ -108,7 +131,7 @@ async function baseFiles(layout: Layout, node: NodeIdentity, options: NodeVmOpti
   ];
 }
 
-function qemuCommand(layout: Layout, node: NodeIdentity, options: NodeVmOptions): string[] {
+function qemuCommand(layout: Layout, node: NodeIdentity, options: NodeVmOptions, initramfs: string): string[] {
   const dir = vmDir(layout, node);
   // Fixed PCI slots: the name of a disk must not depend on how many there are.
   const disks = [{ file: join(dir, "disk.qcow2"), format: "qcow2", shared: false }].concat(
@@ -118,7 +141,7 @@ function qemuCommand(layout: Layout, node: NodeIdentity, options: NodeVmOptions)
     ...["qemu-system-x86_64", "-name", `${layout.netns}-${node.name}`, "-M", "q35", "-nodefaults", "-display", "none"],
     ...accelerationArguments(options.acceleration),
     ...["-smp", String(options.cpus ?? 1), "-m", `${options.memoryMiB}M`, "-no-reboot"],
-    ...["-kernel", options.image.kernel, "-initrd", join(dir, "initramfs")],
+    ...["-kernel", options.image.kernel, "-initrd", initramfs],
     ...["-append", "console=ttyS0 panic=-1 oops=panic mitigations=off random.trust_cpu=on"],
     ...["-serial", `file:${consoleLogOf(layout, node)}`],
     ...["-device", "virtio-rng-pci,addr=2"],
