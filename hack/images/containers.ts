@@ -1,10 +1,11 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import type { OciFile } from "../lib/oci.ts";
 import { type ImageRecipe, InputMissing } from "./image.ts";
 import { containerUserId, runtimeInputs, runtimeLayer } from "./runtime.ts";
 
-/** A container of ours: the shared runtime layer, and a bundle of dist/ in /app. */
-function container(name: "launcher" | "operator", about: string): ImageRecipe {
+/** A container of ours: the shared runtime layer, a bundle of dist/ in /app, and what stands in the PATH. */
+function container(name: string, about: string, commands: readonly OciFile[]): ImageRecipe {
   const bundle = (repository: string) => {
     const path = join(repository, "dist", name);
     if (!existsSync(join(path, `${name}.js`))) throw new InputMissing(`dist/${name}/${name}.js`, "hack/build");
@@ -15,11 +16,7 @@ function container(name: "launcher" | "operator", about: string): ImageRecipe {
     about,
     inputs: async (tools) => [{ value: await runtimeInputs(tools) }, { path: bundle(tools.repository) }],
     make: async (tools) => ({
-      layers: [
-        await runtimeLayer(tools),
-        { dir: bundle(tools.repository), at: "app" },
-        { files: [{ path: `usr/local/bin/${name === "launcher" ? "console" : name}`, symlink: "" }] },
-      ],
+      layers: [await runtimeLayer(tools), { dir: bundle(tools.repository), at: "app" }, { files: commands }],
       entrypoint: ["/usr/local/bin/node", `/app/${name}.js`],
       user: `${containerUserId}:${containerUserId}`,
       workdir: "/",
@@ -27,5 +24,7 @@ function container(name: "launcher" | "operator", about: string): ImageRecipe {
   };
 }
 
-export const launcher = container("launcher", "the virtual machine monitor");
-export const operator = container("operator", "controllers and node agent");
+export const launcher = container("launcher", "the virtual machine monitor", [
+  { path: "usr/local/bin/console", symlink: "/app/console" },
+]);
+export const operator = container("operator", "controllers and node agent", []);

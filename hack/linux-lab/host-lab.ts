@@ -19,7 +19,7 @@ export async function openHostLab(): Promise<LinuxLab> {
     installLauncher: async () => (await requireLauncher()).directory,
     run: (line, input) => run(["sh", "-c", line], input === undefined ? {} : { input }),
     start: (line) => spawn("sh", ["-c", line], { stdio: ["ignore", "pipe", "pipe"] }),
-    reach: async (socketPath) => socketPath,
+    reach: async (path) => ({ path, [Symbol.asyncDispose]: async () => {} }),
     kernelComplaint: async () => undefined,
     restart: async () => {
       throw new Error("the lab is this machine itself, which is not restarted");

@@ -18,8 +18,8 @@ export interface LinuxLab {
   run(line: string, input?: string): Promise<string>;
   /** Starts one line of shell; standard output and error are pipes. */
   start(line: string): ChildProcess;
-  /** Makes a unix socket of the lab reachable on this machine; gives the path here. */
-  reach(socketPath: string): Promise<string>;
+  /** Makes a unix socket of the lab reachable on this machine, under the path given here, until it is disposed of. */
+  reach(socketPath: string): Promise<{ readonly path: string } & AsyncDisposable>;
   /** What the kernel of the lab's own machine complained of since it was started: undefined when it is well. */
   kernelComplaint(): Promise<string | undefined>;
   /** Starts the machine afresh; everything that ran in it is gone. Only a node can do that. */

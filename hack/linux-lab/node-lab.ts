@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ensureCgroup } from "../dev-cluster/cgroups.ts";
 import { down } from "../dev-cluster/down.ts";
@@ -110,9 +110,16 @@ async function installLauncher(): Promise<string> {
 }
 
 /** Through the connection that is open anyway: a local socket that leads to the one in the node. */
-async function forwardSocket(socketPath: string): Promise<string> {
-  const local = join(layout.runDir, `fwd-${socketPath.replaceAll(/[^a-z0-9]+/gi, "-").slice(-40)}`);
-  if (existsSync(local)) await run(["rm", local]);
-  await run(sshCommand(layout, node, ["-O", "forward", "-L", `${local}:${socketPath}`]));
-  return local;
+async function forwardSocket(socketPath: string): Promise<{ readonly path: string } & AsyncDisposable> {
+  const path = join(layout.runDir, `forward-${randomUUID().slice(0, 8)}`);
+  const master = (order: string) => run(sshCommand(layout, node, ["-O", order, "-L", `${path}:${socketPath}`]));
+  await master("forward");
+  return {
+    path,
+    async [Symbol.asyncDispose]() {
+      // A node that was started again since has forgotten it.
+      await master("cancel").catch(() => {});
+      await rm(path, { force: true });
+    },
+  };
 }

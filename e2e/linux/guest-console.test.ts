@@ -1,0 +1,46 @@
+import { duplexPair, PassThrough } from "node:stream";
+import { describe, expect, it } from "@jest/globals";
+import { ConsoleEnded, ConsoleTimeout, ConsoleUser } from "./guest-console.ts";
+
+/** A console and the guest's end of it. */
+function pair() {
+  const [mine, guests] = duplexPair();
+  guests.setEncoding("utf8");
+  return { user: new ConsoleUser(mine), guest: guests };
+}
+
+describe("a user at a console", () => {
+  it("sees what comes in pieces, and reads on after it", async () => {
+    const { user, guest } = pair();
+    guest.write("log");
+    const seen = user.see(/login: (\w+)\n/);
+    guest.write("in: root\nlogin: again\n");
+    expect((await seen)[1]).toBe("root");
+    expect((await user.see(/login: (\w+)\n/))[1]).toBe("again");
+  });
+
+  it("takes the output of a command, not the echo of what was typed", async () => {
+    const { user, guest } = pair();
+    guest.on("data", (line: string) => {
+      guest.write(line.replace("\n", "\r\n"));
+      guest.write("mark1-begin\r\n42\r\nmore\r\nmark1-end\r\n# ");
+    });
+    expect(await user.shell("echo 42; echo more")).toBe("42\nmore");
+  });
+
+  it("says what stood there when the expected did not come", async () => {
+    const { user, guest } = pair();
+    guest.write("something else");
+    const error = await user.see("hello", 50).catch((problem) => problem);
+    expect(error).toBeInstanceOf(ConsoleTimeout);
+    expect(error.message).toContain("something else");
+  });
+
+  it("does not wait for a guest that has gone", async () => {
+    const stream = new PassThrough();
+    const user = new ConsoleUser(stream);
+    const seen = user.see("never", 60_000);
+    stream.destroy();
+    await expect(seen).rejects.toBeInstanceOf(ConsoleEnded);
+  });
+});
