@@ -5,12 +5,16 @@
  *   POST /v1/pause | /v1/resume | /v1/power-button | /v1/reset  -> LauncherStatus
  *   POST /v1/stop  {"timeoutMs": N}                      -> 202 LauncherStatus; power button, then off
  *   GET  /v1/console?access=read|write&history=true      -> 101, Upgrade: typevisor-console; then raw bytes both ways
+ *        (access is read and history false when absent; either side ends it by closing, half-closing included)
  *
  * Errors are `{ "error": { "code", "message" } }` with a 4xx or 5xx status.
  * Telemetry port, plain HTTP: /healthz (200 while the event loop turns), /readyz (200 once vCPUs run), /metrics.
  */
 
 export const LAUNCHER_API_VERSION = 1;
+
+/** Where the operator has launchers put their unix socket, and where `launcher console` looks for it. */
+export const CONTROL_SOCKET_PATH = "/run/typevisor/launcher/control.sock";
 
 /** Protocol name in the Upgrade header of the console route. */
 export const CONSOLE_UPGRADE = "typevisor-console";

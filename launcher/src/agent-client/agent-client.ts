@@ -61,7 +61,8 @@ export async function askAgent(want: readonly AgentWant[], options: AskOptions):
       if (performance.now() + retryMs > giveUpAt) throw gaveUp(error, options);
       options.log.debug("node agent is away, trying again", { reason: "AgentAway", error: errorText(error), retryMs });
     }
-    await delay(retryMs, undefined, options.signal === undefined ? {} : { signal: options.signal });
+    // An aborted wait ends early; the next turn throws the signal's own reason.
+    await delay(retryMs, undefined, options.signal === undefined ? {} : { signal: options.signal }).catch(() => {});
   }
 }
 

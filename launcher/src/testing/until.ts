@@ -1,4 +1,10 @@
-/** Waits for a condition that other turns of the event loop bring about; the test's own deadline is the limit. */
+const DEADLINE_MS = 20_000;
+
+/** Waits for a condition that other turns of the event loop bring about; throws when it takes far too long. */
 export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((turn) => setTimeout(turn, 1));
+  const giveUpAt = performance.now() + DEADLINE_MS;
+  while (!(await condition())) {
+    if (performance.now() > giveUpAt) throw new Error(`the condition did not come: ${condition}`);
+    await new Promise((turn) => setTimeout(turn, 1));
+  }
 }

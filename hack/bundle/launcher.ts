@@ -1,0 +1,19 @@
+import { execFileSync } from "node:child_process";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { bundle, copyInto, putFile, repository } from "./bundle.ts";
+
+/** In the image /usr/local/bin/console leads here; Node resolves the link, so the bundle is found beside it. */
+const CONSOLE = `#!/usr/local/bin/node
+process.argv.splice(2, 0, "console");
+require("./launcher.js");
+`;
+
+/** dist/launcher: the bundle, its two native files, and the console command. */
+export async function bundleLauncher(): Promise<void> {
+  await bundle("launcher/src/main.ts", "dist/launcher/launcher.js");
+  const koffi = createRequire(import.meta.url).resolve("@koromix/koffi-linux-x64/linux_x64/koffi.node");
+  copyInto(koffi, "dist/launcher/koffi.node");
+  execFileSync(join(repository, "hack/build-native"), { stdio: "inherit" });
+  putFile("dist/launcher/console", CONSOLE, 0o755);
+}

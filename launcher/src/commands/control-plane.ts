@@ -1,0 +1,74 @@
+import type { MachineConfig } from "../../api/machine-config.ts";
+import { ConfigInvalid } from "../config/field.ts";
+import type { GuestConsole } from "../control/console/guest-console.ts";
+import { closeServer } from "../control/http-limits.ts";
+import { LauncherApi } from "../control/launcher-api.ts";
+import { LoopLag } from "../control/loop-lag.ts";
+import { controlMetrics, machineMetrics, processMetrics } from "../control/machine-metrics.ts";
+import { listenForTelemetry } from "../control/telemetry-listener.ts";
+import { listenOnUnixSocket } from "../control/unix-listener.ts";
+import { errorText } from "../log/error-text.ts";
+import type { Logger } from "../log/logger.ts";
+import type { MachineControls } from "../machine/control-surface.ts";
+
+export interface ControlPlaneParts {
+  readonly config: MachineConfig;
+  readonly machine: MachineControls;
+  readonly console: GuestConsole;
+  readonly log: Logger;
+}
+
+/** How long answers under way may take when the launcher ends. */
+const CLOSE_GRACE_MS = 500;
+
+/** All listeners of one launcher. */
+export interface ControlPlane {
+  /** Ends consoles behind their last output, and lets clients that wait have their answer. */
+  close(): Promise<void>;
+}
+
+/** Opens the listeners that `config` names. What was opened is closed again where one fails. */
+export async function openControlPlane({ config, machine, console, log }: ControlPlaneParts): Promise<ControlPlane> {
+  const { control, identity } = config;
+  const api = new LauncherApi({ machine, console, log });
+  const cleanup = new AsyncDisposableStack();
+  try {
+    const unix = await opening("control.socketPath", () => listenOnUnixSocket(api, control.socketPath));
+    cleanup.defer(() => closeServer(unix, CLOSE_GRACE_MS));
+    if (control.telemetry !== undefined) {
+      const lag = cleanup.use(new LoopLag().start());
+      const sources = [machineMetrics(machine), processMetrics(lag), controlMetrics(console, api)];
+      const labels = { namespace: identity.namespace, name: identity.name };
+      const endpoint = control.telemetry;
+      const telemetry = await opening("control.telemetry", () =>
+        listenForTelemetry({ machine, sources, labels }, endpoint),
+      );
+      cleanup.defer(() => closeServer(telemetry, CLOSE_GRACE_MS));
+    }
+    if (control.https !== undefined) {
+      // TLS costs memory and start-up time: it is loaded only where it is used.
+      const { listenOnHttps } = await import("../control/https-listener.ts");
+      const settings = control.https;
+      const https = cleanup.use(await opening("control.https", () => listenOnHttps(api, settings, log)));
+      cleanup.defer(() => closeServer(https.server, CLOSE_GRACE_MS));
+    }
+  } catch (error) {
+    await cleanup.disposeAsync();
+    throw error;
+  }
+  return {
+    close: async () => {
+      console.close();
+      await cleanup.disposeAsync();
+    },
+  };
+}
+
+/** A listener that cannot be opened is a fault of the field that asks for it. */
+async function opening<Listener>(field: string, open: () => Promise<Listener>): Promise<Listener> {
+  try {
+    return await open();
+  } catch (error) {
+    throw new ConfigInvalid(field, `cannot be used (${errorText(error)}); free or correct what it names`);
+  }
+}

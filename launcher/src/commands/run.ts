@@ -1,0 +1,172 @@
+import { exitCodes } from "../../api/control.ts";
+import type { MachineConfig } from "../../api/machine-config.ts";
+import { askAgent } from "../agent-client/agent-client.ts";
+import { readMachineConfig } from "../config/machine-config.ts";
+import { GuestConsole } from "../control/console/guest-console.ts";
+import { openKvm } from "../kvm/system.ts";
+import { errorText } from "../log/error-text.ts";
+import { jsonLogger, type Logger, writeToStdout } from "../log/logger.ts";
+import type { AssembleMachine, MachineDependencies, StartableMachine } from "../machine/machine-dependencies.ts";
+import type { OwnedFd } from "../sys/fd.ts";
+import { launcherVersion } from "../version.ts";
+import { openControlPlane } from "./control-plane.ts";
+import { StopSignals } from "./stop-signals.ts";
+import { type Termination, terminationPathOfBrokenConfig, writeTermination } from "./termination.ts";
+import { terminationOf } from "./termination-reason.ts";
+
+/** An agent that restarts is back within seconds; one that is rolled out anew, within a minute. */
+const AGENT_DEADLINE_MS = 60_000;
+/** A defect may have taken the machine's way to end with it. */
+const EMERGENCY_STOP_MS = 2_000;
+
+/**
+ * `launcher run`: one machine, from machine.json to its end. Ends the process with the reason's exit code,
+ * and leaves the reason in the termination message.
+ */
+export async function run(configPath: string, assemble: AssembleMachine): Promise<never> {
+  let config: MachineConfig;
+  try {
+    config = readMachineConfig(configPath);
+  } catch (error) {
+    const log = jsonLogger("info", {}, writeToStdout);
+    return end(terminationOf(error), terminationPathOfBrokenConfig(configPath), log);
+  }
+  const { namespace, name, uid } = config.identity;
+  const log = jsonLogger(config.log.level, { namespace, name, uid }, writeToStdout);
+  log.info("launcher starts", { reason: "ProcessStarted", version: launcherVersion, pid: process.pid });
+  const machineRun = new MachineRun(config, log);
+  process.on("uncaughtException", (error) => void machineRun.crash(error));
+  const termination = await machineRun.toItsEnd(assemble).catch((error: unknown) => machineRun.failed(error));
+  return end(termination, config.terminationMessagePath, log);
+}
+
+/** One machine's way through this process. */
+class MachineRun {
+  readonly #config: MachineConfig;
+  readonly #log: Logger;
+  readonly #signals: StopSignals;
+  #machine: StartableMachine | undefined;
+  #crashing = false;
+
+  constructor(config: MachineConfig, log: Logger) {
+    this.#config = config;
+    this.#log = log;
+    this.#signals = new StopSignals(config.powerOffTimeoutMs, log);
+  }
+
+  async toItsEnd(assemble: AssembleMachine): Promise<Termination> {
+    const guestConsole = new GuestConsole(this.#config.console.historyBytes);
+    const machine = await assemble(this.#config, await this.#dependencies(guestConsole));
+    this.#machine = machine;
+    using _states = this.#logStates(machine);
+    if (this.#signals.stopping.aborted) return this.#stopUnstarted(machine);
+    this.#signals.stopBy((timeoutMs) => machine.stop(timeoutMs));
+    machine.start();
+    const parts = { config: this.#config, machine, console: guestConsole, log: this.#log };
+    const controlPlane = await openControlPlane(parts);
+    const termination = await machine.ended;
+    await controlPlane.close();
+    return termination;
+  }
+
+  /** The end for an error that `toItsEnd` threw. */
+  async failed(error: unknown): Promise<Termination> {
+    await this.#stopAtOnce();
+    if (error === this.#signals.stopping.reason)
+      return { reason: "Stopped", message: "asked to stop before the machine ran" };
+    const termination = terminationOf(error);
+    if (termination.reason === "LauncherError") this.#logDefect(error);
+    return termination;
+  }
+
+  /** A defect showed outside of what `toItsEnd` awaits: ends the process. */
+  async crash(error: unknown): Promise<void> {
+    this.#logDefect(error);
+    if (this.#crashing) return;
+    this.#crashing = true;
+    const stopped = await this.#stopAtOnce();
+    const termination: Termination = {
+      reason: "LauncherError",
+      message: `a defect of the launcher: ${errorText(error)}; its log has the stack`,
+    };
+    if (stopped) end(termination, this.#config.terminationMessagePath, this.#log);
+    // With a vCPU still in the guest an orderly exit may hang: this one cannot.
+    report(termination, this.#config.terminationMessagePath, this.#log);
+    process.kill(process.pid, "SIGKILL");
+  }
+
+  async #dependencies(console: GuestConsole): Promise<MachineDependencies> {
+    const common = { console, log: this.#log, launcherVersion };
+    const { kvm } = this.#config;
+    if ("devicePath" in kvm) return { ...common, kvm: openKvm(kvm.devicePath) };
+    const options = {
+      socketPath: kvm.agentSocketPath,
+      deadlineMs: AGENT_DEADLINE_MS,
+      log: this.#log,
+      signal: this.#signals.stopping,
+    };
+    const openBlockDevice = async (path: string, access: { readOnly: boolean; direct: boolean }) =>
+      only(await askAgent([{ kind: "block", path, ...access }], options));
+    return { ...common, kvm: only(await askAgent([{ kind: "kvm" }], options)), openBlockDevice };
+  }
+
+  async #stopUnstarted(machine: StartableMachine): Promise<Termination> {
+    await machine.stop(0);
+    return { reason: "Stopped", message: "asked to stop before the machine ran" };
+  }
+
+  #logStates(machine: StartableMachine): Disposable {
+    return machine.onState((state) => {
+      const { reason, message } = machine.status();
+      this.#log.info(`machine is ${state}`, { state, reason, message });
+    });
+  }
+
+  #logDefect(error: unknown): void {
+    const stack: unknown = Object(error).stack;
+    const fields = { reason: "LauncherError", error: errorText(error) };
+    this.#log.error("launcher failed", typeof stack === "string" ? { ...fields, stack } : fields);
+  }
+
+  /** True once no vCPU runs any more; false when that could not be had in time. */
+  async #stopAtOnce(): Promise<boolean> {
+    const machine = this.#machine;
+    if (machine === undefined) return true;
+    const { promise: tooLate, resolve } = Promise.withResolvers<false>();
+    const timer = setTimeout(() => resolve(false), EMERGENCY_STOP_MS);
+    const stopped = machine.stop(0).then(
+      () => true,
+      (error: unknown) => {
+        this.#log.error("machine did not stop", { reason: "StopFailed", error: errorText(error) });
+        return false;
+      },
+    );
+    const inTime = await Promise.race([stopped, tooLate]);
+    clearTimeout(timer);
+    return inTime;
+  }
+}
+
+function only(fds: readonly OwnedFd[]): OwnedFd {
+  const [fd] = fds;
+  if (fd === undefined) throw new TypeError("the node agent's client answers with as many descriptors as were asked");
+  return fd;
+}
+
+function report(termination: Termination, path: string | undefined, log: Logger): void {
+  const { reason, message } = termination;
+  const fields = { reason, message, exitCode: exitCodes[reason] };
+  if (exitCodes[reason] === 0) log.info("launcher ends", fields);
+  else log.error("launcher ends", fields);
+  if (path === undefined) return;
+  try {
+    writeTermination(path, termination);
+  } catch (error) {
+    log.warn("termination message cannot be written", { reason: "TerminationMessageLost", error: errorText(error) });
+  }
+}
+
+function end(termination: Termination, path: string | undefined, log: Logger): never {
+  report(termination, path, log);
+  process.exit(exitCodes[termination.reason]);
+}

@@ -1,0 +1,65 @@
+import { exitCodes } from "../api/control.ts";
+import { errorText } from "./log/error-text.ts";
+import { launcherVersion } from "./version.ts";
+
+const HELP = `launcher run MACHINE_JSON    runs the machine until it ends
+launcher console             joins the terminal to a running machine (see launcher console --help)
+launcher version             prints the version
+`;
+const USAGE_EXIT_CODE = 2;
+
+/** Each command loads only what it needs: a console must be there at once. */
+async function main([command, ...args]: readonly string[]): Promise<void> {
+  switch (command) {
+    case "run":
+      return runCommand(args);
+    case "console":
+      return consoleCommand(args);
+    case "version":
+      process.stdout.write(`${launcherVersion}\n`);
+      return;
+    case "help":
+    case "--help":
+    case "-h":
+      process.stdout.write(HELP);
+      return;
+    default:
+      usage(command === undefined ? "a command is missing" : `there is no command ${JSON.stringify(command)}`, HELP);
+  }
+}
+
+async function runCommand(args: readonly string[]): Promise<void> {
+  const [configPath, ...more] = args;
+  if (configPath === undefined || more.length > 0) return usage("run takes the path of one machine.json", HELP);
+  const [{ run }, { assembleMachine }] = await Promise.all([
+    import("./commands/run.ts"),
+    import("./machine/assemble.ts"),
+  ]);
+  await run(configPath, assembleMachine);
+}
+
+async function consoleCommand(args: readonly string[]): Promise<void> {
+  const { consoleHelp, parseConsoleOptions } = await import("./commands/console-options.ts");
+  if (args.includes("--help") || args.includes("-h")) {
+    process.stdout.write(consoleHelp);
+    return;
+  }
+  let options: ReturnType<typeof parseConsoleOptions>;
+  try {
+    options = parseConsoleOptions(args);
+  } catch (error) {
+    return usage(errorText(error), consoleHelp);
+  }
+  const { attachConsole } = await import("./commands/console.ts");
+  process.exitCode = await attachConsole(options);
+}
+
+function usage(problem: string, help: string): void {
+  process.stderr.write(`launcher: ${problem}\n\n${help}`);
+  process.exitCode = USAGE_EXIT_CODE;
+}
+
+main(process.argv.slice(2)).catch((error: unknown) => {
+  process.stderr.write(`launcher: ${errorText(error)}\n`);
+  process.exitCode = exitCodes.LauncherError;
+});
