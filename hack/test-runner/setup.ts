@@ -9,7 +9,11 @@ const root = join(import.meta.dirname, "..", "..");
 const steps: Readonly<Record<string, readonly string[][]>> = {
   unit: [],
   kvm: [["hack/build-native"], ["hack/build-testguest"]],
-  linux: [["hack/build-native"], ["hack/build"], ["hack/images/build"]],
+  linux: [
+    ["hack/build", "launcher"],
+    ["hack/images/build", "guest-hello", "guest-debian"],
+    ["hack/linux-lab/lab", "up"],
+  ],
   e2e: [["hack/build-native"], ["hack/build-testguest"], ["hack/build"], ["hack/images/build"]],
 };
 
@@ -35,4 +39,5 @@ if (commands === undefined) {
   process.exit(2);
 }
 installPackages();
-for (const [command = "", ...args] of commands) execFileSync(join(root, command), args, { stdio: "inherit", cwd: root });
+for (const [command = "", ...args] of commands)
+  execFileSync(join(root, command), args, { stdio: "inherit", cwd: root });

@@ -63,7 +63,8 @@ export const tiers: readonly Tier[] = [
     name: "linux",
     about: "Debian guests, on usable KVM or in a nested node",
     prepare: [["hack/setup", "linux"]],
-    obstacle: () => kvmObstacle() ?? rootObstacle(),
+    obstacle: rootObstacle,
+    cleanUp: [["hack/linux-lab/lab", "down"]],
     run: { kind: "jest", project: "linux", inBand: true },
   },
   {

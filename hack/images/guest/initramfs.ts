@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { type CpioEntry, writeCpio } from "./cpio.ts";
 
 /** Drivers that the guests need and Debian's cloud kernel has as modules; what they depend on comes along. */
-const modules = ["button", "evdev", "virtio_blk", "virtio_net", "virtio_rng"];
+const modules = ["button", "evdev", "virtio_blk", "virtio_net", "virtio_rng", "pvpanic_mmio"];
 
 const powerButtonScript = "#!/bin/sh\nexec /bin/busybox poweroff\n";
 const profile = "PS1='hello# '\n";

@@ -1,0 +1,66 @@
+import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
+import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
+import { openLab } from "../../hack/linux-lab/open.ts";
+import { bootGuest, type Guest } from "./guest.ts";
+
+const bootMs = 240_000;
+
+describe("a whole Debian on an image's disk", () => {
+  let lab: LinuxLab;
+  let guest: Guest;
+  let checksum: string;
+  const baseDisk = () => `${lab.paths.guests}/debian/disk/disk.img`;
+  let baseBefore: string;
+
+  beforeAll(async () => {
+    lab = await openLab();
+    baseBefore = await lab.run(`sha256sum <${baseDisk()}`);
+    guest = await bootGuest(lab, { image: "debian", cpus: 2, memoryMiB: 512 });
+  }, 900_000);
+  afterAll(async () => {
+    await guest?.[Symbol.asyncDispose]();
+  });
+
+  it("has its root on the virtio disk, which says its name", async () => {
+    expect(await guest.console.shell("findmnt -no SOURCE,FSTYPE /")).toBe("/dev/vda ext4");
+    expect(await guest.console.shell("cat /sys/block/vda/serial")).toBe("root");
+  });
+
+  it("has come up whole", async () => {
+    await guest.console.shell("systemctl is-system-running --wait", bootMs);
+    expect(await guest.console.shell("systemctl --failed --no-legend --no-pager")).toBe("");
+  });
+
+  it("reads back what it wrote and synced", async () => {
+    await guest.console.shell("head -c 24M /dev/urandom >/root/data && sync", 120_000);
+    checksum = await guest.console.shell("sha256sum </root/data", 120_000);
+    await guest.console.shell("echo 3 >/proc/sys/vm/drop_caches");
+    expect(await guest.console.shell("sha256sum </root/data", 120_000)).toBe(checksum);
+  });
+
+  it("discards what it deleted", async () => {
+    await guest.console.shell("head -c 16M /dev/urandom >/root/gone && sync && rm /root/gone && sync", 120_000);
+    expect(await guest.console.shell("fstrim -v /", 120_000)).toMatch(/trimmed/);
+  });
+
+  it("finds it again after a reboot, which stays in the process", async () => {
+    guest.console.type("reboot\n");
+    await guest.console.see(/root@debian:~# /, bootMs);
+    expect((await guest.launcher.status()).reboots).toBe(1);
+    await lab.run(`kill -0 ${guest.pid}`);
+    expect(await guest.console.shell("sha256sum </root/data", 120_000)).toBe(checksum);
+    expect(await guest.console.shell("dmesg | grep -ciE 'EXT4-fs (error|warning)|recover' || true")).toBe("0");
+  });
+
+  it("shuts down when its power button is pressed", async () => {
+    await guest.launcher.act("power-button");
+    await guest.console.see("Power down", 120_000);
+    const end = await guest.ended;
+    expect(end.termination?.reason).toBe("GuestPowerOff");
+    expect(end.exitCode).toBe(0);
+  });
+
+  it("has never written to the image", async () => {
+    expect(await lab.run(`sha256sum <${baseDisk()}`)).toBe(baseBefore);
+  });
+});
