@@ -1,20 +1,25 @@
 import { DirtyBitmap } from "../../memory/dirty-bitmap.ts";
 import { type Gpa, gpa } from "../../memory/gpa.ts";
-import { GuestMemory } from "../../memory/guest-memory.ts";
+import { GuestMemory, type MemoryBacking } from "../../memory/guest-memory.ts";
 import type { VirtqueueLayout } from "../queue.ts";
+
+/** Where the memory of `testMemory` claims to be. */
+export const TEST_HOST_ADDRESS = 0x7000_0000_0000;
+const TEST_HOLE_BYTES = 0x10000;
 
 export const NEXT = 1;
 export const WRITE = 2;
 export const INDIRECT = 4;
 
 /** Guest RAM without a guest: two regions with a hole between them, as around 3 GiB of a real machine. */
-export function testMemory(lowBytes = 0x40000, highBytes = 0x10000, holeBytes = 0x10000): GuestMemory {
-  const backing = { buffer: new ArrayBuffer(lowBytes + highBytes), hostAddress: 0x7000_0000_0000 };
+export function testMemory(lowBytes = 0x40000, highBytes = 0x10000, backing?: MemoryBacking): GuestMemory {
+  const sizeBytes = lowBytes + highBytes;
   const regions = [
     { gpa: gpa(0), sizeBytes: lowBytes, offsetBytes: 0 },
-    { gpa: gpa(lowBytes + holeBytes), sizeBytes: highBytes, offsetBytes: lowBytes },
+    { gpa: gpa(lowBytes + TEST_HOLE_BYTES), sizeBytes: highBytes, offsetBytes: lowBytes },
   ];
-  return new GuestMemory(backing, regions, new DirtyBitmap(lowBytes + highBytes));
+  const made = backing ?? { buffer: new ArrayBuffer(sizeBytes), hostAddress: TEST_HOST_ADDRESS };
+  return new GuestMemory(made, regions, new DirtyBitmap(sizeBytes));
 }
 
 export interface Buffer {
@@ -64,6 +69,7 @@ export class SplitRingDriver {
       indirect,
     };
     this.#free = Array.from({ length: size }, (_, i) => i);
+    memory.fill(this.layout.descriptorTable, used + 6 + 8 * size - base, 0);
   }
 
   get freeDescriptors(): number {
