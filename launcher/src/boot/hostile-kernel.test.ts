@@ -3,13 +3,13 @@ import fc from "fast-check";
 import { gpa } from "../memory/gpa.ts";
 import { BootImageError } from "./boot-image-error.ts";
 import { bytesSource } from "./file-source.ts";
-import { HIGH_RAM, LOW_RAM_END } from "./x86/layout.ts";
+import { LOW_RAM_END, RESET_VECTOR } from "./x86/layout.ts";
 import { loadKernel } from "./x86/load-kernel.ts";
 import { MIB, makeBzImage, makeElf, makeMemory, makePvhNote } from "./x86/testing.ts";
 
 const RUNS = 300;
 const memory = makeMemory(16 * MIB);
-const UNTOUCHED = new Uint8Array(HIGH_RAM - LOW_RAM_END).fill(0xa5);
+const UNTOUCHED = new Uint8Array(RESET_VECTOR - LOW_RAM_END).fill(0xa5);
 
 /** Loads `kernel`, and answers whether it was taken; anything but BootImageError is thrown on. */
 async function isTaken(kernel: Uint8Array): Promise<boolean> {

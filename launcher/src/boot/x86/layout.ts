@@ -44,7 +44,9 @@ export const COMMAND_LINE_MAX_BYTES = 64 * KIB;
 export const LOW_RAM_END = gpa(0x9_fc00);
 /** RSDP, and the other ACPI tables after it; the zero page and the start info point at the RSDP. */
 export const ACPI_TABLES = gpa(0xe_0000);
-export const ACPI_TABLES_MAX_BYTES = 0x2_0000;
+export const ACPI_TABLES_MAX_BYTES = 0x1_fff0;
+/** F000:FFF0, where firmware starts in real mode: code that resets the machine, see reset-vector.ts. */
+export const RESET_VECTOR = gpa(0xf_fff0);
 /** Kernels are loaded from here on. */
 export const HIGH_RAM = gpa(MIB);
 

@@ -309,6 +309,16 @@ describe("loading an ELF kernel", () => {
   });
 });
 
+describe("the firmware entry point", () => {
+  it("resets the machine by port 0x600, since Linux reboots by jumping there", async () => {
+    const memory = makeMemory();
+    await load(makeBzImage(), { memory });
+    // mov dx, 0x600; mov al, 6; out dx, al; hlt; jmp back to the hlt
+    const code = Buffer.from(memory.view(gpa(0xf_fff0), 9)).toString("hex");
+    expect(code).toBe("ba0006" + "b006" + "ee" + "f4" + "ebfd");
+  });
+});
+
 describe("an initrd", () => {
   it("that does not fit is refused with its size", async () => {
     const initrd = bytesSource("initrd.img", new Uint8Array(20 * MIB));

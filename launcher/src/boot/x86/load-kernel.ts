@@ -11,6 +11,7 @@ import { BOOT_STACK, COMMAND_LINE, GDT, IDT, PML4, PVH_START_INFO, ZERO_PAGE } f
 import { loadElf } from "./load-elf.ts";
 import type { LoadedKernel } from "./loaded-kernel.ts";
 import { writeIdentityMap } from "./page-tables.ts";
+import { writeResetVector } from "./reset-vector.ts";
 import { writeStartInfo } from "./start-info.ts";
 import { writeZeroPage } from "./zero-page.ts";
 
@@ -104,6 +105,7 @@ function writeBootStructures(
   const gdt = encodeGdt(kernel.protocol);
   memory.write(GDT, gdt);
   memory.writeU64(IDT, 0);
+  writeResetVector(memory);
   const common = {
     rip: kernel.entry,
     rsp: BOOT_STACK,
