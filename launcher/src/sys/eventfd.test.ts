@@ -32,6 +32,23 @@ describe("an eventfd", () => {
     expect(calls).toBe(1);
   });
 
+  it("lets promises go on at once that are settled when it is signalled", async () => {
+    using event = new EventFd();
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+    }, 1000);
+    await new Promise<void>((resolve) => {
+      const watch = watchFd(event.fd, { readable: true }, () => {
+        watch[Symbol.dispose]();
+        resolve();
+      });
+      event.signal();
+    });
+    clearTimeout(timer);
+    expect(late).toBe(false);
+  });
+
   it("is watched for as long as nobody disposes the watch, even if nobody holds it", async () => {
     using event = new EventFd();
     const woken = Promise.withResolvers<void>();

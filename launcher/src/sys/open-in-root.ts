@@ -13,12 +13,15 @@ const ATTEMPTS = 100;
 const RESOLVE_NO_MAGICLINKS = 0x02;
 const RESOLVE_NO_SYMLINKS = 0x04;
 const RESOLVE_IN_ROOT = 0x10;
+const RESOLVE_CACHED = 0x20;
 
 export interface OpenInRootOptions extends OpenOptions {
   /** Fails with ELOOP where the path holds a symbolic link. */
   readonly noSymlinks?: boolean;
   /** Only a handle on the path: for fstat, and to open it again by /proc/self/fd; devices are not touched (O_PATH). */
   readonly pathOnly?: boolean;
+  /** Fails with EAGAIN rather than wait for a file system, which may be a hostile process (Linux 5.12). */
+  readonly cachedOnly?: boolean;
 }
 
 /**
@@ -30,7 +33,9 @@ export function openInRoot(root: string | number, path: string, options: OpenInR
   const rootFd = opened?.fd ?? (root as number);
   const how = new DataView(new ArrayBuffer(OPEN_HOW_BYTES));
   const flags = options.pathOnly ? O_PATH | 0o2000000 | (options.noFollow ? 0o400000 : 0) : openFlags(options);
-  const resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (options.noSymlinks ? RESOLVE_NO_SYMLINKS : 0);
+  let resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  if (options.noSymlinks) resolve |= RESOLVE_NO_SYMLINKS;
+  if (options.cachedOnly) resolve |= RESOLVE_CACHED;
   how.setUint32(0, flags, true);
   how.setUint32(8, options.create ? 0o600 : 0, true);
   how.setUint32(16, resolve, true);
