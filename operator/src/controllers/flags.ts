@@ -1,0 +1,167 @@
+import { isIP } from "node:net";
+import { parseArgs } from "node:util";
+import { parseQuantity } from "../../../crds/src/quantity.ts";
+import { ConfigError } from "../runtime/config-error.ts";
+import type { Settings } from "./virtualmachine/settings.ts";
+
+/** What `operator controllers` was told. */
+export interface ControllersConfig {
+  /** The operator's own namespace: its lease and its certificate authority are there. */
+  readonly namespace: string;
+  /** Unique to this process among replicas. */
+  readonly identity: string;
+  readonly leaderElect: boolean;
+  readonly leaseName: string;
+  readonly caSecret: string;
+  readonly httpPort: number;
+  readonly logLevel: LogLevel;
+  readonly watchNamespaces: readonly string[];
+  /** Kubeconfig for running outside a cluster. */
+  readonly kubeconfig?: string | undefined;
+  readonly context?: string | undefined;
+  readonly settings: Settings;
+}
+
+type LogLevel = "debug" | "info" | "warn" | "error";
+
+const LOG_LEVELS: readonly LogLevel[] = ["debug", "info", "warn", "error"];
+const PULL_POLICIES = ["Always", "IfNotPresent", "Never"] as const;
+
+/** Each flag, its default and its line in the help. */
+const FLAGS = {
+  "launcher-image": ["", "image of the launcher (required)"],
+  "launcher-image-pull-policy": ["IfNotPresent", "Always, IfNotPresent or Never"],
+  "launcher-image-pull-secrets": ["", "Secrets for pulling it, in each machine's namespace, comma-separated"],
+  "launcher-log-level": ["info", "debug, info, warn or error"],
+  "launcher-listen-address": ["0.0.0.0", "address that launchers listen on; :: in IPv6 clusters"],
+  "launcher-control-port": ["10443", "port of the Launcher API on the pod IP"],
+  "launcher-telemetry-port": ["10080", "port of health and metrics on the pod IP"],
+  "launcher-priority-class": ["", "PriorityClass of machines that name none"],
+  "overhead-fixed": ["64Mi", "memory that a pod requests beyond the guest's"],
+  "overhead-per-cpu": ["2Mi", "and for each virtual processor"],
+  "cpu-ratio": ["0.1", "CPU that a pod requests for each virtual processor, in cores"],
+  "watch-namespaces": ["", "namespaces to serve, comma-separated; all when empty"],
+  "lease-name": ["typevisor-operator", "Lease by which replicas elect a leader"],
+  "ca-secret": ["typevisor-ca", "Secret of the certificate authority"],
+  "http-port": ["8080", "port of /healthz, /readyz and /metrics"],
+  "log-level": ["info", "debug, info, warn or error"],
+  kubeconfig: ["", "kubeconfig, for running outside a cluster"],
+  context: ["", "context in it"],
+} as const satisfies Record<string, readonly [string, string]>;
+
+type Flag = keyof typeof FLAGS;
+
+export const controllersHelp = `operator controllers [flags]
+${Object.entries(FLAGS)
+  .map(([name, [value, about]]) => `  --${name.padEnd(28)} ${about}${value === "" ? "" : ` (default ${value})`}`)
+  .join("\n")}
+  --leader-elect                 work only while holding the Lease
+  --help                         prints this
+Environment: POD_NAMESPACE (the operator's namespace), POD_NAME.
+`;
+
+/** Reads flags and environment; "help" when that was asked for. Throws ConfigError, which names the flag. */
+export function parseControllersFlags(
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv,
+): ControllersConfig | "help" {
+  const values = parse(args);
+  if (values["help"] === true) {
+    return "help";
+  }
+  const text = (flag: Flag) => String(values[flag] ?? FLAGS[flag][0]);
+  const optional = (flag: Flag) => text(flag) || undefined;
+  const list = (flag: Flag) =>
+    text(flag)
+      .split(",")
+      .map((item) => item.trim())
+      .filter((item) => item !== "");
+  const port = (flag: Flag) => wholeNumber(flag, text(flag), 1, 65_535);
+  const launcherImage = text("launcher-image");
+  if (launcherImage === "") {
+    throw new ConfigError("--launcher-image", "is required: the image of the launcher");
+  }
+  const listenAddress = text("launcher-listen-address");
+  if (isIP(listenAddress) === 0) {
+    throw new ConfigError("--launcher-listen-address", `"${listenAddress}" is not an IP address such as 0.0.0.0 or ::`);
+  }
+  const controlPort = port("launcher-control-port");
+  const telemetryPort = port("launcher-telemetry-port");
+  if (controlPort === telemetryPort) {
+    throw new ConfigError("--launcher-telemetry-port", "must differ from --launcher-control-port");
+  }
+  return {
+    namespace: environment["POD_NAMESPACE"] || "typevisor-system",
+    identity: `${environment["POD_NAME"] || "operator"}_${crypto.randomUUID()}`,
+    leaderElect: values["leader-elect"] === true,
+    leaseName: text("lease-name"),
+    caSecret: text("ca-secret"),
+    httpPort: wholeNumber("http-port", text("http-port"), 0, 65_535),
+    logLevel: oneOf("log-level", text("log-level"), LOG_LEVELS),
+    watchNamespaces: list("watch-namespaces"),
+    kubeconfig: optional("kubeconfig"),
+    context: optional("context"),
+    settings: {
+      launcherImage,
+      launcherImagePullPolicy: oneOf("launcher-image-pull-policy", text("launcher-image-pull-policy"), PULL_POLICIES),
+      launcherImagePullSecrets: list("launcher-image-pull-secrets"),
+      launcherLogLevel: oneOf("launcher-log-level", text("launcher-log-level"), LOG_LEVELS),
+      overhead: {
+        fixedBytes: bytes("overhead-fixed", text("overhead-fixed")),
+        perCpuBytes: bytes("overhead-per-cpu", text("overhead-per-cpu")),
+      },
+      cpuRatio: ratio("cpu-ratio", text("cpu-ratio")),
+      listenAddress,
+      controlPort,
+      telemetryPort,
+      priorityClassName: optional("launcher-priority-class"),
+    },
+  };
+}
+
+function parse(args: readonly string[]): Readonly<Record<string, unknown>> {
+  const strings = Object.keys(FLAGS).map((name) => [name, { type: "string" }] as const);
+  const booleans = ["leader-elect", "help"].map((name) => [name, { type: "boolean" }] as const);
+  try {
+    const options = Object.fromEntries([...strings, ...booleans]);
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    throw new ConfigError("flags", error instanceof Error ? error.message : String(error));
+  }
+}
+
+function oneOf<T extends string>(flag: Flag, value: string, choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === value);
+  if (found === undefined) {
+    throw new ConfigError(`--${flag}`, `"${value}" must be one of ${choices.join(", ")}`);
+  }
+  return found;
+}
+
+function wholeNumber(flag: Flag, value: string, minimum: number, maximum: number): number {
+  const number = Number(value);
+  if (value.trim() === "" || !Number.isInteger(number) || number < minimum || number > maximum) {
+    throw new ConfigError(`--${flag}`, `"${value}" must be a whole number from ${minimum} to ${maximum}`);
+  }
+  return number;
+}
+
+function bytes(flag: Flag, value: string): number {
+  try {
+    const size = parseQuantity(value);
+    if (Number.isSafeInteger(size) && size >= 0) {
+      return size;
+    }
+  } catch {
+    // Said below.
+  }
+  throw new ConfigError(`--${flag}`, `"${value}" must be a size in whole bytes such as 64Mi`);
+}
+
+function ratio(flag: Flag, value: string): number {
+  const number = Number(value);
+  if (value.trim() === "" || !(number > 0 && number <= 1)) {
+    throw new ConfigError(`--${flag}`, `"${value}" must be above 0 and at most 1`);
+  }
+  return number;
+}

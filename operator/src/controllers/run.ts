@@ -1,0 +1,121 @@
+import { collectDefaultMetrics, Registry } from "prom-client";
+import { Authority } from "../certificates/authority.ts";
+import { LauncherClient } from "../launcher-client/launcher-client.ts";
+import { Client } from "../runtime/client.ts";
+import { clientMetrics } from "../runtime/client-metrics.ts";
+import { sleep, systemClock } from "../runtime/clock.ts";
+import type { Connection } from "../runtime/connection.ts";
+import { messageOf } from "../runtime/errors.ts";
+import { EventRecorder } from "../runtime/event-recorder.ts";
+import { LeaderElector } from "../runtime/leader-elector.ts";
+import type { Logger } from "../runtime/logger.ts";
+import { RateLimiter } from "../runtime/rate-limit.ts";
+import { workQueueMetrics } from "../runtime/work-queue-metrics.ts";
+import { operatorVersion } from "../version.ts";
+import type { ControllersConfig } from "./flags.ts";
+import { serveHealth } from "./health-server.ts";
+import { VirtualMachineController } from "./virtualmachine/controller.ts";
+import { virtualMachineMetrics } from "./virtualmachine/metrics.ts";
+
+export interface ControllersOptions {
+  readonly config: ControllersConfig;
+  readonly connection: Connection;
+  /** Not shared with the controllers: their load must not hold up a renewal of the lease. */
+  readonly electorConnection: Connection;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
+const QPS = 200;
+const BURST = 400;
+/** A renewal that takes longer is tried anew on another connection. */
+const LEASE_CALL_TIMEOUT_MS = 4_000;
+const AUTHORITY_RETRY_MS = 2_000;
+
+/** Runs all controllers until `signal` is aborted ("stopped") or the lease is lost ("lost"). */
+export async function runControllers(options: ControllersOptions): Promise<"stopped" | "lost"> {
+  const { config, logger, signal } = options;
+  const clock = systemClock;
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const limiter = new RateLimiter(clock, QPS, BURST);
+  const userAgent = `typevisor-operator/${operatorVersion}`;
+  const client = new Client(options.connection, { limiter, metrics: clientMetrics(registry), userAgent });
+  const eventClient = new Client(options.connection, { userAgent });
+  const reporting = { reportingController: "typevisor.io/operator", reportingInstance: config.identity };
+  const events = new EventRecorder({ client: eventClient, clock, logger, ...reporting });
+  using authority = new Authority({
+    client,
+    clock,
+    logger,
+    namespace: config.namespace,
+    secretName: config.caSecret,
+    onTrustChange: () => controller.requeueAll(),
+  });
+  const launchers = new LauncherClient({
+    credentials: () => authority.operatorCredentials(),
+    port: config.settings.controlPort,
+  });
+  const controller: VirtualMachineController = new VirtualMachineController({
+    client,
+    clock,
+    logger,
+    settings: config.settings,
+    namespaces: config.watchNamespaces,
+    authority,
+    launchers,
+    events,
+    queueMetrics: workQueueMetrics(registry)("virtualmachine"),
+    metrics: virtualMachineMetrics(registry, () => controller.world.virtualMachines, clock.now),
+  });
+  await using _health = await serveHealth(config.httpPort, { registry, isReady: () => controller.hasSynced });
+  logger.info({ version: operatorVersion, identity: config.identity }, "The operator has started");
+  const stopWatching = new AbortController();
+  const watching = controller.watch(stopWatching.signal);
+  try {
+    return await lead(options, { authority, controller });
+  } finally {
+    stopWatching.abort();
+    await Promise.all([watching, events.flush()]);
+    logger.info({ stopped: signal.aborted }, "The operator has stopped");
+  }
+}
+
+async function lead(
+  options: ControllersOptions,
+  parts: { readonly authority: Authority; readonly controller: VirtualMachineController },
+): Promise<"stopped" | "lost"> {
+  const { config, logger, signal } = options;
+  const { namespace, leaseName: name, identity } = config;
+  const client = new Client(options.electorConnection, { timeoutMs: LEASE_CALL_TIMEOUT_MS });
+  const elector = new LeaderElector({ client, clock: systemClock, logger, namespace, name, identity });
+  if (config.leaderElect && !(await elector.acquire(signal))) {
+    return "stopped";
+  }
+  logger.info({ identity, lease: config.leaderElect ? `${namespace}/${name}` : "none" }, "Leads from now on");
+  // The lease is held until the last of the work is done, so not by `signal`.
+  const hold = new AbortController();
+  const held = config.leaderElect ? elector.hold(hold.signal) : undefined;
+  const lost = held?.then((outcome) => (outcome === "lost" ? outcome : new Promise<never>(() => undefined)));
+  const working = startAuthority(parts.authority, logger, signal).then(() => parts.controller.work(signal));
+  const outcome = await Promise.race([working.then(() => "stopped" as const), ...(lost === undefined ? [] : [lost])]);
+  hold.abort();
+  if (outcome === "stopped" && config.leaderElect) {
+    await held;
+    await elector.release();
+  }
+  return outcome;
+}
+
+/** Without certificates no machine can be started, so this is tried until it works. */
+async function startAuthority(authority: Authority, logger: Logger, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await authority.start();
+      return;
+    } catch (error) {
+      logger.error({ err: messageOf(error) }, "Can not load the certificate authority; tries again");
+      await sleep(systemClock, AUTHORITY_RETRY_MS, signal);
+    }
+  }
+}

@@ -1,0 +1,254 @@
+import { GROUP_VERSION } from "../../../../crds/src/names.ts";
+import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import type { Authority, MachineCertificate } from "../../certificates/authority.ts";
+import type { Client } from "../../runtime/client.ts";
+import { formatTime } from "../../runtime/clock.ts";
+import { ApiError } from "../../runtime/errors.ts";
+import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
+import type { Logger } from "../../runtime/logger.ts";
+import { type KubernetesObject, type Pod, resources, type Secret } from "../../runtime/wire.ts";
+import type { LauncherMonitor, Question } from "./launcher-monitor.ts";
+import { machineConfig } from "./machine-config.ts";
+import {
+  annotations,
+  FIELD_MANAGER,
+  identityOf,
+  MANAGED_BY,
+  MANAGED_BY_LABEL,
+  podNameOf,
+  secretNameOf,
+  VM_LABEL,
+  virtualMachines,
+} from "./names.ts";
+import { type Refusal, readinessOf } from "./observation.ts";
+import type { StoredVirtualMachine, World } from "./observe.ts";
+import type { Action } from "./plan.ts";
+import { launcherPod, ownerReferenceTo } from "./pod.ts";
+import { refusalOf } from "./refusal.ts";
+import type { Settings } from "./settings.ts";
+
+/** What actions are carried out with. */
+export interface Hands {
+  readonly client: Client;
+  readonly world: World;
+  readonly authority: Pick<Authority, "issueForMachine">;
+  readonly monitor: LauncherMonitor;
+  readonly events: { record(regarding: Regarding, draft: EventDraft): void };
+  readonly logger: Logger;
+  readonly settings: Settings;
+  readonly nowMs: () => number;
+  /** Told when a pod was made, for metrics. */
+  readonly onPodCreated?: (vm: StoredVirtualMachine, pod: Pod) => void;
+}
+
+/** Thrown when the API server would not have the pod: kept in mind, and tried again later. */
+export class RefusedError extends Error {
+  override readonly name = "RefusedError";
+  readonly refusal: Omit<Refusal, "count" | "atMs">;
+
+  constructor(refusal: Omit<Refusal, "count" | "atMs">) {
+    super(refusal.message);
+    this.refusal = refusal;
+  }
+}
+
+/** Carries one action out. Writes go into the stores as well, so that the next pass knows of them. */
+export async function act(action: Action, vm: StoredVirtualMachine, hands: Hands): Promise<void> {
+  switch (action.kind) {
+    case "start":
+      return await start(vm, action.restarts, hands);
+    case "delete-pod":
+      return await deletePod(vm, action, hands);
+    case "ask-launcher":
+      return hands.monitor.ask(questionAbout(vm, action));
+    case "pause":
+    case "resume": {
+      const pod = hands.world.pods.get(`${identityOf(vm).namespace}/${podNameOf(identityOf(vm).name)}`);
+      const readiness = pod === undefined ? "" : readinessOf(pod);
+      return await hands.monitor.set(action.kind, questionAbout(vm, { ...action, readiness }));
+    }
+    case "renew-certificate":
+      return await renewCertificate(vm, action.podUID, hands);
+    case "write-status":
+      return await writeStatus(vm, action.status, action.events, hands);
+  }
+}
+
+function questionAbout(
+  vm: StoredVirtualMachine,
+  about: { readonly podUID: string; readonly ip: string; readonly readiness: string },
+): Question {
+  const { name, namespace, uid } = identityOf(vm);
+  return { ip: about.ip, uid, podUID: about.podUID, key: `${namespace}/${name}`, readiness: about.readiness };
+}
+
+/** Secret, then pod, without reading in between: the Secret must be there when the kubelet mounts it. */
+async function start(vm: StoredVirtualMachine, restarts: number, hands: Hands): Promise<void> {
+  const { client, world, logger, settings } = hands;
+  const identity = identityOf(vm);
+  try {
+    const certificate = await applySecret(vm, hands);
+    const pod = launcherPod(vm, {
+      settings,
+      restarts,
+      certificateRenewAt: formatTime(certificate.renewAtMs),
+      trustId: certificate.trustId,
+    });
+    const created = await client.create<Pod>(resources.pods, pod, FIELD_MANAGER);
+    world.pods.put(created);
+    logger.info(
+      { ...identity, pod: created.metadata?.name, podUID: created.metadata?.uid },
+      "Created the launcher pod",
+    );
+    record(vm, hands, {
+      type: "Normal",
+      reason: "PodCreated",
+      action: "Start",
+      note: `Created pod ${pod.metadata?.name}`,
+    });
+    hands.onPodCreated?.(vm, created);
+  } catch (error) {
+    if (error instanceof ApiError && error.isAlreadyExists) {
+      await settleExistingPod(vm, hands);
+      return;
+    }
+    const refusal = refusalOf(error, vm.metadata.generation ?? 0);
+    throw refusal === undefined ? error : new RefusedError(refusal);
+  }
+}
+
+/** A pod of the name is there already: ours, when only the answer to its creation was lost; or somebody else's. */
+async function settleExistingPod(vm: StoredVirtualMachine, { client, world }: Hands): Promise<void> {
+  const { name, namespace } = identityOf(vm);
+  const pod = await client.get<Pod>(resources.pods, namespace, podNameOf(name));
+  if (pod.metadata?.labels?.[VM_LABEL] === name) {
+    world.pods.put(pod);
+    return;
+  }
+  const message = `Pod ${podNameOf(name)} exists and belongs to something else; delete it, or give the VirtualMachine another name`;
+  throw new RefusedError({ reason: "NameConflict", message, generation: vm.metadata.generation ?? 0 });
+}
+
+async function applySecret(
+  vm: StoredVirtualMachine,
+  { client, authority, settings }: Hands,
+): Promise<MachineCertificate> {
+  const identity = identityOf(vm);
+  const certificate = await authority.issueForMachine(identity.uid);
+  const secret: Secret = {
+    metadata: {
+      name: secretNameOf(identity),
+      namespace: identity.namespace,
+      labels: { [MANAGED_BY_LABEL]: MANAGED_BY, [VM_LABEL]: identity.name },
+      ownerReferences: [ownerReferenceTo(vm)],
+    },
+    type: "Opaque",
+    data: {
+      "machine.json": base64(`${JSON.stringify(machineConfig(vm, settings), null, 2)}\n`),
+      ...certificateData(certificate),
+    },
+  };
+  await client.apply<Secret>(resources.secrets, secret, { fieldManager: FIELD_MANAGER });
+  return certificate;
+}
+
+async function renewCertificate(vm: StoredVirtualMachine, podUID: string, hands: Hands): Promise<void> {
+  const { client, world, authority, logger } = hands;
+  const identity = identityOf(vm);
+  const certificate = await authority.issueForMachine(identity.uid);
+  const target = { namespace: identity.namespace, name: secretNameOf(identity) };
+  const data: Partial<Secret> = { data: certificateData(certificate) };
+  try {
+    await client.mergePatch<Secret>(resources.secrets, target, data, FIELD_MANAGER);
+  } catch (error) {
+    if (!(error instanceof ApiError && error.isNotFound)) {
+      throw error;
+    }
+    // Somebody deleted it. A running machine has read its configuration long ago.
+    await applySecret(vm, hands);
+  }
+  // Last: a crash before this renews once more.
+  const marks: Pod = {
+    metadata: {
+      uid: podUID,
+      annotations: {
+        [annotations.certificateRenewAt]: formatTime(certificate.renewAtMs),
+        [annotations.trust]: certificate.trustId,
+      },
+    },
+  };
+  const pod = { namespace: identity.namespace, name: podNameOf(identity.name) };
+  world.pods.put(await client.mergePatch<Pod>(resources.pods, pod, marks, FIELD_MANAGER));
+  logger.info({ ...identity, renewAt: formatTime(certificate.renewAtMs) }, "Renewed the machine's certificate");
+}
+
+async function deletePod(
+  vm: StoredVirtualMachine,
+  action: Extract<Action, { kind: "delete-pod" }>,
+  hands: Hands,
+): Promise<void> {
+  const { client, world, logger } = hands;
+  const identity = identityOf(vm);
+  const name = podNameOf(identity.name);
+  const target = { namespace: identity.namespace, name };
+  try {
+    const options = { uid: action.uid, ...(action.force ? { gracePeriodSeconds: 0 } : {}) };
+    const answer = await client.delete<Pod>(resources.pods, target, options);
+    if ("metadata" in answer && answer.metadata?.uid === action.uid) {
+      world.pods.put(answer);
+    }
+  } catch (error) {
+    // Gone, or another pod has its name by now: the watch tells.
+    if (error instanceof ApiError && (error.isNotFound || error.isConflict)) {
+      return;
+    }
+    throw error;
+  }
+  logger.info(
+    { ...identity, pod: name, podUID: action.uid, force: action.force, why: action.note },
+    "Deleted the launcher pod",
+  );
+  record(vm, hands, {
+    type: "Normal",
+    reason: "PodDeletedByOperator",
+    action: "Stop",
+    note: `Deleted pod ${name}: ${action.note}`,
+  });
+}
+
+async function writeStatus(
+  vm: StoredVirtualMachine,
+  status: VirtualMachineStatus,
+  events: readonly EventDraft[],
+  hands: Hands,
+): Promise<void> {
+  const { client, world, logger } = hands;
+  const { name, namespace, uid } = identityOf(vm);
+  const applied = { metadata: { name, namespace, uid }, status } as KubernetesObject;
+  const options = { fieldManager: FIELD_MANAGER, subresource: "status" } as const;
+  world.virtualMachines.put((await client.apply(virtualMachines, applied, options)) as StoredVirtualMachine);
+  const ready = status.conditions?.find((condition) => condition.type === "Ready");
+  if (vm.status?.phase !== status.phase) {
+    const fields = { name, namespace, uid, from: vm.status?.phase, phase: status.phase, reason: ready?.reason };
+    logger.info({ ...fields, detail: ready?.message }, "The machine's phase changed");
+  }
+  for (const event of events) {
+    record(vm, hands, event);
+  }
+}
+
+function record(vm: StoredVirtualMachine, { events }: Hands, draft: EventDraft): void {
+  events.record({ apiVersion: GROUP_VERSION, kind: "VirtualMachine", ...identityOf(vm) }, draft);
+}
+
+function certificateData(certificate: MachineCertificate): Record<string, string> {
+  return {
+    "tls.crt": base64(certificate.certificate),
+    "tls.key": base64(certificate.key),
+    "ca.crt": base64(certificate.trust),
+  };
+}
+
+function base64(text: string): string {
+  return Buffer.from(text).toString("base64");
+}

@@ -1,0 +1,229 @@
+import type { Authority } from "../../certificates/authority.ts";
+import type { Client } from "../../runtime/client.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { ApiError, messageOf } from "../../runtime/errors.ts";
+import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
+import type { Logger } from "../../runtime/logger.ts";
+import { Reflector } from "../../runtime/reflector.ts";
+import type { Store } from "../../runtime/store.ts";
+import { type KubernetesObject, type Node, type Pod, type Resource, resources } from "../../runtime/wire.ts";
+import { WorkQueue } from "../../runtime/work-queue.ts";
+import type { WorkQueueMetrics } from "../../runtime/work-queue-metrics.ts";
+import { act, type Hands, RefusedError } from "./act.ts";
+import { decide } from "./decide.ts";
+import { type LauncherCalls, LauncherMonitor } from "./launcher-monitor.ts";
+import type { VirtualMachineMetrics } from "./metrics.ts";
+import { VM_LABEL, virtualMachines } from "./names.ts";
+import type { Refusal } from "./observation.ts";
+import {
+  createWorld,
+  keysOfNode,
+  keysOfPod,
+  observe,
+  type StoredNode,
+  type StoredVirtualMachine,
+  trimNode,
+  trimPod,
+  trimVirtualMachine,
+  type World,
+} from "./observe.ts";
+import type { Settings } from "./settings.ts";
+
+export interface ControllerOptions {
+  readonly client: Client;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly settings: Settings;
+  /** Namespaces to serve; all when empty. */
+  readonly namespaces: readonly string[];
+  readonly authority: Pick<Authority, "issueForMachine" | "trustId">;
+  readonly launchers: LauncherCalls;
+  readonly events: { record(regarding: Regarding, draft: EventDraft): void };
+  readonly queueMetrics?: WorkQueueMetrics;
+  readonly metrics?: VirtualMachineMetrics;
+}
+
+const WORKERS = 16;
+
+/** Reconciles VirtualMachines into launcher pods: observe, decide, act, one VirtualMachine at a time in each worker. */
+export class VirtualMachineController {
+  readonly world: World = createWorld();
+  readonly #options: ControllerOptions;
+  readonly #queue: WorkQueue;
+  readonly #monitor: LauncherMonitor;
+  readonly #refusals = new Map<string, Refusal>();
+
+  constructor(options: ControllerOptions) {
+    this.#options = options;
+    const { clock, queueMetrics } = options;
+    const metrics = queueMetrics === undefined ? {} : { metrics: queueMetrics };
+    this.#queue = new WorkQueue({ name: "virtualmachine", clock, ...metrics });
+    this.#monitor = new LauncherMonitor(options.launchers, clock, (key) => this.#queue.add(key));
+    this.#connect();
+  }
+
+  /** True once all that decisions look at has been listed. */
+  get hasSynced(): boolean {
+    const { virtualMachines: vms, pods, nodes } = this.world;
+    return vms.hasSynced && pods.hasSynced && nodes.hasSynced;
+  }
+
+  /** Follows the cluster until `signal` is aborted; leaders and others alike. */
+  async watch(signal: AbortSignal): Promise<void> {
+    const { world } = this;
+    const labelSelector = VM_LABEL;
+    await Promise.all([
+      ...this.#reflect<StoredVirtualMachine>(
+        virtualMachines,
+        world.virtualMachines,
+        { trim: trimVirtualMachine },
+        signal,
+      ),
+      ...this.#reflect<Pod>(resources.pods, world.pods, { trim: trimPod, labelSelector }, signal),
+      ...this.#reflect<StoredNode>(resources.nodes, world.nodes, { trim: (node) => trimNode(node as Node) }, signal),
+    ]);
+  }
+
+  /** Works until `signal` is aborted, and then until what was begun is done; leaders only. */
+  async work(signal: AbortSignal): Promise<void> {
+    const { virtualMachines: vms, pods, nodes } = this.world;
+    const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+    await Promise.race([Promise.all([vms.synced, pods.synced, nodes.synced]), aborted]);
+    if (signal.aborted) {
+      return;
+    }
+    this.requeueAll();
+    signal.addEventListener("abort", () => this.#queue.close(), { once: true });
+    await this.#queue.run(
+      WORKERS,
+      (key) => this.reconcile(key),
+      (key, error) => this.#onError(key, error),
+    );
+    this.#monitor[Symbol.dispose]();
+  }
+
+  /** Looks at every VirtualMachine again. */
+  requeueAll(): void {
+    for (const vm of this.world.virtualMachines.values()) {
+      this.#queue.add(`${vm.metadata.namespace}/${vm.metadata.name}`);
+    }
+  }
+
+  /** One pass over one VirtualMachine. */
+  async reconcile(key: string): Promise<void> {
+    const vm = this.world.virtualMachines.get(key);
+    if (vm === undefined) {
+      this.#refusals.delete(key);
+      return;
+    }
+    const { clock, settings, authority } = this.#options;
+    const observation = observe(this.world, vm, {
+      launcher: (podUID) => this.#monitor.facts(podUID),
+      refusal: this.#refusals.get(vm.metadata.uid ?? ""),
+      trustId: authority.trustId,
+    });
+    const decision = decide(observation, settings, clock.now());
+    for (const action of decision.actions) {
+      await this.#carryOut(action, vm, key);
+    }
+    if (decision.wakeAtMs !== undefined) {
+      this.#queue.addAfter(key, Math.max(0, decision.wakeAtMs - clock.now()));
+    }
+  }
+
+  async #carryOut(action: Parameters<typeof act>[0], vm: StoredVirtualMachine, key: string): Promise<void> {
+    const uid = vm.metadata.uid ?? "";
+    try {
+      await act(action, vm, this.#hands());
+      if (action.kind === "start") {
+        this.#refusals.delete(uid);
+      } else if (action.kind === "write-status") {
+        this.#options.metrics?.statusWritten(vm, action.status);
+      }
+    } catch (error) {
+      if (!(error instanceof RefusedError)) {
+        throw error;
+      }
+      const count = (this.#refusals.get(uid)?.count ?? 0) + 1;
+      this.#refusals.set(uid, { ...error.refusal, count, atMs: this.#options.clock.now() });
+      // The next pass writes it into the status.
+      this.#queue.add(key);
+    }
+  }
+
+  #hands(): Hands {
+    const { client, authority, events, logger, settings, clock, metrics } = this.#options;
+    return {
+      client,
+      world: this.world,
+      authority,
+      monitor: this.#monitor,
+      events,
+      logger,
+      settings,
+      nowMs: () => clock.now(),
+      onPodCreated: (vm) => metrics?.podCreated(vm),
+    };
+  }
+
+  #onError(key: string, error: unknown): void {
+    // Somebody else was faster, or the VirtualMachine is gone: the watch brings what is new.
+    const expected = error instanceof ApiError && (error.isConflict || error.isNotFound);
+    const fields = { key, err: messageOf(error), failures: this.#queue.failures(key) + 1 };
+    this.#options.logger[expected ? "debug" : "warn"](fields, "A pass over a VirtualMachine failed; tries again");
+    this.#options.metrics?.passFailed(expected ? "conflict" : "error");
+  }
+
+  #connect(): void {
+    const { virtualMachines: vms, pods, nodes } = this.world;
+    vms.onChange(({ key, previous, current }) => {
+      if (current === undefined) {
+        this.#refusals.delete(previous?.metadata.uid ?? "");
+      }
+      this.#queue.add(key);
+    });
+    pods.onChange(({ previous, current }) => {
+      if (previous?.metadata?.uid !== undefined && previous.metadata.uid !== current?.metadata?.uid) {
+        this.#monitor.forget(previous.metadata.uid);
+      }
+      for (const key of keysOfPod(current ?? previous ?? {})) {
+        this.#queue.add(key);
+      }
+    });
+    nodes.onChange(({ key: nodeName, previous, current }) => {
+      if (JSON.stringify(previous?.facts) !== JSON.stringify(current?.facts)) {
+        for (const key of keysOfNode(this.world, nodeName)) {
+          this.#queue.add(key);
+        }
+      }
+    });
+  }
+
+  #reflect<T extends KubernetesObject>(
+    resource: Resource,
+    store: Store<T>,
+    how: { readonly trim: (object: T) => T; readonly labelSelector?: string },
+    signal: AbortSignal,
+  ): Promise<void>[] {
+    const { client, clock, logger, namespaces } = this.#options;
+    const scopes = resource.namespaced && namespaces.length > 0 ? namespaces : [undefined];
+    let waiting = scopes.length;
+    return scopes.map((namespace) =>
+      new Reflector<T>({
+        client,
+        resource,
+        selection: { namespace, labelSelector: how.labelSelector },
+        store,
+        clock,
+        logger,
+        trim: how.trim,
+        onSynced: () => {
+          waiting -= 1;
+          if (waiting === 0) {
+            store.markSynced();
+          }
+        },
+      }).run(signal),
+    );
+  }
+}

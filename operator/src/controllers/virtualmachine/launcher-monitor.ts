@@ -1,0 +1,139 @@
+import type { LauncherStatus, MachineState } from "../../../../launcher/api/control.ts";
+import { LauncherError, type LauncherTarget } from "../../launcher-client/launcher-client.ts";
+import { type Clock, sleep } from "../../runtime/clock.ts";
+import { messageOf } from "../../runtime/errors.ts";
+import type { LauncherFacts } from "./observation.ts";
+
+/** The part of the launcher client that is needed here. */
+export interface LauncherCalls {
+  status(target: LauncherTarget, signal?: AbortSignal): Promise<LauncherStatus>;
+  waitFor(
+    target: LauncherTarget,
+    states: readonly MachineState[],
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<LauncherStatus>;
+  pause(target: LauncherTarget): Promise<LauncherStatus>;
+  resume(target: LauncherTarget): Promise<LauncherStatus>;
+}
+
+/** What is asked about one launcher. */
+export interface Question extends LauncherTarget {
+  readonly podUID: string;
+  /** Key of the VirtualMachine in the work queue. */
+  readonly key: string;
+  readonly readiness: string;
+}
+
+interface Entry {
+  facts: LauncherFacts;
+  readonly key: string;
+  /** The question under way, if any. */
+  asking: { readonly readiness: string; readonly abort: AbortController } | undefined;
+}
+
+const LONG_POLL_MS = 30_000;
+/** States in which there is nothing more to wait for. */
+const SETTLED: readonly MachineState[] = ["Running", "Paused", "Stopping", "Ended"];
+const MIN_RETRY_MS = 25;
+const MAX_RETRY_MS = 5_000;
+
+/**
+ * What launchers last said of themselves. A question is asked until it is answered, in the background, by a long poll
+ * that the launcher answers the moment its guest runs; the answer brings the machine into the work queue. Nothing
+ * here outlives the process: a new operator asks again.
+ */
+export class LauncherMonitor implements Disposable {
+  readonly #calls: LauncherCalls;
+  readonly #clock: Clock;
+  readonly #onAnswer: (key: string) => void;
+  readonly #entries = new Map<string, Entry>();
+
+  constructor(calls: LauncherCalls, clock: Clock, onAnswer: (key: string) => void) {
+    this.#calls = calls;
+    this.#clock = clock;
+    this.#onAnswer = onAnswer;
+  }
+
+  facts(podUID: string): LauncherFacts | undefined {
+    return this.#entries.get(podUID)?.facts;
+  }
+
+  /** Asks in the background; a question that is already under way goes on. */
+  ask(question: Question): void {
+    const { podUID, key, readiness } = question;
+    const facts = { podUID, status: undefined, error: undefined, readiness: "" };
+    const entry: Entry = this.#entries.get(podUID) ?? { facts, key, asking: undefined };
+    this.#entries.set(podUID, entry);
+    if (entry.asking?.readiness === readiness) {
+      return;
+    }
+    entry.asking?.abort.abort();
+    const asking = { readiness, abort: new AbortController() };
+    entry.asking = asking;
+    void this.#pursue(question, entry, asking.abort.signal).finally(() => {
+      if (entry.asking === asking) {
+        entry.asking = undefined;
+      }
+    });
+  }
+
+  /** Pauses or lets go on; rejects with a LauncherError. */
+  async set(kind: "pause" | "resume", question: Question): Promise<void> {
+    const status = await this.#calls[kind](question);
+    this.#answer(question, this.#entries.get(question.podUID), status);
+  }
+
+  /** Forgets a pod that is gone. */
+  forget(podUID: string): void {
+    this.#entries.get(podUID)?.asking?.abort.abort();
+    this.#entries.delete(podUID);
+  }
+
+  [Symbol.dispose](): void {
+    for (const podUID of [...this.#entries.keys()]) {
+      this.forget(podUID);
+    }
+  }
+
+  async #pursue(question: Question, entry: Entry, signal: AbortSignal): Promise<void> {
+    let failures = 0;
+    while (!signal.aborted) {
+      try {
+        const status = await this.#calls.waitFor(question, SETTLED, LONG_POLL_MS, signal);
+        if (!signal.aborted) {
+          this.#answer(question, entry, status);
+        }
+        return;
+      } catch (error) {
+        if (signal.aborted) {
+          return;
+        }
+        if (error instanceof LauncherError && error.isTimeout) {
+          failures = 0;
+          continue;
+        }
+        this.#noAnswer(entry, messageOf(error));
+        const delayMs = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(failures, 20));
+        failures += 1;
+        await sleep(this.#clock, delayMs * (0.5 + Math.random() / 2), signal);
+      }
+    }
+  }
+
+  #answer(question: Question, entry: Entry | undefined, status: LauncherStatus): void {
+    if (entry === undefined || this.#entries.get(question.podUID) !== entry) {
+      return;
+    }
+    entry.facts = { podUID: question.podUID, status, error: undefined, readiness: question.readiness };
+    this.#onAnswer(entry.key);
+  }
+
+  #noAnswer(entry: Entry, error: string): void {
+    const known = entry.facts.error !== undefined;
+    entry.facts = { ...entry.facts, error };
+    if (!known) {
+      this.#onAnswer(entry.key);
+    }
+  }
+}

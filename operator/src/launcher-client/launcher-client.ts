@@ -1,0 +1,177 @@
+import https from "node:https";
+import { LAUNCHER_API_VERSION, type LauncherStatus, type MachineState } from "../../../launcher/api/control.ts";
+import type { ClientCredentials } from "../certificates/authority.ts";
+import { machineServerName } from "../certificates/identities.ts";
+import { messageOf } from "../runtime/errors.ts";
+
+/** One launcher: where it is, and whose machine it must prove to be. */
+export interface LauncherTarget {
+  readonly ip: string;
+  /** UID of the VirtualMachine. */
+  readonly uid: string;
+}
+
+export interface LauncherClientOptions {
+  readonly credentials: () => Promise<ClientCredentials>;
+  readonly port: number;
+}
+
+/** The launcher did not answer, answered with an error, or is not who it must be. */
+export class LauncherError extends Error {
+  override readonly name = "LauncherError";
+  /** HTTP status; 0 when no answer came. */
+  readonly statusCode: number;
+  readonly code: string;
+
+  constructor(statusCode: number, code: string, message: string) {
+    super(message);
+    this.statusCode = statusCode;
+    this.code = code;
+  }
+
+  /** The state waited for was not reached in time: ask again. */
+  get isTimeout(): boolean {
+    return this.statusCode === 408;
+  }
+}
+
+const CALL_TIMEOUT_MS = 5_000;
+/** Beyond the server's own time for a long poll. */
+const LONG_POLL_GRACE_MS = 5_000;
+const ANSWER_MAX_BYTES = 1024 * 1024;
+const MACHINE_STATES: readonly MachineState[] = ["Starting", "Running", "Paused", "Stopping", "Ended"];
+
+/** Speaks the Launcher API to launchers, each verified by the UID of its machine. */
+export class LauncherClient {
+  readonly #options: LauncherClientOptions;
+
+  constructor(options: LauncherClientOptions) {
+    this.#options = options;
+  }
+
+  /** The state now. */
+  status(target: LauncherTarget, signal?: AbortSignal): Promise<LauncherStatus> {
+    return this.#call(target, { method: "GET", path: "/v1/status", timeoutMs: CALL_TIMEOUT_MS, signal });
+  }
+
+  /** The state once it is one of `states`; a LauncherError with isTimeout when it is not within `timeoutMs`. */
+  waitFor(
+    target: LauncherTarget,
+    states: readonly MachineState[],
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<LauncherStatus> {
+    const path = `/v1/status?waitFor=${states.join(",")}&timeoutMs=${timeoutMs}`;
+    return this.#call(target, { method: "GET", path, timeoutMs: timeoutMs + LONG_POLL_GRACE_MS, signal });
+  }
+
+  pause(target: LauncherTarget): Promise<LauncherStatus> {
+    return this.#call(target, { method: "POST", path: "/v1/pause", timeoutMs: CALL_TIMEOUT_MS });
+  }
+
+  resume(target: LauncherTarget): Promise<LauncherStatus> {
+    return this.#call(target, { method: "POST", path: "/v1/resume", timeoutMs: CALL_TIMEOUT_MS });
+  }
+
+  async #call(
+    target: LauncherTarget,
+    call: { method: "GET" | "POST"; path: string; timeoutMs: number; signal?: AbortSignal | undefined },
+  ): Promise<LauncherStatus> {
+    const { certificate, key, trust } = await this.#options.credentials();
+    const deadline = AbortSignal.timeout(call.timeoutMs);
+    const { promise, resolve, reject } = Promise.withResolvers<{ statusCode: number; body: string }>();
+    const request = https.request({
+      host: target.ip,
+      port: this.#options.port,
+      method: call.method,
+      path: call.path,
+      // Checked against the certificate: the address may have gone to another pod meanwhile.
+      servername: machineServerName(target.uid),
+      ca: trust,
+      cert: certificate,
+      key,
+      minVersion: "TLSv1.3",
+      agent: false,
+      signal: call.signal === undefined ? deadline : AbortSignal.any([call.signal, deadline]),
+      headers: { Accept: "application/json" },
+    });
+    request.on("response", (response) => {
+      readBounded(response).then((body) => resolve({ statusCode: response.statusCode ?? 0, body }), reject);
+    });
+    request.on("error", reject);
+    request.end();
+    const answer = await promise.catch((error: unknown) => {
+      const message = deadline.aborted ? `no answer within ${call.timeoutMs} ms` : messageOf(error);
+      throw new LauncherError(0, "Unreachable", message);
+    });
+    return parseAnswer(answer.statusCode, answer.body);
+  }
+}
+
+async function readBounded(response: AsyncIterable<Buffer>): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of response) {
+    size += chunk.length;
+    if (size > ANSWER_MAX_BYTES) {
+      throw new Error(`the answer is longer than ${ANSWER_MAX_BYTES} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+/** A launcher's answer is as trustworthy as its guest: each field that is used is checked. */
+export function parseAnswer(statusCode: number, body: string): LauncherStatus {
+  const parsed = parseObject(body);
+  if (statusCode < 200 || statusCode > 299) {
+    const error = parseObjectValue(parsed?.["error"]);
+    const message = text(error?.["message"]) ?? `answered with HTTP status ${statusCode}`;
+    throw new LauncherError(statusCode, text(error?.["code"]) ?? "Unknown", message);
+  }
+  const state = MACHINE_STATES.find((known) => known === parsed?.["state"]);
+  if (parsed === undefined || state === undefined || parsed["apiVersion"] !== LAUNCHER_API_VERSION) {
+    throw new LauncherError(
+      statusCode,
+      "BadAnswer",
+      `answered with something else than a status: ${body.slice(0, 200)}`,
+    );
+  }
+  const startedAt = text(parsed["startedAt"]);
+  return {
+    apiVersion: LAUNCHER_API_VERSION,
+    launcherVersion: text(parsed["launcherVersion"]) ?? "",
+    state,
+    reason: text(parsed["reason"]) ?? "",
+    message: text(parsed["message"]) ?? "",
+    startedAt: startedAt === undefined || Number.isNaN(Date.parse(startedAt)) ? null : startedAt,
+    reboots: count(parsed["reboots"]),
+    guestPanicked: parsed["guestPanicked"] === true,
+    cpus: count(parsed["cpus"]),
+    memoryBytes: count(parsed["memoryBytes"]),
+    milestones: {},
+    exits: {},
+  };
+}
+
+function parseObject(body: string): Record<string, unknown> | undefined {
+  try {
+    return parseObjectValue(JSON.parse(body));
+  } catch {
+    return undefined;
+  }
+}
+
+function parseObjectValue(value: unknown): Record<string, unknown> | undefined {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
+}
+
+const TEXT_MAX_LENGTH = 1024;
+
+function text(value: unknown): string | undefined {
+  return typeof value === "string" ? value.slice(0, TEXT_MAX_LENGTH) : undefined;
+}
+
+function count(value: unknown): number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : 0;
+}

@@ -1,0 +1,163 @@
+import type { Socket } from "node:net";
+import {
+  AGENT_LINE_MAX_BYTES,
+  AGENT_PROTOCOL_VERSION,
+  type AgentAnswer,
+  type AgentWant,
+} from "../../../../launcher/api/agent.ts";
+import type { OwnedFd } from "../../../../launcher/src/sys/fd.ts";
+import { sendFds } from "../../../../launcher/src/sys/unix-socket.ts";
+import { AgentFailure } from "./agent-failure.ts";
+import type { AgentParts } from "./agent-server.ts";
+import { openGrants } from "./grants.ts";
+import { LineReader } from "./line-reader.ts";
+import { Peer } from "./peer.ts";
+import type { PodIdentity } from "./pod-identity.ts";
+import { parseRequest } from "./request.ts";
+
+/** A launcher asks as soon as it is connected, and closes when it has what it needs. */
+const IDLE_TIMEOUT_MS = 10_000;
+
+/** One connection: its requests are answered one after the other. Nothing that happens here reaches another one. */
+export class AgentConnection {
+  readonly #socket: Socket;
+  readonly #parts: AgentParts;
+  readonly #lines = new LineReader(AGENT_LINE_MAX_BYTES);
+  #peer: Peer | undefined;
+  #busy = false;
+
+  constructor(socket: Socket, parts: AgentParts) {
+    this.#socket = socket;
+    this.#parts = parts;
+  }
+
+  start(): void {
+    const socket = this.#socket;
+    socket.setTimeout(IDLE_TIMEOUT_MS, () => socket.destroy());
+    socket.on("error", () => socket.destroy());
+    socket.once("close", () => this.#peer?.[Symbol.dispose]());
+    socket.on("data", (bytes) => {
+      this.#lines.push(bytes);
+      void this.#answerAll();
+    });
+    socket.resume();
+  }
+
+  /** Answers the lines that have come. What comes meanwhile waits in the socket, so a client cannot fill memory. */
+  async #answerAll(): Promise<void> {
+    if (this.#busy) return;
+    this.#busy = true;
+    this.#socket.pause();
+    try {
+      for (let line = this.#lines.next(); line !== undefined; line = this.#lines.next()) await this.#answer(line);
+    } catch (error) {
+      // A line without end: the next one's beginning is unknown.
+      const failure = new AgentFailure("BadRequest", error instanceof Error ? error.message : String(error));
+      this.#send(this.#refusal(failure), []);
+      this.#socket.destroy();
+    }
+    this.#busy = false;
+    this.#socket.resume();
+  }
+
+  async #answer(line: string): Promise<void> {
+    const startedAt = performance.now();
+    let want: readonly AgentWant[] = [];
+    let pod: PodIdentity | undefined;
+    let failure: AgentFailure | undefined;
+    try {
+      // First of all, and for every request: a process may have been moved.
+      const peer = this.#pinnedPeer();
+      pod = this.#podOf(peer);
+      want = parseRequest(line);
+      const fds = await openGrants(want, { peer, pod }, this.#parts.paths);
+      using _close = disposeAll(fds);
+      if (!peer.isAlive()) throw new AgentFailure("NotAPod", "the asking process has ended");
+      const answer: AgentAnswer = { version: AGENT_PROTOCOL_VERSION, ok: true, agentVersion: this.#parts.version };
+      this.#send(answer, fds);
+    } catch (error) {
+      failure = this.#failureOf(error);
+      this.#send(this.#refusal(failure), []);
+    }
+    this.#note({ want, pod, failure, tookMs: performance.now() - startedAt });
+  }
+
+  #pinnedPeer(): Peer {
+    this.#peer ??= Peer.of(this.#fd);
+    return this.#peer;
+  }
+
+  #podOf(peer: Peer): PodIdentity {
+    let cgroups: string;
+    try {
+      cgroups = peer.read("cgroup");
+    } catch {
+      throw new AgentFailure("NotAPod", "the asking process has ended");
+    }
+    const pod = this.#parts.pods.podOf(cgroups);
+    if (pod === undefined) throw new AgentFailure("NotAPod", "the asking process is not in a pod of this node");
+    return pod;
+  }
+
+  #failureOf(error: unknown): AgentFailure {
+    if (error instanceof AgentFailure) return error;
+    this.#parts.log.error({ err: error }, "request failed");
+    return new AgentFailure("Internal", "the agent failed at this request; its log says why");
+  }
+
+  #refusal({ code, message, item }: AgentFailure): AgentAnswer {
+    const error = { code, message, ...(item !== undefined && { item }) };
+    return { version: AGENT_PROTOCOL_VERSION, ok: false, error };
+  }
+
+  /** One message, since descriptors travel with its first byte. Who does not read its answers is cut off. */
+  #send(answer: AgentAnswer, fds: readonly OwnedFd[]): void {
+    if (this.#socket.destroyed) return;
+    const line = Buffer.from(`${JSON.stringify(answer)}\n`);
+    try {
+      const sentBytes = sendFds(
+        this.#fd,
+        line,
+        fds.map(({ fd }) => fd),
+      );
+      if (sentBytes !== line.length) this.#socket.destroy();
+    } catch {
+      this.#socket.destroy();
+    }
+  }
+
+  /** net.Socket has no way to send descriptors: the number is Node's own, and never mixed with socket.write. */
+  get #fd(): number {
+    const handle: unknown = Object(this.#socket)._handle;
+    const fd: unknown = Object(handle).fd;
+    if (typeof fd !== "number" || fd < 0) throw new AgentFailure("NotAPod", "the connection is closed");
+    return fd;
+  }
+
+  #note(handed: {
+    readonly want: readonly AgentWant[];
+    readonly pod: PodIdentity | undefined;
+    readonly failure: AgentFailure | undefined;
+    readonly tookMs: number;
+  }): void {
+    const { want, pod, failure, tookMs } = handed;
+    const { log, metrics } = this.#parts;
+    metrics.answered(want, failure?.code, tookMs);
+    const fields = {
+      pod: pod?.podUid,
+      container: pod?.containerId,
+      pid: this.#peer?.pid,
+      uid: this.#peer?.uid,
+      want: want.map((item) => (item.kind === "block" ? `block ${item.path}` : item.kind)),
+      tookMs: Math.round(tookMs * 1000) / 1000,
+    };
+    if (failure === undefined) log.info({ ...fields, reason: "Granted" }, "descriptors granted");
+    else log.warn({ ...fields, reason: failure.code, item: failure.item }, `request refused: ${failure.message}`);
+  }
+}
+
+function disposeAll(fds: readonly OwnedFd[]): DisposableStack {
+  const stack = new DisposableStack();
+  for (const fd of fds) stack.use(fd);
+  return stack;
+}
