@@ -4,24 +4,10 @@
 enum { DATA = PORT_SERIAL, INTERRUPT_ENABLE, FIFO_CONTROL, LINE_CONTROL, MODEM_CONTROL, LINE_STATUS };
 enum { RECEIVED = 1, FIFO_ENABLE = 1, DTR_RTS_OUT2 = 0x0b, DATA_READY = 1 };
 
-static char output[256];
-static size_t output_length;
-
 static char input[1024];
 static volatile size_t input_head, input_tail;
 
-// One string instruction a line: one exit, where single bytes would be one each.
-static void flush(void) {
-  const char *from = output;
-  size_t count = output_length;
-  output_length = 0;
-  asm volatile("rep outsb" : "+S"(from), "+c"(count) : "d"((uint16_t)DATA) : "memory");
-}
-
-static void put(char c) {
-  output[output_length++] = c;
-  if (c == '\n' || output_length == sizeof output) flush();
-}
+static void put(char c) { out8(DATA, (uint8_t)c); }
 
 static void put_number(uint64_t value, unsigned base) {
   char digits[20];

@@ -56,7 +56,7 @@ static inline void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
 }
 
 // console.c: lines out, lines in.
-void print(const char *format, ...);  // %s, %u (64 bits), %x (64 bits), %c; writes at the end of a line
+void print(const char *format, ...);  // %s, %u (64 bits), %x (64 bits), %c
 void console_start(void);
 void console_input_interrupt(void);
 bool console_read_line(char *line, size_t size);  // false when there is none yet

@@ -45,7 +45,7 @@ export class Board implements Disposable {
   readonly vcpus: readonly Vcpu[];
   readonly msi: MsiSink;
   readonly doorbells: Doorbells;
-  readonly #vmFd: number;
+  readonly vmFd: number;
   readonly #memfd: OwnedFd;
   readonly #resources: DisposableStack;
   readonly #controllersAtPowerOn: InterruptControllerState;
@@ -61,7 +61,7 @@ export class Board implements Disposable {
     const system = new KvmSystem(kvm.fd);
     checkCpuCount(system, config.cpuCount);
     const vm = resources.use(system.createVm());
-    this.#vmFd = vm.fd;
+    this.vmFd = vm.fd;
     setKvmPages(vm.fd, KVM_TSS, KVM_IDENTITY_MAP);
     milestone("kvm");
     [this.#memfd, this.memory] = makeMemory(vm.fd, config.memorySizeBytes, resources);
@@ -80,7 +80,7 @@ export class Board implements Disposable {
 
   /** The wired line of a pin of the IOAPIC (and of the PIC below 16). One object a line. */
   irqLine(gsi: number): IrqLine {
-    return new KvmIrqLine(this.#vmFd, gsi);
+    return new KvmIrqLine(this.vmFd, gsi);
   }
 
   /** Where the first processor starts; the others wait for it to wake them. No vCPU is in the guest. */
@@ -95,7 +95,7 @@ export class Board implements Disposable {
    */
   async reset(): Promise<void> {
     await this.#clearMemory();
-    restoreInterruptControllers(this.#vmFd, this.#controllersAtPowerOn);
+    restoreInterruptControllers(this.vmFd, this.#controllersAtPowerOn);
     this.vcpus.forEach((vcpu, i) => {
       const state = this.#vcpusAtPowerOn[i];
       // Asking makes KVM take INIT and start-up messages that are on their way, so that none comes after the reset.
