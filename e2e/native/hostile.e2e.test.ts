@@ -62,7 +62,7 @@ describe("a guest on a bad day", () => {
   });
 
   it("that resets in a storm is ended as a crash, backs off, and says why", async () => {
-    await kubectl.apply(testGuest("storm", { runStrategy: "Once" }, "run=reboot"));
+    await kubectl.apply(testGuest("storm", { runStrategy: "Once" }, "-- reboot"));
     const ready = await kubectl.vmCondition("storm", "Ready", "False", "ResetStorm", 90_000);
     expect(ready.message).toMatch(/reset/i);
     await neighbourIsUntouched();
@@ -70,7 +70,7 @@ describe("a guest on a bad day", () => {
   });
 
   it("that crashes at once backs off longer each time", async () => {
-    await kubectl.apply(testGuest("crash-loop", {}, "run=triplefault"));
+    await kubectl.apply(testGuest("crash-loop", {}, "-- triplefault"));
     const ready = await kubectl.vmCondition("crash-loop", "Ready", "False", "CrashBackOff");
     expect(ready.message).toMatch(/triple fault/i);
     const vm = await eventually("a second crash", 60_000, async () => {

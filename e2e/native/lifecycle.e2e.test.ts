@@ -74,7 +74,7 @@ describe("the life of a VM", () => {
   });
 
   it("a guest that does not heed its power button is switched off after its grace period", async () => {
-    await start("deaf", { terminationGracePeriodSeconds: 1 }, "ignore-power-button");
+    await start("deaf", { terminationGracePeriodSeconds: 1 }, "-- deaf");
     await setStrategy("deaf", "Halted");
     await kubectl.vmCondition("deaf", "Running", "False", "Halted");
     expect((await kubectl.get("vm", "deaf"))?.status.lastTermination.reason).toBe("StopTimeout");

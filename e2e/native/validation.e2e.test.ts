@@ -59,9 +59,9 @@ describe("bad input", () => {
 
     it.each([
       ["no-kernel", "/boot/nothing-here", /\/boot\/nothing-here/],
-      ["text-kernel", "/bad/text", /text/i],
-      ["cut-kernel", "/bad/truncated-bzimage", /truncated/i],
-      ["arm-kernel", "/bad/elf-aarch64", /aarch64/i],
+      ["text-kernel", "/not-kernels/text", /text/i],
+      ["cut-kernel", "/not-kernels/truncated-bzimage", /truncated/i],
+      ["arm-kernel", "/not-kernels/elf-aarch64", /aarch64/i],
     ])("%s: a kernel that is not one", async (name, path, message) => {
       await kubectl.apply(testGuest(name, { boot: { kernel: { image, path } }, runStrategy: "Once" }));
       const ready = await kubectl.vmCondition(name, "Ready", "False", "BootImageInvalid");

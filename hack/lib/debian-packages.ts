@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
-import { missingPackages, parsePackageList } from "../test-runner/packages.ts";
+import { missingPackages, parsePackageList } from "./package-list.ts";
 import { withLock } from "./lock.ts";
-import { run, step } from "./step.ts";
+import { run, say, step } from "./step.ts";
 
 /** Needs a person: we are not root, or this is no Debian. */
 export class MissingPackagesError extends Error {
@@ -21,7 +21,8 @@ export async function ensureDebianPackages(file: string, except: readonly string
     const packages = await missing(wanted);
     if (packages.length === 0) return;
     if (process.getuid?.() !== 0) throw new MissingPackagesError(packages);
-    await step(`Installing Debian packages: ${packages.join(" ")}`, 10 + 3 * packages.length, async () => {
+    say(`Missing Debian packages: ${packages.join(" ")}`);
+    await step(`Installing ${packages.length} Debian packages`, 10 + 3 * packages.length, async () => {
       const options = {
         env: { DEBIAN_FRONTEND: "noninteractive" },
         advice: `check the network and /etc/apt/sources.list, then run 'apt-get install ${packages.join(" ")}'`,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
-import { missingPackages, parsePackageList } from "./packages.ts";
+import { missingPackages, parsePackageList } from "./package-list.ts";
 
 describe("Debian packages that tests need", () => {
   it("are listed one a line, with comments", () => {
