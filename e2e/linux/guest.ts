@@ -1,12 +1,12 @@
 import type { ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
+import { ConsoleUser } from "../../hack/lib/guest-console.ts";
 import { say, waitFor } from "../../hack/lib/step.ts";
 import type { GuestImage } from "../../hack/linux-lab/guest-images.ts";
 import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
 import type { TerminationMessage } from "../../launcher/api/control.ts";
 import { type DiskConfig, MACHINE_CONFIG_VERSION, type MachineConfig } from "../../launcher/api/machine-config.ts";
-import { ConsoleUser } from "./guest-console.ts";
 import { LauncherClient } from "./launcher-client.ts";
 
 export interface GuestOptions {

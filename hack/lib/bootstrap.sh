@@ -38,9 +38,18 @@ bootstrap_npm() {
     bootstrap_apt nodejs npm ca-certificates
 }
 
+# The Node of the npm packages is linked against two libraries that a minimal Debian lacks.
+bootstrap_node_libraries() {
+  "$repository/node_modules/.bin/node" --version >/dev/null 2>&1 && return
+  bootstrap_step "Installing the libraries of Node (about 10 seconds)" \
+    "as root, run 'apt-get install libatomic1 libstdc++6'" \
+    bootstrap_apt libatomic1 libstdc++6
+}
+
 # npm's own record of what it installed, against what package-lock.json asks for.
 bootstrap_packages_current() {
   [ -x "$repository/node_modules/.bin/node" ] && [ -f "$repository/node_modules/.package-lock.json" ] || return 1
+  bootstrap_node_libraries || return 1
   "$repository/node_modules/.bin/node" "$repository/hack/lib/packages-current.mjs" "$repository"
 }
 
@@ -56,6 +65,7 @@ bootstrap() {
         npm ci --prefix "$repository" || return 1
     fi
     exec 8<&-
+    bootstrap_node_libraries || return 1
   fi
   export PATH="$repository/node_modules/.bin:$PATH"
 }

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
-import { missingPackages, parsePackageList } from "./package-list.ts";
 import { withLock } from "./lock.ts";
+import { missingPackages, parsePackageList } from "./package-list.ts";
 import { run, say, step } from "./step.ts";
 
 /** Needs a person: we are not root, or this is no Debian. */

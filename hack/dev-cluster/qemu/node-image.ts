@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { cp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { debianSources } from "../../images/debian-mirror.ts";
+import { parsePackageList } from "../../lib/package-list.ts";
 import { run } from "../../lib/step.ts";
-import { parsePackageList } from "../../test-runner/packages.ts";
 import { type Cached, cached, isCached } from "../tools/cache.ts";
 import { writeNodeInitramfs } from "./initramfs.ts";
 
