@@ -10,13 +10,18 @@ export class DiskError extends Error {
   }
 }
 
-/** Runs `step`; an error that is not a DiskError yet becomes one that says `what` cannot be done, why, and the way out. */
+/** `cause` as a DiskError: itself, or one that says `what` cannot be done, why, and the way out. */
+export function diskError(disk: string, what: string, wayOut: string, cause: unknown): DiskError {
+  if (cause instanceof DiskError) return cause;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new DiskError(disk, `${what} (${reason}); ${wayOut}`, { cause });
+}
+
+/** Runs `step`; what it throws becomes a DiskError. */
 export function asDiskError<T>(disk: string, what: string, wayOut: string, step: () => T): T {
   try {
     return step();
   } catch (cause) {
-    if (cause instanceof DiskError) throw cause;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new DiskError(disk, `${what} (${reason}); ${wayOut}`, { cause });
+    throw diskError(disk, what, wayOut, cause);
   }
 }

@@ -34,7 +34,7 @@ describe.each([
   ["past the page cache", true],
 ])("a raw disk %s", (_name, direct) => {
   it("reads and writes in place", async () => {
-    const disk = open({ direct });
+    const disk = await open({ direct });
     expect(disk.sizeBytes).toBe(SIZE);
     expect(await readDisk(disk, 1024, 512)).toEqual(new Uint8Array(512).fill(2));
     expect(await writeDisk(disk, 4096, new Uint8Array(8192).fill(0xab))).toBe(0);
@@ -46,7 +46,7 @@ describe.each([
   });
 
   it("reads more than is done at once, into scattered memory of any alignment", async () => {
-    const disk = open({ direct });
+    const disk = await open({ direct });
     using buffer = new MemoryBuffer(SIZE);
     using vector = new IoVector();
     let at = 0;
@@ -66,7 +66,7 @@ describe.each([
 
 describe("a raw disk", () => {
   it("gives storage back for discards, and reads zeroes then", async () => {
-    const disk = open();
+    const disk = await open();
     await finish((completion) => disk.flush(completion));
     const before = statSync(path).blocks;
     expect(await finish((completion) => disk.discard(65536, 131072, completion))).toBe(0);
@@ -77,7 +77,7 @@ describe("a raw disk", () => {
   });
 
   it.each([true, false])("writes zeroes, with unmap %s", async (mayUnmap) => {
-    const disk = open();
+    const disk = await open();
     expect(await finish((completion) => disk.writeZeroes(512, 9 * 512, mayUnmap, completion))).toBe(0);
     expect(await readDisk(disk, 0, 512)).toEqual(new Uint8Array(512));
     expect(await readDisk(disk, 512, 9 * 512)).toEqual(new Uint8Array(9 * 512));
@@ -86,7 +86,7 @@ describe("a raw disk", () => {
   });
 
   it("reports an error where the file was cut short behind its back", async () => {
-    const disk = open();
+    const disk = await open();
     truncateSync(path, 4096);
     using buffer = new MemoryBuffer(8192);
     using vector = buffer.vector(0, 8192);
@@ -95,13 +95,13 @@ describe("a raw disk", () => {
   });
 
   it("reports an error for writes to a disk that was opened read-only", async () => {
-    const disk = open({ readOnly: true });
+    const disk = await open({ readOnly: true });
     expect(await writeDisk(disk, 0, new Uint8Array(512))).toBe(EBADF);
     await disk.close();
   });
 
   it("runs many operations at the same time", async () => {
-    const disk = open({ direct: true });
+    const disk = await open({ direct: true });
     const results = await Promise.all(Array.from({ length: 64 }, (_, i) => readDisk(disk, i * 4096, 4096)));
     expect(results.map((bytes) => bytes[0])).toEqual(Array.from({ length: 64 }, (_, i) => (i * 8) & 0xff));
     await disk.close();
@@ -109,44 +109,44 @@ describe("a raw disk", () => {
 });
 
 describe("opening a raw disk", () => {
-  const refused = (message: RegExp, at = path, readOnly = false) => {
-    const open = () => openRawDisk("data", at, new IoPool(), { readOnly });
-    expect(open).toThrow(DiskError);
-    expect(open).toThrow(message);
+  const refused = async (message: RegExp, at = path, readOnly = false) => {
+    const opening = openRawDisk("data", at, new IoPool(), { readOnly });
+    await expect(opening).rejects.toThrow(DiskError);
+    await expect(opening).rejects.toThrow(message);
   };
 
   it("refuses one that another machine writes, until that has closed it", async () => {
-    const disk = open();
-    refused(/^disk data: .* in use by another virtual machine/);
-    refused(/in use/, path, true);
+    const disk = await open();
+    await refused(/^disk data: .* in use by another virtual machine/);
+    await refused(/in use/, path, true);
     await disk.close();
-    await open().close();
+    await (await open()).close();
   });
 
   it("lets several read", async () => {
-    const [one, two] = [open({ readOnly: true }), open({ readOnly: true })];
-    refused(/in use/);
+    const [one, two] = [await open({ readOnly: true }), await open({ readOnly: true })];
+    await refused(/in use/);
     await one.close();
     await two.close();
   });
 
   it("leaves no lock behind when it fails", async () => {
     truncateSync(path, 1000);
-    refused(/1000 bytes, which is not a positive multiple of 512; extend it with truncate/);
+    await refused(/1000 bytes, which is not a positive multiple of 512; extend it with truncate/);
     truncateSync(path, 1024);
-    await open().close();
+    await (await open()).close();
   });
 
-  it("refuses what is empty, missing, a directory or a FIFO", () => {
+  it("refuses what is empty, missing, a directory or a FIFO", async () => {
     writeFileSync(path, "");
-    refused(/has 0 bytes/);
-    refused(
+    await refused(/has 0 bytes/);
+    await refused(
       /missing\.img cannot be found .*ENOENT.*; check that its volume is mounted/,
       join(directory, "missing.img"),
     );
-    refused(/neither a regular file nor a block device/, directory);
+    await refused(/neither a regular file nor a block device/, directory);
     const fifo = join(directory, "fifo");
     execFileSync("mkfifo", [fifo]);
-    refused(/neither a regular file nor a block device/, fifo, true);
+    await refused(/neither a regular file nor a block device/, fifo, true);
   });
 });

@@ -3,7 +3,7 @@ import { blockDeviceSizeBytes, logicalBlockSizeBytes } from "../sys/block-device
 import type { OwnedFd } from "../sys/fd.ts";
 import { openFile } from "../sys/file-io.ts";
 import { lockFile } from "../sys/file-lock.ts";
-import { asDiskError, DiskError } from "./disk-error.ts";
+import { asDiskError, DiskError, diskError } from "./disk-error.ts";
 import { EOPNOTSUPP, FileIo } from "./file-io.ts";
 import type { IoLane, IoPool } from "./io-pool.ts";
 import type { IoVector } from "./io-vector.ts";
@@ -13,37 +13,46 @@ import { ZeroWriter } from "./zero-writer.ts";
 /** What file systems and their page cache work in. */
 const PAGE_BYTES = 4096;
 
+/** Opens a block device that this process may not open itself. Throws with a reason for a person. */
+export type BlockDeviceOpener = (path: string, access: { readOnly: boolean; direct: boolean }) => Promise<OwnedFd>;
+
 export interface RawDiskOptions {
   readonly readOnly: boolean;
-  /** Past the page cache; default: for block devices, whose writes then reach other nodes' readers in time. */
+  /** Past the page cache; default: for block devices, so that a write is on the device for whoever opens it next. */
   readonly direct?: boolean;
+  /** Default: opens the path. */
+  readonly openBlockDevice?: BlockDeviceOpener | undefined;
 }
 
 /**
  * Opens a raw file or block device as a disk, and locks it: two machines that write one disk destroy it.
- * Throws DiskError.
+ * Rejects with DiskError.
  */
-export function openRawDisk(name: string, path: string, pool: IoPool, options: RawDiskOptions): RawDisk {
+export async function openRawDisk(name: string, path: string, pool: IoPool, options: RawDiskOptions): Promise<RawDisk> {
+  const { readOnly } = options;
   const isBlockDevice = checkKind(name, path);
-  const fd = open(name, path, { write: !options.readOnly });
+  const isDirect = options.direct ?? isBlockDevice;
+  const opener = isBlockDevice && options.openBlockDevice ? options.openBlockDevice : openHere;
+  const wayOut = readOnly ? "check its permissions" : "check its permissions, or make the disk read-only";
+  const open = async (direct: boolean) => {
+    try {
+      return await opener(path, { readOnly, direct });
+    } catch (cause) {
+      throw diskError(name, `${path} cannot be opened`, wayOut, cause);
+    }
+  };
+  const fd = await open(false);
   try {
-    const kind = options.readOnly ? "shared" : "exclusive";
-    if (lockFile(fd.fd, kind) === "taken")
-      throw new DiskError(name, `${path} is in use by another virtual machine; stop that one or give this one its own`);
-    const sizeBytes = isBlockDevice ? blockDeviceSizeBytes(fd.fd) : fstatSync(fd.fd).size;
-    if (sizeBytes < SECTOR_BYTES || sizeBytes % SECTOR_BYTES !== 0)
-      throw new DiskError(
-        name,
-        `${path} has ${sizeBytes} bytes, which is not a positive multiple of ${SECTOR_BYTES}; extend it with truncate -s`,
-      );
-    const direct = options.direct ?? isBlockDevice;
+    const sizeBytes = asDiskError(name, `${path} cannot be used`, "check what it is", () =>
+      lockAndSize(name, path, fd, isBlockDevice, readOnly),
+    );
     return new RawDisk({
       fd,
-      directFd: direct ? open(name, path, { write: !options.readOnly, direct: true }) : null,
+      directFd: isDirect ? await open(true) : null,
       lane: pool.openLane(),
       sizeBytes,
       isBlockDevice,
-      readOnly: options.readOnly,
+      readOnly,
       logicalBlockBytes: isBlockDevice ? logicalBlockSizeBytes(fd.fd) : SECTOR_BYTES,
     });
   } catch (error) {
@@ -52,17 +61,28 @@ export function openRawDisk(name: string, path: string, pool: IoPool, options: R
   }
 }
 
+async function openHere(path: string, access: { readOnly: boolean; direct: boolean }): Promise<OwnedFd> {
+  return openFile(path, { write: !access.readOnly, direct: access.direct });
+}
+
+function lockAndSize(name: string, path: string, fd: OwnedFd, isBlockDevice: boolean, readOnly: boolean): number {
+  if (lockFile(fd.fd, readOnly ? "shared" : "exclusive") === "taken")
+    throw new DiskError(name, `${path} is in use by another virtual machine; stop that one or give this one its own`);
+  const sizeBytes = isBlockDevice ? blockDeviceSizeBytes(fd.fd) : fstatSync(fd.fd).size;
+  if (sizeBytes < SECTOR_BYTES || sizeBytes % SECTOR_BYTES !== 0)
+    throw new DiskError(
+      name,
+      `${path} has ${sizeBytes} bytes, which is not a positive multiple of ${SECTOR_BYTES}; extend it with truncate -s`,
+    );
+  return sizeBytes;
+}
+
 /** True for a block device, false for a regular file. Asked before opening: opening a FIFO waits for its other end. */
 function checkKind(name: string, path: string): boolean {
   const wayOut = "check that its volume is mounted and has the file";
   const stat = asDiskError(name, `${path} cannot be found`, wayOut, () => statSync(path));
   if (stat.isFile() || stat.isBlockDevice()) return stat.isBlockDevice();
   throw new DiskError(name, `${path} is neither a regular file nor a block device`);
-}
-
-function open(name: string, path: string, options: { write: boolean; direct?: boolean }): OwnedFd {
-  const wayOut = options.write ? "check its permissions, or make the disk read-only" : "check its permissions";
-  return asDiskError(name, `${path} cannot be opened`, wayOut, () => openFile(path, options));
 }
 
 interface RawDiskParts {

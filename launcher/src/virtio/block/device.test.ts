@@ -488,7 +488,7 @@ describe("virtio-blk on a file", () => {
       );
       using mapping = Mapping.anonymous(0x50000);
       const memory = testMemory(0x40000, 0x10000, mapping);
-      const storage = openRawDisk("data", path, new IoPool(), { readOnly: false });
+      const storage = await openRawDisk("data", path, new IoPool(), { readOnly: false });
       const device = new BlockDevice({ name: "data", storage, queues: 1 });
       const driver = new BlockDriver(device, memory);
       const finished = async (status: number) => {

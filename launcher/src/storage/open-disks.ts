@@ -1,0 +1,37 @@
+import type { DiskConfig } from "../../api/machine-config.ts";
+import { openImageDisk } from "./image-disk.ts";
+import type { IoPool } from "./io-pool.ts";
+import { type BlockDeviceOpener, openRawDisk } from "./raw-disk.ts";
+import type { Storage } from "./storage.ts";
+
+/** Opens what a disk of the machine stands on. Rejects with DiskError. */
+export async function openDisk(
+  config: DiskConfig,
+  pool: IoPool,
+  openBlockDevice?: BlockDeviceOpener,
+): Promise<Storage> {
+  const { name, source, readOnly } = config;
+  if (source.kind === "image") return openImageDisk(name, source, pool, readOnly);
+  return await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice });
+}
+
+/** Opens all disks of a machine, in order; where one fails, those before it are closed. Rejects with DiskError. */
+export async function openDisks(
+  configs: readonly DiskConfig[],
+  pool: IoPool,
+  openBlockDevice?: BlockDeviceOpener,
+): Promise<Storage[]> {
+  const opened: Storage[] = [];
+  try {
+    for (const config of configs) opened.push(await openDisk(config, pool, openBlockDevice));
+    return opened;
+  } catch (error) {
+    await closeDisks(opened);
+    throw error;
+  }
+}
+
+/** Waits for what is under way, then closes all. */
+export async function closeDisks(disks: readonly Storage[]): Promise<void> {
+  await Promise.all(disks.map((disk) => disk.close()));
+}

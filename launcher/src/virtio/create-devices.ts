@@ -1,0 +1,47 @@
+import type { DiskConfig } from "../../api/machine-config.ts";
+import type { CharacterBackend } from "../legacy/character-backend.ts";
+import { IoPool } from "../storage/io-pool.ts";
+import { closeDisks, openDisks } from "../storage/open-disks.ts";
+import type { BlockDeviceOpener } from "../storage/raw-disk.ts";
+import { BlockDevice } from "./block/device.ts";
+import { ConsoleDevice } from "./console/device.ts";
+import { RngDevice } from "./rng/device.ts";
+import { VirtioPciDevice, type VirtioPciHost } from "./transport/virtio-pci-device.ts";
+
+export interface VirtioDeviceOptions {
+  readonly host: VirtioPciHost;
+  /** In PCI order. */
+  readonly disks: readonly DiskConfig[];
+  /** Backend of a virtio-console; there is none without. */
+  readonly console?: CharacterBackend | undefined;
+  /** For block devices that this process may not open; default: it opens them. */
+  readonly openBlockDevice?: BlockDeviceOpener | undefined;
+  /** Told of each request that failed in a disk's storage; `errno` says why. As often as a guest makes it happen. */
+  onIoError(diskName: string, errno: number): void;
+}
+
+export interface VirtioDevices {
+  /** For `PciRoot.add`, in this order: the disks, the entropy device, the console. */
+  readonly devices: readonly VirtioPciDevice[];
+  /** Waits for what is under way and closes the disks. The vCPUs have stopped before. */
+  close(): Promise<void>;
+}
+
+/** Opens a machine's disks and makes its virtio devices. Rejects with DiskError; nothing is left open then. */
+export async function createVirtioDevices(options: VirtioDeviceOptions): Promise<VirtioDevices> {
+  const { host, disks, onIoError } = options;
+  const storages = await openDisks(disks, new IoPool(), options.openBlockDevice);
+  const blockDevices = storages.map((storage, i) => {
+    const { name, queues } = disks[i] ?? { name: `disk ${i}`, queues: 1 };
+    return new BlockDevice({ name, storage, queues, onIoError: (errno) => onIoError(name, errno) });
+  });
+  const all = [...blockDevices, new RngDevice(), ...(options.console ? [new ConsoleDevice(options.console)] : [])];
+  const devices = all.map((device) => new VirtioPciDevice(device, host));
+  return {
+    devices,
+    close: async () => {
+      await Promise.all(devices.map((device) => device.reset()));
+      await closeDisks(storages);
+    },
+  };
+}
