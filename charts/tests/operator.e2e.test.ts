@@ -1,0 +1,147 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
+import { parseAllDocuments, stringify } from "yaml";
+import type { VirtualMachine } from "../../crds/src/virtualmachine.ts";
+import { type ApiServer, startApiServer } from "../../hack/lib/apiserver.ts";
+import { waitFor } from "../../hack/lib/step.ts";
+import { release, render } from "./render.ts";
+
+/** The operator with the arguments and the rights that the chart gives it, against an API server without nodes. */
+const operatorMain = join(import.meta.dirname, "../../operator/src/main.ts");
+const namespace = "team-a";
+
+interface Deployment {
+  readonly kind: string;
+  readonly spec: {
+    readonly template: { readonly spec: { readonly containers: readonly [{ readonly args: string[] }] } };
+  };
+}
+
+let server: ApiServer;
+let operator: ChildProcess;
+const log: string[] = [];
+
+beforeAll(async () => {
+  server = await startApiServer();
+  for (const name of [release.namespace, namespace]) {
+    await server.kubectl(["create", "namespace", name]);
+    await server.kubectl(["create", "serviceaccount", "default", `--namespace=${name}`]);
+  }
+  const chart = await render("default", "--no-hooks");
+  await server.kubectl(["apply", "--server-side", "-f", "-"], chart);
+  const documents = parseAllDocuments(chart).map((document) => document.toJS() as Deployment | null);
+  const deployment = documents.find((document) => document?.kind === "Deployment");
+  const args = deployment?.spec.template.spec.containers[0].args ?? [];
+  operator = start([...args, "--http-port=0", `--kubeconfig=${await kubeconfigOf("typevisor-operator")}`]);
+}, 30 * 60_000);
+
+afterAll(async () => {
+  if (operator?.exitCode === null) {
+    const ended = once(operator, "exit");
+    operator.kill("SIGTERM");
+    await ended;
+  }
+  await server?.[Symbol.asyncDispose]();
+});
+
+function start(args: readonly string[]): ChildProcess {
+  const env = { ...process.env, POD_NAME: "operator-0", POD_NAMESPACE: release.namespace };
+  const child = spawn("node", [operatorMain, ...args], { env, stdio: ["ignore", "pipe", "pipe"] });
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text: string) => log.push(...text.split("\n").filter(Boolean)));
+  }
+  return child;
+}
+
+/** A kubeconfig with a token of the service account, as a pod has it. */
+async function kubeconfigOf(serviceAccount: string): Promise<string> {
+  const file = join(dirname(server.kubeconfig), `${serviceAccount}.kubeconfig`);
+  const token = (await server.kubectl(["create", "token", serviceAccount, `--namespace=${release.namespace}`])).trim();
+  const authority = Buffer.from(server.certificateAuthority).toString("base64");
+  const cluster = { server: server.url, "certificate-authority-data": authority };
+  const config = {
+    apiVersion: "v1",
+    kind: "Config",
+    clusters: [{ name: "test", cluster }],
+    users: [{ name: serviceAccount, user: { token } }],
+    contexts: [{ name: "test", context: { cluster: "test", user: serviceAccount } }],
+    "current-context": "test",
+  };
+  await writeFile(file, stringify(config), { mode: 0o600 });
+  return file;
+}
+
+/** Waits for the object at `path`, and until it is as wanted; ends early when the operator does. */
+async function eventually<T>(what: string, path: string, isWanted: (object: T) => boolean = () => true): Promise<T> {
+  const look = async () => {
+    if (operator.exitCode !== null) throw new Error(`the operator ended:\n${log.join("\n")}`);
+    const { status, body } = await server.request("GET", path);
+    return status === 200 && isWanted(body as T) ? (body as T) : undefined;
+  };
+  return waitFor(look, { what, timeoutMs: 60_000 }).catch((error: Error) => {
+    throw new Error(`${error.message}\n${log.slice(-20).join("\n")}`);
+  });
+}
+
+describe("the operator, as the chart starts it", () => {
+  const machine = {
+    apiVersion: "typevisor.io/v1alpha1",
+    kind: "VirtualMachine",
+    metadata: { name: "web", namespace },
+    spec: { memory: { size: "64Mi" }, boot: { kernel: { image: { reference: "a:1" }, path: "/vmlinuz" } } },
+  };
+  const pods = `/api/v1/namespaces/${namespace}/pods`;
+
+  it("makes a machine's pod and Secret, writes its status and events, and takes the pod away again", async () => {
+    await server.kubectl(["apply", "-f", "-"], JSON.stringify(machine));
+    await eventually("the pod", `${pods}/vm-web`);
+    const vm = await eventually<VirtualMachine>(
+      "the status",
+      `/apis/typevisor.io/v1alpha1/namespaces/${namespace}/virtualmachines/web`,
+      ({ status }) => status?.podName === "vm-web",
+    );
+    expect(vm.metadata.generation).toBe(1);
+    expect(vm.status?.conditions?.map(({ type }) => type).sort()).toEqual([
+      "Migratable",
+      "Paused",
+      "Ready",
+      "Reconciling",
+      "RestartRequired",
+      "Running",
+      "Stalled",
+    ]);
+    await eventually<{ items: { reason: string }[] }>(
+      "an event",
+      `/apis/events.k8s.io/v1/namespaces/${namespace}/events`,
+      ({ items }) => items.some(({ reason }) => reason === "PodCreated"),
+    );
+    const secrets = await server.kubectl(["get", "secrets", `--namespace=${namespace}`, "-o", "name"]);
+    expect(secrets).toMatch(/^secret\/vm-web-/m);
+
+    await server.kubectl([
+      "patch",
+      "vm",
+      "web",
+      `--namespace=${namespace}`,
+      "--type=merge",
+      "-p",
+      '{"spec":{"runStrategy":"Halted"}}',
+    ]);
+    await eventually<{ items: unknown[] }>("the pod's end", pods, ({ items }) => items.length === 0);
+  }, 120_000);
+
+  it("holds the lease and the authority that the chart names", async () => {
+    const system = `--namespace=${release.namespace}`;
+    expect(
+      await server.kubectl(["get", "lease", "typevisor-operator", system, "-o", "jsonpath={.spec.holderIdentity}"]),
+    ).toMatch(/^operator-0_/);
+    expect(await server.kubectl(["get", "secret", "typevisor-ca", system, "-o", "name"])).toBe("secret/typevisor-ca\n");
+  });
+
+  it("is never told that it may not", () => {
+    expect(log.filter((line) => /forbidden|cannot/i.test(line))).toEqual([]);
+  });
+});
