@@ -35,6 +35,12 @@ describe("CMOS clock", () => {
     expect(read(0x84)).toBe(0x23);
   });
 
+  it("gives nothing at the index port", () => {
+    const { device, read } = make();
+    read(0x0d);
+    expect(readByte(device.ports, 0)).toBe(0xff);
+  });
+
   it.each([
     { ram: 16 * MIB, extendedKib: 15 * 1024, above16Mib: 0, above4Gib: 0 },
     { ram: 1024 * MIB, extendedKib: 0xffff, above16Mib: 1008 * 16, above4Gib: 0 },

@@ -122,10 +122,13 @@ describe("serial port", () => {
     });
 
     it("splits a wide access into bytes", () => {
-      const { backend, serial } = makePort();
-      serial.ports.write(SERIAL.data, Uint8Array.of(0x41, 0x00));
+      const { backend, serial, read } = makePort();
+      serial.ports.write(SERIAL.data, Uint8Array.of(0x41, 0x05));
       serial.flush();
-      expect(backend.text).toBe("A");
+      expect([backend.text, read(SERIAL.interruptEnable)]).toEqual(["A", 0x05]);
+      const both = new Uint8Array(2);
+      serial.ports.read(SERIAL.interruptEnable, both);
+      expect([...both]).toEqual([0x05, IIR.none]);
     });
   });
 
@@ -179,6 +182,14 @@ describe("serial port", () => {
       backend.type("0123456789abcdefXYZ");
       write(SERIAL.fifoControl, ENABLE_FIFOS | CLEAR_RECEIVER);
       expect(receive()).toBe("XYZ");
+    });
+
+    it("drops what the FIFO holds when it is switched off", () => {
+      const { backend, write, receive } = makePort();
+      write(SERIAL.fifoControl, ENABLE_FIFOS);
+      backend.type("abc");
+      write(SERIAL.fifoControl, 0);
+      expect(receive()).toBe("");
     });
 
     it("keeps input outside while in loopback, and reports an overrun once", () => {

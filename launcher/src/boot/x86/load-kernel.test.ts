@@ -301,6 +301,7 @@ describe("loading an ELF kernel", () => {
 
   it.each([
     ["a note longer than its segment", makeNote("Xen\0", 1, code).fill(0xff, 0, 8)],
+    ["a PVH note cut off in its value", makePvhNote(2 * MIB).subarray(0, 18)],
     ["a PVH note without a value", makeNote("Xen\0", 18, new Uint8Array(0))],
     ["another name's note 18", makeNote("Nex\0", 18, Uint8Array.of(0, 0, 0x20, 0))],
   ])("ignores %s", async (_name, bytes) => {
