@@ -110,8 +110,10 @@ export async function startGuest(lab: LinuxLab, options: GuestOptions): Promise<
   try {
     const socket = await reachSocket(lab, config.control.socketPath, ended);
     const launcher = new LauncherClient(socket.path);
-    const attach = async (access: "read" | "write") =>
-      new ConsoleUser(await launcher.console({ access, history: true }));
+    const attach = async (access: "read" | "write") => {
+      const stream = await launcher.console({ access, history: true });
+      return new ConsoleUser(stream, stream);
+    };
     const console = await attach("write");
     return {
       console,

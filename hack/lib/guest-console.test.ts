@@ -6,7 +6,7 @@ import { ConsoleEnded, ConsoleTimeout, ConsoleUser } from "./guest-console.ts";
 function pair() {
   const [mine, guests] = duplexPair();
   guests.setEncoding("utf8");
-  return { user: new ConsoleUser(mine), guest: guests };
+  return { user: new ConsoleUser(mine, mine), guest: guests };
 }
 
 describe("a user at a console", () => {
@@ -38,7 +38,7 @@ describe("a user at a console", () => {
 
   it("does not wait for a guest that has gone", async () => {
     const stream = new PassThrough();
-    const user = new ConsoleUser(stream);
+    const user = new ConsoleUser(stream, stream);
     const seen = user.see("never", 60_000);
     stream.destroy();
     await expect(seen).rejects.toBeInstanceOf(ConsoleEnded);

@@ -1,4 +1,4 @@
-import type { Duplex } from "node:stream";
+import type { Readable, Writable } from "node:stream";
 
 /** What was expected on the console did not come. */
 export class ConsoleTimeout extends Error {
@@ -24,7 +24,8 @@ export class ConsoleEnded extends Error {
 
 /** A person at a guest's console: reads on from where the last expectation was met. */
 export class ConsoleUser {
-  readonly #stream: Duplex;
+  readonly #output: Readable;
+  readonly #input: Writable;
   #text = "";
   /** Everything before has been looked at. */
   #readTo = 0;
@@ -33,20 +34,23 @@ export class ConsoleUser {
   #commands = 0;
   readonly #changed = new Set<() => void>();
 
-  constructor(stream: Duplex) {
-    this.#stream = stream;
-    stream.setEncoding("utf8");
-    stream.on("data", (chunk: string) => {
+  /** `output` is what the guest shows, `input` is where one types; of a socket, both are the same. */
+  constructor(output: Readable, input: Writable) {
+    this.#output = output;
+    this.#input = input;
+    output.setEncoding("utf8");
+    output.on("data", (chunk: string) => {
       this.#text += chunk;
       this.#lastHeardMs = performance.now();
       this.#notify();
     });
-    stream.on("close", () => {
+    output.on("close", () => {
       this.#ended = true;
       this.#notify();
     });
     // Its end tells all that matters.
-    stream.on("error", () => {});
+    output.on("error", () => {});
+    input.on("error", () => {});
   }
 
   /** All that was shown since this user came, and the history before. */
@@ -82,7 +86,7 @@ export class ConsoleUser {
   }
 
   type(text: string): void {
-    this.#stream.write(text);
+    this.#input.write(text);
   }
 
   /** Runs a line in the guest's shell; gives what it printed, without what the terminal echoed. */
@@ -102,7 +106,8 @@ export class ConsoleUser {
   }
 
   close(): void {
-    this.#stream.destroy();
+    this.#output.destroy();
+    this.#input.destroy();
   }
 
   #notify(): void {
