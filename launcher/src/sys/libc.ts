@@ -43,6 +43,7 @@ export interface Libc {
   getsockopt: NativeFunction<[fd: number, level: number, name: number, value: Pointer, lengthBytes: Pointer]>;
   setsockopt: NativeFunction<[fd: number, level: number, name: number, value: Pointer, lengthBytes: number]>;
   setns: NativeFunction<[fd: number, kind: number]>;
+  setxattr: NativeFunction<[path: string, name: string, value: Pointer, sizeBytes: number, flags: number]>;
   /** `syscall` with two arguments: those that the C library has no function for. */
   syscall2: Syscall2;
   syscall4: NativeFunction<[number: number, a: number, b: Pointer | string, c: Pointer, d: number]>;
@@ -81,6 +82,7 @@ const prototypes: { readonly [Name in keyof Libc]: Prototype } = {
   getsockopt: of("getsockopt", "int", "int", "int", "int", "void *", "void *"),
   setsockopt: of("setsockopt", "int", "int", "int", "int", "const void *", "unsigned int"),
   setns: of("setns", "int", "int", "int"),
+  setxattr: of("setxattr", "int", "const char *", "const char *", "const void *", "size_t", "int"),
   syscall2: of("syscall", "int64_t", "int64_t", "int64_t", "int64_t"),
   syscall4: of("syscall", "int64_t", "int64_t", "int64_t", "const char *", "void *", "int64_t"),
 };

@@ -36,7 +36,7 @@ export class AgentConnection {
     socket.setTimeout(IDLE_TIMEOUT_MS, () => socket.destroy());
     socket.on("error", () => socket.destroy());
     socket.once("close", () => this.#peer?.[Symbol.dispose]());
-    socket.on("data", (bytes) => {
+    socket.on("data", (bytes: Buffer) => {
       this.#lines.push(bytes);
       void this.#answerAll();
     });

@@ -1,0 +1,75 @@
+import { readFileSync } from "node:fs";
+import { Gauge, type Registry } from "prom-client";
+import type { Logger } from "../runtime/logger.ts";
+import { AgentMetrics } from "./agent/agent-metrics.ts";
+import { AgentServer } from "./agent/agent-server.ts";
+import { PodCgroups } from "./agent/pod-identity.ts";
+import { selinuxLabeller } from "./agent/selinux-label.ts";
+import { DevicePlugin } from "./device-plugin/device-plugin.ts";
+import { kvmProblem, watchDevice } from "./device-plugin/kvm-health.ts";
+import { loadDevicePluginProtocol } from "./device-plugin/protocol.ts";
+import type { NodeOptions } from "./options.ts";
+
+const USERFAULTFD_PATH = "/dev/userfaultfd";
+
+export interface NodeAgentParts {
+  readonly options: NodeOptions;
+  readonly log: Logger;
+  readonly registry: Registry;
+  readonly version: string;
+}
+
+/** All of node mode: the agent first, so that a pod that is admitted finds it; then the device plugin. */
+export async function startNodeAgent(
+  parts: NodeAgentParts,
+): Promise<AsyncDisposable & { readonly isReady: () => boolean }> {
+  const { options, log, registry, version } = parts;
+  const cleanup = new AsyncDisposableStack();
+  const agent = cleanup.use(
+    new AgentServer({
+      directory: options.agentDir,
+      paths: { kubeletDir: options.kubeletDir, kvmPath: options.kvmPath, userfaultfdPath: USERFAULTFD_PATH },
+      pods: new PodCgroups(readFileSync("/proc/self/cgroup", "utf8"), options.cgroupRoot),
+      log,
+      metrics: new AgentMetrics(registry),
+      version,
+      label: selinuxLabeller(log),
+    }),
+  );
+  await agent.listen();
+  log.info({ directory: options.agentDir, reason: "AgentListens" }, "agent listens");
+  const plugin = startDevicePlugin(parts, cleanup);
+  return { isReady: () => plugin.registered, [Symbol.asyncDispose]: () => cleanup.disposeAsync() };
+}
+
+function startDevicePlugin({ options, log, registry }: NodeAgentParts, cleanup: AsyncDisposableStack): DevicePlugin {
+  const usable = new Gauge({
+    name: "typevisor_node_kvm_usable",
+    help: "1 while KVM can be used on this node.",
+    registers: [registry],
+  });
+  let problem = kvmProblem(options.kvmPath);
+  const tell = () => {
+    usable.set(problem === undefined ? 1 : 0);
+    if (problem === undefined) log.info({ reason: "KvmUsable" }, "KVM is usable: devices are healthy");
+    else log.warn({ reason: "KvmUnusable", problem }, "KVM is not usable: devices are unhealthy");
+  };
+  tell();
+  const pluginParts = {
+    protocol: loadDevicePluginProtocol(),
+    directory: options.devicePluginDir,
+    offer: { deviceCount: options.deviceCount, agentDirectory: options.agentDir },
+    log,
+  };
+  const plugin = cleanup.use(new DevicePlugin(pluginParts, problem === undefined));
+  const watcher = watchDevice(options.kvmPath, () => {
+    const found = kvmProblem(options.kvmPath);
+    if (found === problem) return;
+    problem = found;
+    tell();
+    plugin.setHealthy(problem === undefined);
+  });
+  cleanup.use(watcher);
+  plugin.start();
+  return plugin;
+}
