@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { mkdir, readFile, rmdir, writeFile } from "node:fs/promises";
+import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { run } from "../../lib/step.ts";
 import type { Layout } from "../layout.ts";
@@ -71,8 +72,27 @@ export async function ensureMountNamespace(layout: Layout): Promise<void> {
     await writeAtomic(file, `${value}\n`);
     script.push(`mount --bind "${file}" "/proc/sys/${name}"`);
   }
-  const unshare = ["unshare", `--mount=${mountNamespaceFile(layout)}`, "--propagation", "slave"];
-  await run([...unshare, "sh", "-ec", script.join("\n")]);
+  await unshareMounts(mountNamespaceFile(layout), script.join("\n"));
+}
+
+/**
+ * The kernel lets a mount namespace be mounted only in an older one, and tells age by numbers that newer kernels hand
+ * out to each CPU in blocks. Where we are not in the first namespace ourselves, not every CPU makes a newer one.
+ */
+async function unshareMounts(file: string, script: string): Promise<void> {
+  const unshare = ["unshare", `--mount=${file}`, "--propagation", "slave", "sh", "-ec", script];
+  const pinned = cpus().map((_, cpu) => ["taskset", "--cpu-list", String(cpu), ...unshare]);
+  let failure: unknown;
+  for (const command of [unshare, ...pinned]) {
+    try {
+      await run(command, { label: "unshare --mount" });
+      return;
+    } catch (error) {
+      failure = error;
+      if (!String(error).includes("Invalid argument")) break;
+    }
+  }
+  throw failure;
 }
 
 /** Ends the namespace; the last process in it must be gone. */
