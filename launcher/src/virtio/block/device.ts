@@ -141,13 +141,17 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
       try {
         driver.queue(queueIndex)?.push(head, writtenBytes);
         if (!this.#isServing) driver.signalUsed(queueIndex);
-        for (const index of this.#starved) driver.serveSoon(index);
+        if (this.#starved.size > 0) this.#serveStarved(driver);
       } catch (error) {
         driver.fail(error);
       }
     }
-    this.#starved.clear();
     if (this.#inFlight === 0) this.#onRest?.();
+  }
+
+  #serveStarved(driver: VirtioDriver): void {
+    for (const index of this.#starved) driver.serveSoon(index);
+    this.#starved.clear();
   }
 
   #start(driver: VirtioDriver, queueIndex: number, chain: DescriptorChain): void {
