@@ -44,6 +44,8 @@ export interface ControllerOptions {
 }
 
 const WORKERS = 16;
+/** Failures in a row after which the status says so. */
+const TRIES_BEFORE_A_WORD = 3;
 
 /** Reconciles VirtualMachines into launcher pods: observe, decide, act, one VirtualMachine at a time in each worker. */
 export class VirtualMachineController {
@@ -141,14 +143,24 @@ export class VirtualMachineController {
         this.#options.metrics?.statusWritten(vm, action.status);
       }
     } catch (error) {
-      if (!(error instanceof RefusedError)) {
+      const refusal = error instanceof RefusedError ? error.refusal : this.#lasting(error, action.kind, vm, key);
+      if (refusal === undefined) {
         throw error;
       }
       const count = (this.#refusals.get(uid)?.count ?? 0) + 1;
-      this.#refusals.set(uid, { ...error.refusal, count, atMs: this.#options.clock.now() });
+      this.#refusals.set(uid, { ...refusal, count, atMs: this.#options.clock.now() });
       // The next pass writes it into the status.
       this.#queue.add(key);
     }
+  }
+
+  /** An error of the API server that keeps a machine from starting and does not pass by itself at once. */
+  #lasting(error: unknown, kind: string, vm: StoredVirtualMachine, key: string): RefusedError["refusal"] | undefined {
+    const passing = !(error instanceof ApiError) || error.isConflict || this.#queue.failures(key) < TRIES_BEFORE_A_WORD;
+    if (kind !== "start" || passing) {
+      return undefined;
+    }
+    return { reason: "ApiError", message: error.message, generation: vm.metadata.generation ?? 0 };
   }
 
   #hands(): Hands {

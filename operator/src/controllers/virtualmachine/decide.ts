@@ -112,7 +112,8 @@ function withoutPod(c: Case): Plan {
   if (refusal !== undefined && refusal.generation === vm.metadata.generation) {
     const againAtMs = refusal.atMs + doubling(REFUSED_MIN_DELAY_MS, REFUSED_MAX_DELAY_MS, refusal.count);
     if (c.nowMs < againAtMs) {
-      return { view: stalled(refusal.reason, refusal.message), record: kept, wakeAtMs: againAtMs };
+      const view = (refusal.reason === "ApiError" ? underWay : stalled)(refusal.reason, refusal.message);
+      return { view, record: kept, wakeAtMs: againAtMs };
     }
   }
   // A pod that came after the last end and went without having run was no start.

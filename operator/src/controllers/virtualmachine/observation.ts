@@ -42,7 +42,7 @@ export interface LauncherFacts {
 
 /** The API server would not have the pod. */
 export interface Refusal {
-  readonly reason: Extract<Reason, "NameConflict" | "QuotaExceeded" | "PodForbidden" | "PodInvalid" | "SpecInvalid">;
+  readonly reason: Extract<Reason, "NameConflict" | "QuotaExceeded" | "PodForbidden" | "PodInvalid" | "ApiError">;
   readonly message: string;
   /** metadata.generation of the attempt. */
   readonly generation: number;

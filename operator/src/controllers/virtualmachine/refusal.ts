@@ -11,7 +11,10 @@ export function refusalOf(error: unknown, generation: number): Omit<Refusal, "co
     return { reason: "PodInvalid", message: `The pod is invalid: ${said}; correct spec.template`, generation };
   }
   // A namespace on its way out takes nothing new, and its VirtualMachines go with it.
-  if (!error.isForbidden || error.status.details?.causes?.some((cause) => cause.reason === "NamespaceTerminating")) {
+  const terminating = error.status.details?.causes?.some((cause) => cause.reason === "NamespaceTerminating");
+  // In a namespace that was made a moment ago, the controller manager has yet to make the service account.
+  const young = /service account .* not found/i.test(said);
+  if (!error.isForbidden || terminating || young) {
     return undefined;
   }
   if (/exceeded quota|maximum (memory|cpu) usage|failed quota/i.test(said)) {
