@@ -91,7 +91,7 @@ async function load(kernel: FileSource, head: Uint8Array, memory: GuestMemory): 
 }
 
 function checkKind(file: string, header: ElfHeader): void {
-  if (header.machine !== EM_X86_64 && header.machine !== EM_386)
+  if (header.machine !== EM_X86_64 && !(header.machine === EM_386 && header.bits === 32))
     throw new BootImageError(
       "wrong-machine",
       file,

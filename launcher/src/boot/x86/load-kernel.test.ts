@@ -217,6 +217,7 @@ describe("loading an ELF kernel", () => {
 
   it.each<{ name: string; fixture: ElfFixture; code: BootImageErrorCode; says: RegExp }>([
     { name: "64-bit Arm", fixture: { machine: 183 }, code: "wrong-machine", says: /for 64-bit Arm/ },
+    { name: "32-bit x86 in a 64-bit file", fixture: { machine: 3 }, code: "wrong-machine", says: /32-bit x86/ },
     { name: "a machine without a name here", fixture: { machine: 999 }, code: "wrong-machine", says: /machine 999/ },
     { name: "a kernel module", fixture: { type: 1 }, code: "not-a-kernel", says: /kernel module/ },
     {
