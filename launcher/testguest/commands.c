@@ -221,6 +221,30 @@ static void command_pci(struct arguments *a) {
   pci_list();
 }
 
+// blkid DISK, blkread DISK SECTOR, blkwrite DISK SECTOR VALUE, blkflush DISK, blkzero and blkdiscard DISK SECTOR COUNT
+static void command_blkid(struct arguments *a) { disk_id((unsigned)a->number[0]); }
+static void command_blkread(struct arguments *a) { disk_read((unsigned)a->number[0], a->number[1]); }
+static void command_blkwrite(struct arguments *a) { disk_write((unsigned)a->number[0], a->number[1], a->number[2]); }
+static void command_blkflush(struct arguments *a) { disk_flush((unsigned)a->number[0]); }
+static void command_blkzero(struct arguments *a) {
+  disk_zero((unsigned)a->number[0], a->number[1], (uint32_t)a->number[2], false);
+}
+static void command_blkdiscard(struct arguments *a) {
+  disk_zero((unsigned)a->number[0], a->number[1], (uint32_t)a->number[2], true);
+}
+
+// blkspeed DISK COUNT
+static void command_blkspeed(struct arguments *a) { disk_speed((unsigned)a->number[0], a->number[1]); }
+
+// blkgarbage DISK ROUNDS [SEED]
+static void command_blkgarbage(struct arguments *a) {
+  random_state = a->count > 2 && a->number[2] ? a->number[2] : 88172645463325252ul;
+  disk_garbage((unsigned)a->number[0], a->number[1], random_number);
+}
+
+// rng BYTES
+static void command_rng(struct arguments *a) { random_bytes((uint32_t)a->number[0]); }
+
 static const struct {
   const char *name;
   void (*run)(struct arguments *);
@@ -232,6 +256,9 @@ static const struct {
     {"outs", command_outs},     {"read", command_read},         {"write", command_write},
     {"mem", command_mem},       {"dirty", command_dirty},       {"interrupts", command_interrupts},
     {"cpus", command_cpus},     {"cpuid", command_cpuid},       {"pci", command_pci},
+    {"blkid", command_blkid},   {"blkread", command_blkread},   {"blkwrite", command_blkwrite},
+    {"blkflush", command_blkflush}, {"blkzero", command_blkzero}, {"blkdiscard", command_blkdiscard},
+    {"blkspeed", command_blkspeed}, {"blkgarbage", command_blkgarbage}, {"rng", command_rng},
 };
 
 static bool same(const char *a, const char *b) {

@@ -76,6 +76,16 @@ _Noreturn void spin(unsigned processor);
 void pci_list(void);
 uint64_t pci_find(uint16_t vendor, uint16_t device, unsigned index);  // its configuration space, or 0
 
+// virtio.c: each prints how it went
+void disk_read(unsigned disk, uint64_t sector);
+void disk_write(unsigned disk, uint64_t sector, uint64_t value);
+void disk_flush(unsigned disk);
+void disk_id(unsigned disk);
+void disk_zero(unsigned disk, uint64_t sector, uint32_t sectors, bool discard);
+void disk_speed(unsigned disk, uint64_t count);
+void disk_garbage(unsigned disk, uint64_t rounds, uint64_t (*random)(void));
+void random_bytes(uint32_t length);
+
 // commands.c
 void run_command(char *line);
 

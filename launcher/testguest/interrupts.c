@@ -2,6 +2,7 @@
 
 enum { CODE64 = 0x18, INTERRUPT_GATE = 0x8e00, EXCEPTIONS = 32, STUB_BYTES = 16 };
 enum { LAPIC_ID = 0x20, LAPIC_EOI = 0xb0, LAPIC_SPURIOUS = 0xf0, LAPIC_ENABLE = 0x1ff };
+enum { PIC_MASTER_MASK = 0x21, PIC_SLAVE_MASK = 0xa1, ALL_MASKED = 0xff };
 enum { IOAPIC_DATA = 0x10, IOAPIC_PIN0 = 0x10, SERIAL_PIN = 4 };
 
 struct gate {
@@ -29,6 +30,9 @@ void interrupts_start(void) {
     set_gate(VECTOR_SERIAL);
     set_gate(VECTOR_WAKE);
     set_gate(0xff);
+    // The PICs have all pins open and vectors from 0 on, and the local APIC takes them at LINT0.
+    out8(PIC_MASTER_MASK, ALL_MASKED);
+    out8(PIC_SLAVE_MASK, ALL_MASKED);
     AT(uint32_t, IOAPIC) = IOAPIC_PIN0 + 2 * SERIAL_PIN + 1;
     AT(uint32_t, IOAPIC + IOAPIC_DATA) = own_apic_id() << 24;
     AT(uint32_t, IOAPIC) = IOAPIC_PIN0 + 2 * SERIAL_PIN;

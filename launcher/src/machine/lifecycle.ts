@@ -2,7 +2,7 @@ import type { MachineState } from "../../api/control.ts";
 import { IllegalTransition } from "./control-surface.ts";
 
 /** What moves a machine from one state to the next. */
-export type LifecycleAction = "start" | "pause" | "resume" | "stop" | "end";
+export type LifecycleAction = "start" | "pause" | "resume" | "reset" | "stop" | "end";
 
 /**
  * The life of a machine: what each action leads to. An action that leads to the state itself changes nothing; one that
@@ -10,9 +10,9 @@ export type LifecycleAction = "start" | "pause" | "resume" | "stop" | "end";
  */
 export const transitions: Readonly<Record<MachineState, Partial<Readonly<Record<LifecycleAction, MachineState>>>>> = {
   Starting: { start: "Running", end: "Ended" },
-  Running: { start: "Running", pause: "Paused", resume: "Running", stop: "Stopping", end: "Ended" },
-  Paused: { pause: "Paused", resume: "Running", end: "Ended" },
-  Stopping: { resume: "Stopping", stop: "Stopping", end: "Ended" },
+  Running: { start: "Running", pause: "Paused", resume: "Running", reset: "Running", stop: "Stopping", end: "Ended" },
+  Paused: { pause: "Paused", resume: "Running", reset: "Paused", end: "Ended" },
+  Stopping: { resume: "Stopping", reset: "Stopping", stop: "Stopping", end: "Ended" },
   Ended: { end: "Ended", stop: "Ended" },
 };
 

@@ -1,0 +1,60 @@
+import { getSystemErrorName } from "node:util";
+import type { MachineConfig } from "../../api/machine-config.ts";
+import { buildAcpiTables } from "../acpi/tables.ts";
+import { type KernelRequest, loadKernel } from "../boot/x86/load-kernel.ts";
+import { createVirtioDevices, type VirtioDevices } from "../virtio/create-devices.ts";
+import { Board } from "./board.ts";
+import { BootFiles } from "./boot-files.ts";
+import { Devices } from "./devices.ts";
+import { LimitedLog } from "./limited-log.ts";
+import { Machine } from "./machine.ts";
+import type { MachineDependencies } from "./machine-dependencies.ts";
+import { Milestones } from "./milestones.ts";
+
+/**
+ * Builds the machine of a configuration, ready to `start`.
+ * Throws KvmUnavailable, BootImageError or DiskError, each with the way out; nothing is left open then.
+ */
+export async function assembleMachine(config: MachineConfig, dependencies: MachineDependencies): Promise<Machine> {
+  const milestones = new Milestones(() => performance.now());
+  const { console, kvm, log, launcherVersion } = dependencies;
+  await using resources = new AsyncDisposableStack();
+  const boardConfig = { cpuCount: config.cpu.count, memorySizeBytes: config.memory.sizeBytes };
+  const board = resources.use(new Board(kvm, boardConfig, (step) => milestones.mark(step)));
+  const bootFiles = resources.use(new BootFiles(config.boot));
+  const virtio = await makeVirtioDevices(config, dependencies, board);
+  resources.defer(() => virtio.close());
+  milestones.mark("devices");
+  const { commandLine } = config.boot;
+  const load = () => {
+    const rsdp = buildAcpiTables({ memory: board.memory, cpuCount: config.cpu.count });
+    const request: KernelRequest = { ...bootFiles, commandLine, memory: board.memory, rsdp };
+    return loadKernel(request);
+  };
+  board.setEntry(await load());
+  milestones.mark("kernel");
+  const machine = new Machine({
+    board,
+    devices: (events) => new Devices({ board, console, events, virtio }),
+    load,
+    bootFiles,
+    milestones,
+    log,
+    launcherVersion,
+  });
+  resources.move();
+  return machine;
+}
+
+function makeVirtioDevices(
+  { disks }: MachineConfig,
+  { log, openBlockDevice }: MachineDependencies,
+  { memory, msi, doorbells }: Board,
+): Promise<VirtioDevices> {
+  const limited = new LimitedLog(log, () => performance.now());
+  const onFault = (device: string, error: Error) =>
+    limited.warn("device failed", { reason: "DeviceFailed", device, error: error.message });
+  const onIoError = (disk: string, errno: number) =>
+    limited.warn("disk failed a request", { reason: "DiskFailed", disk, error: getSystemErrorName(-errno) });
+  return createVirtioDevices({ host: { memory, msi, doorbells, onFault }, disks, openBlockDevice, onIoError });
+}

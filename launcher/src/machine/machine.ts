@@ -1,0 +1,283 @@
+import type { LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
+import { LAUNCHER_API_VERSION } from "../../api/control.ts";
+import type { EntryState } from "../boot/x86/entry.ts";
+import type { Vcpu } from "../kvm/vcpu.ts";
+import type { MachineEvents } from "../legacy/machine-events.ts";
+import type { Logger } from "../log/logger.ts";
+import type { SysError } from "../sys/errors.ts";
+import type { Board } from "./board.ts";
+import type { Devices } from "./devices.ts";
+import { ExitCounter } from "./exit-counter.ts";
+import { ExitDispatch, type GuestEvents } from "./exit-dispatch.ts";
+import { Lifecycle } from "./lifecycle.ts";
+import type { StartableMachine } from "./machine-dependencies.ts";
+import type { Milestones } from "./milestones.ts";
+import { ResetGuard } from "./reset-guard.ts";
+import { PauseAborted, VcpuRunner } from "./vcpu-runner.ts";
+
+export interface MachineParts {
+  readonly board: Board;
+  /** Makes the devices, which tell `events` what the guest asks for. */
+  readonly devices: (events: MachineEvents) => Devices;
+  /** Loads ACPI tables, kernel, initrd and command line into empty memory; at each reset anew. */
+  readonly load: () => Promise<EntryState>;
+  /** Closes what `load` reads. */
+  readonly bootFiles: Disposable;
+  readonly milestones: Milestones;
+  readonly log: Logger;
+  readonly launcherVersion: string;
+}
+
+type Termination = Awaited<StartableMachine["ended"]>;
+
+const TIMER_MAX_MS = 2 ** 31 - 1;
+/** A guest that is still booting has nobody to see the button: it is pressed again. */
+const PRESS_AGAIN_MS = 5_000;
+/** A disk that hangs (a network volume that is gone) must not keep the machine from its end. */
+const CLOSE_LIMIT_MS = 10_000;
+
+/** A machine from the first instruction to its end. */
+export class Machine implements StartableMachine {
+  readonly ended: Promise<Termination>;
+  readonly #parts: MachineParts;
+  readonly #devices: Devices;
+  readonly #runner: VcpuRunner;
+  readonly #lifecycle = new Lifecycle();
+  readonly #counter = new ExitCounter();
+  readonly #resetGuard = new ResetGuard();
+  readonly #settleEnded: (termination: Termination) => void;
+  #startedAt: string | null = null;
+  #reboots = 0;
+  #guestPanicked = false;
+  /** When the guest last came to run; for the reset guard. */
+  #runningSinceMs = 0;
+  /** Invariant: not null exactly while a reset is under way. */
+  #resetting: Promise<void> | null = null;
+  /** A pause was asked for and not taken back since. */
+  #pauseWanted = false;
+  #stopDeadlineMs = Number.POSITIVE_INFINITY;
+  #stopTimer: NodeJS.Timeout | undefined;
+  #pressTimer: NodeJS.Timeout | undefined;
+  /** Invariant: null until the state is Ended. */
+  #termination: Termination | null = null;
+
+  constructor(parts: MachineParts) {
+    const { promise, resolve } = Promise.withResolvers<Termination>();
+    this.ended = promise;
+    this.#settleEnded = resolve;
+    this.#parts = parts;
+    const events = this.#guestEvents();
+    this.#devices = parts.devices({
+      onPowerOff: events.powerOff,
+      onReset: events.reset,
+      onPanic: (kind) => this.#onPanic(kind),
+    });
+    const { ports, mmio } = this.#devices;
+    const dispatch = new ExitDispatch({ ports, mmio, events, counter: this.#counter });
+    this.#runner = new VcpuRunner(parts.board.vcpus, {
+      exited: (vcpu) => this.#onExit(dispatch, vcpu),
+      failed: (_vcpu, error: SysError) => this.#end("KvmInternalError", `the guest cannot go on: ${error.message}`),
+    });
+  }
+
+  start(): void {
+    if (!this.#lifecycle.take("start")) return;
+    this.#startedAt = new Date().toISOString();
+    this.#run();
+    this.#parts.milestones.mark("running");
+  }
+
+  status(): LauncherStatus {
+    const { board, launcherVersion, milestones } = this.#parts;
+    return {
+      apiVersion: LAUNCHER_API_VERSION,
+      launcherVersion,
+      state: this.#lifecycle.state,
+      ...this.#why(),
+      startedAt: this.#startedAt,
+      reboots: this.#reboots,
+      guestPanicked: this.#guestPanicked,
+      cpus: board.vcpus.length,
+      memoryBytes: board.memory.sizeBytes,
+      milestones: milestones.snapshot(),
+      exits: this.#counter.snapshot(),
+    };
+  }
+
+  #why(): { readonly reason: string; readonly message: string } {
+    switch (this.#lifecycle.state) {
+      case "Starting":
+        return { reason: "Assembled", message: "the machine is ready to start" };
+      case "Running":
+        if (this.#resetting) return { reason: "Resetting", message: "the machine is being reset" };
+        return { reason: "Started", message: "the guest runs" };
+      case "Paused":
+        return { reason: "PauseRequested", message: "the guest is paused until it is resumed" };
+      case "Stopping":
+        return { reason: "StopRequested", message: "the power button was pressed, and the guest has time to react" };
+      case "Ended":
+        return this.#termination ?? { reason: "LauncherError", message: "" };
+    }
+  }
+
+  onState(listener: (state: MachineState) => void): Disposable {
+    return this.#lifecycle.onState(listener);
+  }
+
+  async pause(): Promise<void> {
+    if (this.#lifecycle.target("pause") === this.#lifecycle.state) return;
+    this.#pauseWanted = true;
+    await this.#resetting;
+    this.#lifecycle.target("pause");
+    if (!this.#pauseWanted) throw new PauseAborted();
+    await this.#runner.halt();
+    this.#lifecycle.take("pause");
+  }
+
+  resume(): void {
+    const wasPausing = this.#pauseWanted;
+    const changed = this.#lifecycle.take("resume");
+    this.#pauseWanted = false;
+    // A reset lets the guest run when it is done.
+    if ((changed || wasPausing) && this.#resetting === null) this.#run();
+  }
+
+  pressPowerButton(): void {
+    if (this.#lifecycle.state !== "Ended") this.#devices.pressPowerButton();
+  }
+
+  async reset(): Promise<void> {
+    this.#lifecycle.target("reset");
+    await this.#reset();
+  }
+
+  async stop(timeoutMs: number): Promise<void> {
+    if (this.#lifecycle.state === "Starting") this.#end("Stopped", "asked to stop before the guest ran");
+    if (this.#lifecycle.state === "Paused") this.resume();
+    if (this.#lifecycle.take("stop")) {
+      this.#devices.pressPowerButton();
+      this.#pressTimer = setInterval(() => this.#devices.pressPowerButton(), PRESS_AGAIN_MS);
+    }
+    const deadlineMs = performance.now() + timeoutMs;
+    if (this.#lifecycle.state === "Stopping" && deadlineMs < this.#stopDeadlineMs) {
+      this.#stopDeadlineMs = deadlineMs;
+      clearTimeout(this.#stopTimer);
+      const onTimeout = () => this.#end("StopTimeout", "the guest did not power off in time and was switched off");
+      this.#stopTimer = setTimeout(onTimeout, Math.min(timeoutMs, TIMER_MAX_MS));
+    }
+    await this.ended;
+  }
+
+  #guestEvents(): GuestEvents {
+    return {
+      tripleFault: () =>
+        this.#end(
+          "GuestTripleFault",
+          "the guest's processor shut down (triple fault): its kernel crashed, or does not fit this machine. See its console",
+        ),
+      powerOff: () => {
+        if (this.#lifecycle.state === "Stopping") this.#end("Stopped", "the guest powered off, as asked");
+        else this.#end("GuestPowerOff", "the guest powered itself off");
+      },
+      reset: () => this.#onGuestReset(),
+      unrunnable: (message) => this.#end("KvmInternalError", message),
+    };
+  }
+
+  #onExit(dispatch: ExitDispatch, vcpu: Vcpu): void {
+    try {
+      dispatch.dispatch(vcpu.run);
+    } catch (error) {
+      this.#defect("handling an exit of the guest", error);
+    }
+  }
+
+  #onPanic(kind: string): void {
+    if (!this.#guestPanicked) this.#parts.log.warn("guest panicked", { reason: "GuestPanicked", kind });
+    this.#guestPanicked = true;
+  }
+
+  #onGuestReset(): void {
+    if (this.#resetting !== null || this.#termination !== null) return;
+    if (this.#resetGuard.reset(performance.now() - this.#runningSinceMs)) {
+      this.#end("ResetStorm", "the guest resets itself again and again before it gets anywhere. See its console");
+      return;
+    }
+    this.#reset().catch((error) => this.#defect("resetting the machine", error));
+  }
+
+  /** One reset at a time: who asks while one is under way gets that one. */
+  #reset(): Promise<void> {
+    this.#resetting ??= this.#resetOnce().finally(() => {
+      this.#resetting = null;
+      this.#runUnlessPaused();
+    });
+    return this.#resetting;
+  }
+
+  async #resetOnce(): Promise<void> {
+    const { board, load } = this.#parts;
+    await this.#runner.halt();
+    await this.#devices.reset();
+    await board.reset();
+    board.setEntry(await load());
+    this.#reboots++;
+    this.#guestPanicked = false;
+  }
+
+  #runUnlessPaused(): void {
+    const { state } = this.#lifecycle;
+    if (state === "Running" || state === "Stopping") this.#run();
+  }
+
+  #run(): void {
+    this.#runningSinceMs = performance.now();
+    this.#runner.run();
+  }
+
+  #defect(doing: string, error: unknown): void {
+    const message = error instanceof Error ? error.message : String(error);
+    const stack = error instanceof Error ? error.stack : undefined;
+    this.#parts.log.error("launcher failed", { reason: "LauncherError", doing, error: message, stack });
+    this.#end("LauncherError", `a defect of the launcher, ${doing}: ${message}; its log has the stack`);
+  }
+
+  /** The first reason counts. All vCPU threads are gone when this returns; the rest follows. */
+  #end(reason: TerminationReason, message: string): void {
+    if (this.#termination !== null) return;
+    this.#termination = { reason, message };
+    clearTimeout(this.#stopTimer);
+    clearInterval(this.#pressTimer);
+    this.#runner[Symbol.dispose]();
+    this.#lifecycle.take("end");
+    const termination = this.#termination;
+    void this.#close().then(() => this.#settleEnded(termination));
+  }
+
+  async #close(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const tooLate = new Promise<boolean>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_LIMIT_MS, false);
+    });
+    try {
+      if (await Promise.race([this.#closeDevices(), tooLate])) {
+        this.#parts.bootFiles[Symbol.dispose]();
+        this.#parts.board[Symbol.dispose]();
+      } else {
+        // Guest memory stays: the kernel may yet write to it.
+        this.#parts.log.warn("devices do not come to rest", { reason: "CloseTimeout" });
+      }
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      this.#parts.log.error("devices cannot be closed", { reason: "CloseFailed", error: text });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #closeDevices(): Promise<true> {
+    await this.#resetting?.catch(() => {});
+    await this.#devices.close();
+    return true;
+  }
+}
