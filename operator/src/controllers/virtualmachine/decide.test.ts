@@ -1,0 +1,511 @@
+import { describe, expect, it } from "@jest/globals";
+import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import type { VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import { decide } from "./decide.ts";
+import { annotations } from "./names.ts";
+import type { Observation } from "./observation.ts";
+import type { StoredVirtualMachine } from "./observe.ts";
+import type { Action, Decision } from "./plan.ts";
+import {
+  at,
+  container,
+  endedPod,
+  lastWord,
+  launcherSays,
+  machine,
+  NOW_MS,
+  node,
+  observation,
+  POD_UID,
+  podOf,
+  rejectedPod,
+  settings,
+} from "./testing/fixtures.ts";
+
+const kinds = (decision: Decision) => decision.actions.map((action) => action.kind);
+const find = <K extends Action["kind"]>(decision: Decision, kind: K) =>
+  decision.actions.find((action): action is Extract<Action, { kind: K }> => action.kind === kind);
+const statusOf = (decision: Decision, vm?: StoredVirtualMachine): VirtualMachineStatus =>
+  find(decision, "write-status")?.status ?? vm?.status ?? {};
+const condition = (status: VirtualMachineStatus, type: string) => status.conditions?.find((c) => c.type === type);
+const summary = (status: VirtualMachineStatus) => ({
+  phase: status.phase,
+  ready: condition(status, "Ready")?.status,
+  reason: condition(status, "Ready")?.reason,
+  running: condition(status, "Running")?.status,
+  reconciling: condition(status, "Reconciling")?.status,
+  stalled: condition(status, "Stalled")?.status,
+});
+const now = (o: Observation, offsetSeconds = 0) => decide(o, settings, NOW_MS + offsetSeconds * 1000);
+const edit = (pod: Pod, change: (copy: Pod) => void): Pod => {
+  const copy = structuredClone(pod);
+  change(copy);
+  return copy;
+};
+const terminating = (pod: Pod) =>
+  edit(pod, (copy) => {
+    if (copy.metadata) copy.metadata.deletionTimestamp = at(60);
+  });
+/** The machine after it was seen running. */
+const ran = (changes: Partial<VirtualMachineSpec> = {}, status: Partial<VirtualMachineStatus> = {}) => {
+  const vm = machine(changes);
+  const pod = podOf(machine(), "running");
+  const seen = statusOf(now(observation(machine(), { pod, launcher: launcherSays(pod, {}) })));
+  vm.status = { ...seen, ...status };
+  return vm;
+};
+/** Lets the status of one pass be what the next one starts from. */
+const following = (vm: StoredVirtualMachine, decision: Decision): StoredVirtualMachine => ({
+  ...vm,
+  status: statusOf(decision, vm),
+});
+
+describe("a machine that shall run and has no pod", () => {
+  it("is started at once", () => {
+    const decision = now(observation(machine()));
+    expect(decision.actions).toEqual([{ kind: "start", restarts: 0 }]);
+  });
+
+  it("is not started while it is being deleted", () => {
+    const vm = machine();
+    vm.metadata.deletionTimestamp = at(-1);
+    const decision = now(observation(vm));
+    expect(kinds(decision)).toEqual(["write-status"]);
+    expect(summary(statusOf(decision))).toMatchObject({ phase: "Terminating", reason: "Deleting" });
+  });
+
+  it("says what is missing, and starts nothing, where the spec names no kernel", () => {
+    const { boot: _, ...rest } = machine().spec;
+    const decision = now(observation({ ...machine(), spec: rest }));
+    expect(kinds(decision)).toEqual(["write-status"]);
+    expect(summary(statusOf(decision))).toMatchObject({ phase: "Failed", reason: "SpecInvalid", stalled: "True" });
+    expect(condition(statusOf(decision), "Ready")?.message).toContain("spec.boot.kernel");
+  });
+
+  it.each([
+    ["NameConflict", "Failed", "True"],
+    ["QuotaExceeded", "Failed", "True"],
+    ["PodForbidden", "Failed", "True"],
+    ["PodInvalid", "Failed", "True"],
+    ["ApiError", "Pending", "False"],
+  ] as const)("waits after %s, longer each time, and tries at once when the spec changes", (reason, phase, stalled) => {
+    const refusal = { reason, message: "why", generation: 3, count: 3, atMs: NOW_MS };
+    const waiting = now(observation(machine(), { refusal }));
+    expect(summary(statusOf(waiting))).toMatchObject({ phase, reason, stalled });
+    expect(waiting.wakeAtMs).toBe(NOW_MS + 20_000);
+    expect(kinds(now(observation(machine(), { refusal }), 20))).toEqual(["start"]);
+    expect(kinds(now(observation(machine(), { refusal: { ...refusal, generation: 2 } })))).toEqual(["start"]);
+  });
+});
+
+describe("a pod of the machine's name that is not its own", () => {
+  const withOwner = (uid: string, kind: string) =>
+    edit(podOf(machine(), "running"), (pod) => {
+      if (pod.metadata?.ownerReferences?.[0]) Object.assign(pod.metadata.ownerReferences[0], { uid, kind });
+    });
+
+  it("is left alone and waited for when it is of a former machine of the name", () => {
+    const decision = now(observation(machine(), { pod: withOwner("older", "VirtualMachine") }));
+    expect(kinds(decision)).toEqual(["write-status"]);
+    expect(summary(statusOf(decision))).toMatchObject({ phase: "Pending", reconciling: "True", stalled: "False" });
+  });
+
+  it("is a name conflict when it is anything else's", () => {
+    const decision = now(observation(machine(), { pod: withOwner("x", "ReplicaSet") }));
+    expect(kinds(decision)).toEqual(["write-status"]);
+    expect(summary(statusOf(decision))).toMatchObject({ phase: "Failed", reason: "NameConflict" });
+  });
+});
+
+describe("a pod that waits", () => {
+  const unschedulable = (vm: StoredVirtualMachine) =>
+    edit(podOf(vm, "unscheduled"), (pod) => {
+      const message = "0/2 nodes are available: 2 Insufficient devices.typevisor.io/kvm.";
+      const no = { type: "PodScheduled", status: "False", reason: "Unschedulable", message };
+      pod.status = { ...pod.status, conditions: [no] };
+    });
+  const waiting = (reason: string, message = "") =>
+    edit(podOf(machine(), "scheduled"), (pod) => {
+      pod.status = { ...pod.status, containerStatuses: [container({ waiting: { reason, message } })] };
+    });
+
+  it("says to look for the device plugin where no node offers KVM", () => {
+    const nodes = [{ ...node, kvmDevices: 0 }];
+    const status = statusOf(now(observation(machine(), { pod: unschedulable(machine()), nodes })));
+    expect(summary(status)).toMatchObject({ phase: "Pending", reason: "Unschedulable", reconciling: "True" });
+    expect(condition(status, "Ready")?.message).toMatch(/devices\.typevisor\.io\/kvm.*typevisor-node.*\/dev\/kvm/);
+  });
+
+  it("says how much the largest node has where the memory fits none", () => {
+    const vm = machine({ memory: { size: "1Ti" } });
+    const status = statusOf(now(observation(vm, { pod: unschedulable(vm) })));
+    expect(condition(status, "Ready")?.message).toMatch(/spec\.memory\.size.*8Gi/);
+  });
+
+  it("gives the scheduler's words otherwise", () => {
+    const status = statusOf(now(observation(machine(), { pod: unschedulable(machine()) })));
+    expect(condition(status, "Ready")?.message).toContain("0/2 nodes are available");
+  });
+
+  it.each([
+    ["ErrImagePull", "ImagePullFailed", "False"],
+    ["ImagePullBackOff", "ImagePullFailed", "False"],
+    ["InvalidImageName", "ImagePullFailed", "True"],
+    ["CreateContainerConfigError", "ContainerNotStarted", "False"],
+    ["CreateContainerError", "ContainerNotStarted", "False"],
+    ["ContainerCreating", "Scheduled", "False"],
+  ])("on %s says %s", (containerReason, reason, stalled) => {
+    const status = statusOf(now(observation(machine(), { pod: waiting(containerReason, "the words") })));
+    expect(summary(status)).toMatchObject({ reason, stalled, ready: "False", running: "False" });
+  });
+
+  it("is made anew when the spec changes before the machine has run", () => {
+    const pod = unschedulable(machine({ memory: { size: "1Ti" } }));
+    const decision = now(observation(machine({ memory: { size: "1Gi" } }), { pod }));
+    expect(find(decision, "delete-pod")).toMatchObject({ uid: POD_UID, force: false });
+  });
+
+  it("is deleted when the machine shall be off", () => {
+    const vm = machine({ runStrategy: "Halted" });
+    expect(kinds(now(observation(vm, { pod: podOf(vm, "unscheduled") })))[0]).toBe("delete-pod");
+  });
+});
+
+describe("a pod whose launcher runs", () => {
+  const pod = podOf(machine(), "running");
+
+  it("has its launcher asked at once, and is starting until that answers", () => {
+    const decision = now(observation(machine(), { pod }), -45);
+    expect(find(decision, "ask-launcher")).toMatchObject({ podUID: POD_UID, ip: "10.0.0.7" });
+    expect(summary(statusOf(decision))).toMatchObject({ phase: "Starting", ready: "False", reason: "Starting" });
+  });
+
+  it("is running the moment the launcher says so, whatever the readiness probe says", () => {
+    const status = statusOf(now(observation(machine(), { pod, launcher: launcherSays(pod, {}) })));
+    expect(summary(status)).toEqual({
+      phase: "Running",
+      ready: "True",
+      reason: "Running",
+      running: "True",
+      reconciling: "False",
+      stalled: "False",
+    });
+    expect(status).toMatchObject({ node: "node-1", podName: "vm-web", podIP: "10.0.0.7", launcherVersion: "1.2.3" });
+    expect(status.overhead).toEqual({ memory: "68Mi" });
+    expect(status.startedAt).toBeDefined();
+  });
+
+  it("settles: what was written brings no further write and no question", () => {
+    const launcher = launcherSays(pod, {});
+    const first = now(observation(machine(), { pod, launcher }));
+    const second = now(observation(following(machine(), first), { pod, launcher }), 30);
+    expect(second.actions).toEqual([]);
+  });
+
+  it("is asked again when its readiness changes", () => {
+    const ready = edit(pod, (copy) => {
+      Object.assign(copy.status?.conditions?.[0] ?? {}, { status: "True", lastTransitionTime: at(0) });
+    });
+    expect(kinds(now(observation(ran(), { pod: ready, launcher: launcherSays(pod, {}) })))).toContain("ask-launcher");
+  });
+
+  it("is paused and resumed as the spec asks, and says so on the way", () => {
+    const pausing = now(observation(ran({ paused: true }), { pod, launcher: launcherSays(pod, {}) }));
+    expect(kinds(pausing)).toEqual(["write-status", "pause"]);
+    expect(summary(statusOf(pausing))).toMatchObject({ reason: "Pausing", running: "True", reconciling: "True" });
+    const paused = now(observation(ran({ paused: true }), { pod, launcher: launcherSays(pod, { state: "Paused" }) }));
+    expect(summary(statusOf(paused))).toMatchObject({ phase: "Paused", ready: "True", reason: "Paused" });
+    const resuming = now(observation(ran(), { pod, launcher: launcherSays(pod, { state: "Paused" }) }));
+    expect(kinds(resuming)).toEqual(["write-status", "resume"]);
+  });
+
+  it("keeps what was known while a new operator has not heard from the launcher yet", () => {
+    const vm = ran();
+    const decision = now(observation(vm, { pod }));
+    expect(kinds(decision)).toEqual(["ask-launcher"]);
+  });
+
+  it("is not called unreachable within the first seconds, and is after them", () => {
+    const launcher = { podUID: POD_UID, status: undefined, error: "connect ECONNREFUSED", readiness: "" };
+    const early = now(observation(machine(), { pod, launcher }), -45);
+    expect(summary(statusOf(early))).toMatchObject({ reason: "Starting" });
+    expect(early.wakeAtMs).toBe(NOW_MS - 40_000);
+    const late = statusOf(now(observation(machine(), { pod, launcher })));
+    expect(summary(late)).toMatchObject({ reason: "LauncherUnreachable", reconciling: "True" });
+    expect(condition(late, "Ready")?.message).toMatch(/ECONNREFUSED.*NetworkPolicies/);
+  });
+
+  it("needs a restart, and is not restarted, when spec or launcher image change", () => {
+    const vm = ran({ memory: { size: "2Gi" } });
+    const decision = decide(
+      observation(vm, { pod, launcher: launcherSays(pod, {}) }),
+      { ...settings, launcherImage: "registry.example/launcher:2" },
+      NOW_MS,
+    );
+    expect(kinds(decision)).toEqual(["write-status"]);
+    const required = condition(statusOf(decision), "RestartRequired");
+    expect(required).toMatchObject({ status: "True", reason: "SpecChanged" });
+    expect(required?.message).toContain("launcher image, spec.memory.size");
+    expect(summary(statusOf(decision))).toMatchObject({ phase: "Running", ready: "True" });
+  });
+
+  it("needs no restart for what acts on a running machine", () => {
+    const vm = ran({ runStrategy: "RerunOnFailure", paused: true });
+    const status = statusOf(now(observation(vm, { pod, launcher: launcherSays(pod, {}) })));
+    expect(condition(status, "RestartRequired")?.status).toBe("False");
+  });
+
+  it("is stopped gracefully when the machine shall be off", () => {
+    const decision = now(observation(ran({ runStrategy: "Halted" }), { pod, launcher: launcherSays(pod, {}) }));
+    expect(kinds(decision)).toEqual(["delete-pod", "write-status"]);
+    expect(find(decision, "delete-pod")).toMatchObject({ uid: POD_UID, force: false });
+    expect(summary(statusOf(decision))).toMatchObject({ phase: "Stopping", running: "True" });
+  });
+
+  it.each([
+    ["is due", { [annotations.certificateRenewAt]: at(-1) }],
+    ["was signed by another authority", { [annotations.trust]: "older" }],
+    ["has an unreadable date", { [annotations.certificateRenewAt]: "soon" }],
+  ])("gets a new certificate when its own %s", (_, marks) => {
+    const old = edit(pod, (copy) => Object.assign(copy.metadata?.annotations ?? {}, marks));
+    const decision = now(observation(ran(), { pod: old, launcher: launcherSays(pod, {}) }));
+    expect(find(decision, "renew-certificate")).toBeDefined();
+  });
+
+  it("forgets earlier crashes once it has run for ten minutes", () => {
+    const vm = ran({}, { consecutiveCrashes: 3 });
+    const launcher = launcherSays(pod, { startedAt: at(0) });
+    expect(now(observation(vm, { pod, launcher })).wakeAtMs).toBe(NOW_MS + 600_000);
+    expect(statusOf(now(observation(vm, { pod, launcher }), 600)).consecutiveCrashes).toBe(0);
+  });
+});
+
+describe("a machine that ended", () => {
+  const end = (vm: StoredVirtualMachine, reason: string, exitCode: number, endedSecondsAgo = 1) =>
+    endedPod(vm, { exitCode, message: lastWord(reason), endedSecondsAgo });
+
+  it.each([
+    ["Always", "GuestPowerOff", 0, "restart"],
+    ["Always", "GuestTripleFault", 80, "wait"],
+    ["RerunOnFailure", "GuestPowerOff", 0, "Stopped"],
+    ["RerunOnFailure", "Stopped", 0, "Stopped"],
+    ["RerunOnFailure", "GuestTripleFault", 80, "wait"],
+    ["Once", "GuestPowerOff", 0, "Stopped"],
+    ["Once", "GuestTripleFault", 80, "Failed"],
+    ["Once", "AgentUnavailable", 70, "restart"],
+  ] as const)("with %s after %s (%i): %s", (runStrategy, reason, exitCode, outcome) => {
+    const vm = ran({ runStrategy });
+    const decision = now(observation(vm, { pod: end(vm, reason, exitCode) }));
+    const status = statusOf(decision);
+    expect(status.lastTermination).toMatchObject({ reason, exitCode, podUID: POD_UID });
+    switch (outcome) {
+      case "restart":
+        // What is to be known of the end is written before the pod, which is the evidence, is deleted.
+        expect(kinds(decision)).toEqual(["write-status", "delete-pod"]);
+        break;
+      case "wait":
+        expect(kinds(decision)).toEqual(["write-status"]);
+        expect(status).toMatchObject({ phase: "CrashBackOff", consecutiveCrashes: 1 });
+        expect(decision.wakeAtMs).toBe(NOW_MS - 1_000 + 10_000);
+        break;
+      default:
+        expect(kinds(decision)).toEqual(["write-status"]);
+        expect(status.phase).toBe(outcome);
+        // And it stays so when the pod is gone.
+        expect(kinds(now(observation(following(vm, decision))))).not.toContain("start");
+    }
+  });
+
+  it("waits twice as long after each crash in a row, five minutes at most", () => {
+    const delays = [1, 2, 3, 4, 5, 6, 7].map((crash) => {
+      const vm = ran({}, { consecutiveCrashes: crash - 1 });
+      const decision = now(observation(vm, { pod: end(vm, "ResetStorm", 82, 0) }));
+      return ((decision.wakeAtMs ?? 0) - NOW_MS) / 1000;
+    });
+    expect(delays).toEqual([10, 20, 40, 80, 160, 300, 300]);
+  });
+
+  it("counts a crash once, however often it is looked at", () => {
+    const vm = ran();
+    const pod = end(vm, "ResetStorm", 82);
+    const first = now(observation(vm, { pod }));
+    const second = now(observation(following(vm, first), { pod }), 2);
+    expect(statusOf(second, following(vm, first)).consecutiveCrashes).toBe(1);
+    const third = now(observation(following(vm, first), { pod }), 9);
+    expect(find(third, "delete-pod")).toMatchObject({ uid: POD_UID });
+  });
+
+  it("begins anew to count after a run of ten minutes", () => {
+    const vm = ran({}, { consecutiveCrashes: 5, startedAt: at(-700) });
+    const decision = now(observation(vm, { pod: end(vm, "GuestTripleFault", 80) }));
+    expect(statusOf(decision).consecutiveCrashes).toBe(1);
+  });
+
+  it("is started again at once when the spec was changed meanwhile", () => {
+    const vm = ran({ cpu: { cores: 4, model: "Host" } });
+    const decision = now(observation(vm, { pod: end(machine(), "BootImageInvalid", 65) }));
+    expect(kinds(decision)).toEqual(["write-status", "delete-pod"]);
+  });
+
+  it("is stalled as well as tried again where only a change by someone helps", () => {
+    const vm = ran();
+    const decision = now(observation(vm, { pod: end(vm, "BootImageInvalid", 65) }));
+    expect(summary(statusOf(decision))).toMatchObject({ reason: "BootImageInvalid", stalled: "True", phase: "Failed" });
+    expect(decision.wakeAtMs).toBeDefined();
+  });
+
+  it("counts as restarted in the pod that comes next", () => {
+    const vm = ran({}, { restarts: 4 });
+    const ended = end(vm, "GuestPowerOff", 0);
+    const pod = edit(ended, (copy) => Object.assign(copy.metadata?.annotations ?? {}, { [annotations.restarts]: "4" }));
+    const gone = following(vm, now(observation(vm, { pod })));
+    expect(now(observation(gone)).actions).toEqual([{ kind: "start", restarts: 5 }]);
+  });
+
+  it("is removed and forgotten when it shall be off, so that it can be started again", () => {
+    const vm = ran({ runStrategy: "Once" });
+    const completed = following(vm, now(observation(vm, { pod: end(vm, "GuestPowerOff", 0) })));
+    const halted = { ...completed, spec: { ...completed.spec, runStrategy: "Halted" as const } };
+    const removing = now(observation(halted, { pod: end(vm, "GuestPowerOff", 0) }));
+    expect(kinds(removing)).toEqual(["write-status", "delete-pod"]);
+    const off = following(halted, now(observation(following(halted, removing))));
+    expect(summary(off.status ?? {})).toMatchObject({ phase: "Stopped", reason: "Halted", ready: "True" });
+    const again = { ...off, spec: { ...off.spec, runStrategy: "Once" as const } };
+    expect(kinds(now(observation(again)))).toEqual(["start"]);
+  });
+
+  it.each([
+    ["OOMKilled", 137, undefined, "OutOfMemory"],
+    ["Error", 137, undefined, "LauncherKilled"],
+    ["Error", 139, "segmentation fault", "LauncherError"],
+    ["ContainerStatusUnknown", 137, undefined, "NodeLost"],
+    ["Error", 80, '{"version":1,"reason":"NoSuchReason","message":"x"}', "LauncherError"],
+  ])("without a last word, as %s with exit code %i, is %s", (reason, exitCode, message, expected) => {
+    const vm = ran();
+    const pod = endedPod(vm, { reason, exitCode, ...(message === undefined ? {} : { message }) });
+    expect(statusOf(now(observation(vm, { pod }))).lastTermination?.reason).toBe(expected);
+  });
+});
+
+describe("a pod that failed before the machine started", () => {
+  it.each(["UnexpectedAdmissionError", "OutOfcpu", "OutOfmemory", "NodeAffinity"])(
+    "by %s is made anew after a while, and is no crash, even for a machine that runs once",
+    (reason) => {
+      const vm = machine({ runStrategy: "Once" });
+      vm.status = { consecutiveCrashes: 2, failedStarts: 2 };
+      const decision = now(observation(vm, { pod: rejectedPod(vm, reason) }), -5);
+      expect(statusOf(decision)).toMatchObject({ failedStarts: 3, consecutiveCrashes: 2 });
+      expect(summary(statusOf(decision))).toMatchObject({ reason: "StartBackOff", reconciling: "True" });
+      expect(decision.wakeAtMs).toBe(NOW_MS - 5_000 + 4_000);
+      const gone = following(vm, decision);
+      expect(now(observation(gone)).actions).toEqual([{ kind: "start", restarts: 0 }]);
+    },
+  );
+
+  it("by eviction is not a crash either", () => {
+    const vm = machine();
+    const decision = now(observation(vm, { pod: rejectedPod(vm, "Evicted") }));
+    expect(statusOf(decision)).toMatchObject({ failedStarts: 1, lastTermination: { reason: "Evicted" } });
+  });
+});
+
+describe("a pod that somebody took away", () => {
+  it.each([
+    ["Always", true],
+    ["RerunOnFailure", true],
+    ["Once", false],
+  ] as const)("with %s is a restart: %s", (runStrategy, restarts) => {
+    const vm = ran({ runStrategy });
+    const running = podOf(vm, "running");
+    const stopping = now(observation(vm, { pod: terminating(running), launcher: launcherSays(running, {}) }));
+    expect(kinds(stopping)).toEqual(["write-status"]);
+    expect(summary(statusOf(stopping))).toMatchObject({ phase: "Stopping", reason: "PodDeleted", running: "True" });
+    const between = following(vm, stopping);
+    const ended = terminating(endedPod(vm, { exitCode: 0, message: lastWord("Stopped") }));
+    const recorded = now(observation(between, { pod: ended }));
+    expect(kinds(recorded)).toEqual(["write-status"]);
+    expect(statusOf(recorded).lastTermination?.reason).toBe("PodDeleted");
+    expect(kinds(now(observation(following(between, recorded)))).includes("start")).toBe(restarts);
+  });
+
+  it("without a trace is noticed by what the status knew, and a machine that runs once does not run again", () => {
+    expect(now(observation(ran())).actions).toEqual([{ kind: "start", restarts: 1 }]);
+    const once = now(observation(ran({ runStrategy: "Once" })));
+    expect(kinds(once)).toEqual(["write-status"]);
+    expect(statusOf(once).lastTermination).toMatchObject({ reason: "PodDeleted", podUID: POD_UID });
+  });
+
+  it("by the cluster is told apart from one deleted by hand", () => {
+    const vm = ran();
+    const evicted = edit(endedPod(vm, { exitCode: 0, message: lastWord("Stopped") }), (pod) => {
+      Object.assign(pod.status ?? {}, { reason: "Evicted", message: "The node was low on resource: memory." });
+    });
+    const decision = now(observation(vm, { pod: evicted }));
+    expect(statusOf(decision).lastTermination).toMatchObject({ reason: "Evicted" });
+    expect(statusOf(decision).lastTermination?.message).toContain("low on resource");
+    expect(kinds(decision)).toEqual(["write-status", "delete-pod"]);
+  });
+
+  it("during Halted ends off, even if the operator did not see it stop", () => {
+    const decision = now(observation(ran({ runStrategy: "Halted" })));
+    expect(kinds(decision)).toEqual(["write-status"]);
+    expect(summary(statusOf(decision))).toMatchObject({ phase: "Stopped", reason: "Halted" });
+  });
+});
+
+describe("a node that does not answer", () => {
+  const silent = { ...node, ready: "Unknown" as const };
+
+  it.each([
+    ["silent", silent],
+    ["gone", null],
+  ])("is said to be lost when %s, and nothing is started or deleted", (_, lost) => {
+    const vm = ran();
+    const pod = podOf(vm, "running");
+    for (const seen of [pod, terminating(pod)]) {
+      const decision = now(observation(vm, { pod: seen, node: lost, launcher: launcherSays(pod, {}) }));
+      expect(kinds(decision)).toEqual(["write-status"]);
+      expect(summary(statusOf(decision))).toMatchObject({ phase: "Unknown", reason: "NodeLost", running: "Unknown" });
+      expect(condition(statusOf(decision), "Ready")?.message).toContain("node.kubernetes.io/out-of-service");
+    }
+  });
+
+  it("gives its pod up only once it is marked out of service and the pod is being deleted", () => {
+    const vm = ran();
+    const pod = podOf(vm, "running");
+    const out = { ...silent, outOfService: true };
+    expect(kinds(now(observation(vm, { pod, node: out })))).not.toContain("delete-pod");
+    const decision = now(observation(vm, { pod: terminating(pod), node: out }));
+    expect(find(decision, "delete-pod")).toMatchObject({ uid: POD_UID, force: true });
+    expect(kinds(now(observation(vm, { pod: terminating(pod), node: { ...out, ready: "True" } })))).not.toContain(
+      "delete-pod",
+    );
+  });
+});
+
+describe("events", () => {
+  const events = (decision: Decision) => find(decision, "write-status")?.events.map((e) => [e.type, e.reason]);
+
+  it("tell of transitions once", () => {
+    const vm = machine();
+    const pod = podOf(vm, "running");
+    const running = now(observation(vm, { pod, launcher: launcherSays(pod, {}) }));
+    expect(events(running)).toEqual([["Normal", "Running"]]);
+    const crashed = now(observation(ran(), { pod: endedPod(vm, { exitCode: 80, message: lastWord("ResetStorm") }) }));
+    expect(events(crashed)).toEqual([
+      ["Warning", "ResetStorm"],
+      ["Warning", "CrashBackOff"],
+    ]);
+    const changed = now(observation(ran({ memory: { size: "2Gi" } }), { pod, launcher: launcherSays(pod, {}) }));
+    expect(events(changed)).toEqual([["Normal", "SpecChanged"]]);
+  });
+});
+
+it("the first status has every condition, each about the generation it was made for", () => {
+  const status = statusOf(now(observation(machine(), { pod: podOf(machine(), "unscheduled") })));
+  expect(status.conditions?.map((c) => [c.type, c.observedGeneration])).toEqual(
+    ["Ready", "Reconciling", "Stalled", "Running", "Paused", "Migratable", "RestartRequired"].map((type) => [type, 3]),
+  );
+  expect(status.observedGeneration).toBe(3);
+});

@@ -1,0 +1,121 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { describe, expect, it } from "@jest/globals";
+import { parseMachineConfig } from "../../../../launcher/src/config/machine-config.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import { machineConfig } from "./machine-config.ts";
+import { launcherPod } from "./pod.ts";
+import { at, machine, settings, TRUST } from "./testing/fixtures.ts";
+
+const inputs = { settings, restarts: 2, certificateRenewAt: at(0), trustId: TRUST };
+const podFor = (vm = machine()): Pod => launcherPod(vm, inputs);
+const withTemplate = (spec: object, metadata: object = {}) => machine({ template: { metadata, spec } });
+
+/** Compares with a file beside this test; UPDATE_GOLDEN=true writes it. */
+function expectGolden(name: string, value: unknown): void {
+  const path = `${import.meta.dirname}/testing/${name}`;
+  const text = `${JSON.stringify(value, null, 2)}\n`;
+  if (process.env["UPDATE_GOLDEN"] === "true") writeFileSync(path, text);
+  expect(text).toBe(readFileSync(path, "utf8"));
+}
+
+describe("the launcher pod", () => {
+  it("is as the golden file shows", () => {
+    expectGolden("pod.golden.json", podFor());
+  });
+
+  it("passes Pod Security restricted and holds no token", () => {
+    const { spec } = podFor();
+    const container = spec?.containers[0];
+    expect(spec).toMatchObject({
+      automountServiceAccountToken: false,
+      restartPolicy: "Never",
+      enableServiceLinks: false,
+    });
+    expect(spec?.securityContext).toMatchObject({ runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } });
+    expect(container?.securityContext).toEqual({
+      allowPrivilegeEscalation: false,
+      capabilities: { drop: ["ALL"] },
+      readOnlyRootFilesystem: true,
+    });
+    for (const volume of spec?.volumes ?? []) {
+      expect(Object.keys(volume).some((source) => ["secret", "emptyDir", "image"].includes(source))).toBe(true);
+    }
+  });
+
+  it("requests the guest's memory and the overhead, a share of a CPU for each vCPU, and no limit but the device", () => {
+    const { resources } = podFor().spec?.containers[0] ?? {};
+    expect(resources?.requests).toEqual({ memory: "1092Mi", cpu: "200m", "devices.typevisor.io/kvm": "1" });
+    expect(resources?.limits).toEqual({ "devices.typevisor.io/kvm": "1" });
+  });
+
+  it("takes requests and limits from the template, and keeps the CPU request below a CPU limit", () => {
+    const limits = { cpu: "100m", memory: "2Gi" };
+    const { resources } =
+      podFor(withTemplate({ resources: { limits, requests: { memory: 1_500_000_000 } } })).spec?.containers[0] ?? {};
+    expect(resources?.requests).toMatchObject({ memory: "1500000000", cpu: "100m" });
+    expect(resources?.limits).toMatchObject(limits);
+  });
+
+  it("has the machine's labels and the template's, and lets neither take the place of its own", () => {
+    const vm = withTemplate({}, { labels: { app: "other", tier: "db" }, annotations: { note: "x" } });
+    vm.metadata.labels = { app: "web", team: "a", "typevisor.io/vm": "forged" };
+    const { labels, annotations } = podFor(vm).metadata ?? {};
+    expect(labels).toMatchObject({ app: "other", tier: "db", team: "a", "typevisor.io/vm": "web" });
+    expect(annotations).toMatchObject({ note: "x", "typevisor.io/restarts": "2" });
+  });
+
+  it("is placed as the template says, and leaves a silent node after 30 s unless the template says otherwise", () => {
+    const own = {
+      key: "node.kubernetes.io/unreachable",
+      operator: "Exists",
+      effect: "NoExecute",
+      tolerationSeconds: 600,
+    };
+    const spec = { nodeSelector: { disk: "fast" }, tolerations: [own], priorityClassName: "high", hostname: "db" };
+    const pod = podFor(withTemplate(spec));
+    expect(pod.spec).toMatchObject({ nodeSelector: { disk: "fast" }, priorityClassName: "high", hostname: "db" });
+    expect(pod.spec?.tolerations?.map((t) => [t.key, t.tolerationSeconds])).toEqual([
+      ["node.kubernetes.io/not-ready", 30],
+      ["node.kubernetes.io/unreachable", 600],
+    ]);
+  });
+
+  it("gives the guest its grace period, and the launcher some seconds more", () => {
+    expect(podFor(machine({ terminationGracePeriodSeconds: 5 })).spec?.terminationGracePeriodSeconds).toBe(15);
+  });
+
+  it("pulls with the machine's Secrets and the launcher's", () => {
+    const vm = withTemplate({ imagePullSecrets: [{ name: "mine" }] });
+    const pod = launcherPod(vm, { ...inputs, settings: { ...settings, launcherImagePullSecrets: ["theirs"] } });
+    expect(pod.spec?.imagePullSecrets).toEqual([{ name: "mine" }, { name: "theirs" }]);
+  });
+});
+
+describe("machine.json", () => {
+  it("is what the launcher accepts, and says what the spec says", () => {
+    const config = parseMachineConfig(JSON.stringify(machineConfig(machine(), settings)));
+    expect(config).toMatchObject({
+      identity: { name: "web", namespace: "shop" },
+      cpu: { count: 2 },
+      memory: { sizeBytes: 2 ** 30 },
+      boot: { kernelPath: "/boot/vmlinuz", initrdPath: "/boot/initrd.img", commandLine: "root=/dev/vda" },
+      disks: [{ name: "root", readOnly: false, queues: 2, source: { kind: "image", imageRoot: "/disks/root" } }],
+      powerOffTimeoutMs: 120_000,
+    });
+  });
+
+  it("points nowhere but into what the pod mounts", () => {
+    const mounts = podFor().spec?.containers[0]?.volumeMounts?.map((mount) => mount.mountPath) ?? [];
+    const config = JSON.stringify(machineConfig(machine(), settings));
+    const pointed = [...config.matchAll(/"(\/(?:etc|disks|boot-image|var|run\/typevisor\/launcher)[^"]*)"/g)];
+    expect(pointed.length).toBeGreaterThan(5);
+    for (const [, path = ""] of pointed) {
+      expect(mounts.some((mount) => path === mount || path.startsWith(`${mount}/`))).toBe(true);
+    }
+  });
+
+  it("names the field where a disk's source is not available", () => {
+    const vm = machine({ disks: [{ name: "data", readOnly: false, persistentVolumeClaim: { claimName: "x" } }] });
+    expect(() => machineConfig(vm, settings)).toThrow(/spec\.disks\[data\].*use image/);
+  });
+});
