@@ -14,7 +14,7 @@ export interface AgentParts {
   /** Directory of the socket: it is mounted into pods, so it is never removed or replaced. */
   readonly directory: string;
   readonly paths: GrantPaths;
-  readonly pods: PodCgroups;
+  readonly pods: Pick<PodCgroups, "podOf">;
   readonly log: Logger;
   readonly metrics: AgentMetrics;
   readonly version: string;

@@ -40,8 +40,8 @@ function lookUp(peer: Peer, path: string): OwnedFd {
     const code = codeOf(error);
     if (code === "ENOENT" || code === "ENOTDIR") throw new AgentFailure("DeviceMissing", `${path} does not exist`);
     if (code === "ELOOP") throw new AgentFailure("NotAuthorized", `${path} has a symbolic link in it`);
-    if (code === "EAGAIN")
-      throw new AgentFailure("NotAuthorized", `${path} cannot be looked up at once; give volumes a path below /dev`);
+    // Not in the kernel's cache, where a container's device nodes always are: it is not there, or not on their mount.
+    if (code === "EAGAIN") throw new AgentFailure("DeviceMissing", `${path} does not exist, or not below /dev`);
     throw new AgentFailure("DeviceMissing", `${path} cannot be looked up (${code})`);
   }
 }

@@ -5,17 +5,16 @@ export interface PodIdentity {
   readonly containerId: string;
 }
 
-const UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
-const UUID_WITH_UNDERSCORES = UUID.replaceAll("-", "_");
+const uuid = (separator: string) => [8, 4, 4, 4, 12].map((digits) => `[0-9a-f]{${digits}}`).join(separator);
 const QOS = "(?:burstable|besteffort)";
 const CONTAINER = "[0-9a-f]{64}";
 
 /** Paths below the kubepods group as the kubelet's cgroupfs driver makes them. */
-const cgroupfsPath = new RegExp(`^(?:/${QOS})?/pod(?<pod>${UUID})/(?:[a-z-]+-)?(?<container>${CONTAINER})(?:/|$)`);
+const cgroupfsPath = new RegExp(`^(?:/${QOS})?/pod(?<pod>${uuid("-")})/(?:[a-z-]+-)?(?<container>${CONTAINER})(?:/|$)`);
 
 /** As its systemd driver does: each slice repeats the names of those above it, and "-" in a UID becomes "_". */
 const systemdPath = new RegExp(
-  `^(?:/(?:[^/]*-)?kubepods-${QOS}\\.slice)?/(?:[^/]*-)?kubepods(?:-${QOS})?-pod(?<pod>${UUID_WITH_UNDERSCORES})\\.slice` +
+  `^(?:/(?:[^/]*-)?kubepods-${QOS}\\.slice)?/(?:[^/]*-)?kubepods(?:-${QOS})?-pod(?<pod>${uuid("_")})\\.slice` +
     `/(?:[a-z-]+-)?(?<container>${CONTAINER})(?:\\.scope)?(?:/|$)`,
 );
 

@@ -1,0 +1,61 @@
+import { describe, expect, it } from "@jest/globals";
+import fc from "fast-check";
+import { AgentFailure } from "./agent-failure.ts";
+import { parseRequest } from "./request.ts";
+
+const block = { kind: "block", path: "/dev/data", readOnly: false, direct: true };
+
+function refusal(request: unknown): AgentFailure {
+  try {
+    parseRequest(typeof request === "string" ? request : JSON.stringify(request));
+  } catch (error) {
+    if (error instanceof AgentFailure) return error;
+    throw error;
+  }
+  throw new Error("accepted");
+}
+
+describe("a request to the agent", () => {
+  it("is read", () => {
+    const want = [{ kind: "kvm" }, { kind: "userfaultfd" }, block];
+    expect(parseRequest(JSON.stringify({ version: 1, want }))).toEqual(want);
+    expect(parseRequest('{"version":1,"want":[]}')).toEqual([]);
+  });
+
+  it.each<[what: string, request: unknown, code: string, item: number | undefined, says: RegExp]>([
+    ["no JSON", "kvm please", "BadRequest", undefined, /not JSON/],
+    ["no object", [], "BadRequest", undefined, /not an object/],
+    ["another version", { version: 2, want: [], more: 1 }, "UnsupportedVersion", undefined, /version 1 only/],
+    ["an unknown field", { version: 1, want: [], as: "root" }, "BadRequest", undefined, /unknown field/],
+    ["no list", { version: 1, want: "kvm" }, "BadRequest", undefined, /at most 16/],
+    ["too much", { version: 1, want: Array(17).fill({ kind: "kvm" }) }, "BadRequest", undefined, /at most 16/],
+    ["an unknown kind", { version: 1, want: [{ kind: "kvm" }, { kind: "tap" }] }, "BadRequest", 1, /kind must be/],
+    ["an item that is none", { version: 1, want: [null] }, "BadRequest", 0, /not an object/],
+    [
+      "an unknown restriction",
+      { version: 1, want: [{ kind: "kvm", readOnly: true }] },
+      "BadRequest",
+      0,
+      /unknown field/,
+    ],
+    ["a relative path", { version: 1, want: [{ ...block, path: "dev/sda" }] }, "BadRequest", 0, /absolute path/],
+    ["a NUL in a path", { version: 1, want: [{ ...block, path: "/dev/a\0b" }] }, "BadRequest", 0, /absolute path/],
+    ["an endless path", { version: 1, want: [{ ...block, path: `/${"a".repeat(5000)}` }] }, "BadRequest", 0, /path/],
+    ["no access mode", { version: 1, want: [{ ...block, readOnly: undefined }] }, "BadRequest", 0, /true or false/],
+  ])("with %s is refused", (_what, request, code, item, says) => {
+    const failure = refusal(request);
+    expect([failure.code, failure.item]).toEqual([code, item]);
+    expect(failure.message).toMatch(says);
+  });
+
+  it("with anything else is refused in the same way", () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.json()), (line) => expect(refusal(line)).toBeInstanceOf(AgentFailure)),
+    );
+    fc.assert(
+      fc.property(fc.array(fc.jsonValue(), { minLength: 1 }), (want) => {
+        expect(refusal({ version: 1, want })).toBeInstanceOf(AgentFailure);
+      }),
+    );
+  });
+});
