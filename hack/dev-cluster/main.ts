@@ -35,8 +35,13 @@ async function main(): Promise<number> {
 
 async function nameOf(options: CommandLine): Promise<string> {
   const name = options.name ?? (options.flavour ? `dev-${options.flavour}` : await currentName());
-  if (name === undefined) throw new UsageError("there is no cluster. Next: hack/cluster up");
-  return name;
+  if (name !== undefined) return name;
+  const names = await clusterNames();
+  throw new UsageError(
+    names.length > 0
+      ? `there are several clusters: ${names.join(", ")}. Next: say which with --name`
+      : "there is no cluster. Next: hack/cluster up",
+  );
 }
 
 async function withCluster(options: CommandLine): Promise<number> {

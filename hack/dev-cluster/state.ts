@@ -29,10 +29,11 @@ export function nodesOf(state: ClusterState): NodeIdentity[] {
   return Array.from({ length: state.workers }, (_, index) => nodeIdentity(index + 1));
 }
 
-/** The cluster that a command without `--name` means: the one last brought up. */
+/** The cluster that a command without `--name` means: the one last brought up, or the only one. */
 export async function currentName(): Promise<string | undefined> {
   const name = await readFile(currentFile(), "utf8").catch(() => "");
-  return name.trim() || undefined;
+  const names = await clusterNames();
+  return name.trim() || (names.length === 1 ? names[0] : undefined);
 }
 
 export async function setCurrentName(name: string): Promise<void> {
@@ -41,7 +42,7 @@ export async function setCurrentName(name: string): Promise<void> {
 
 /** Forgets that this cluster was the last one brought up. */
 export async function clearCurrentName(name: string): Promise<void> {
-  if ((await currentName()) === name) await rm(currentFile());
+  if ((await currentName()) === name) await rm(currentFile(), { force: true });
 }
 
 export async function clusterNames(): Promise<string[]> {

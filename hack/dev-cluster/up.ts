@@ -11,7 +11,7 @@ import { ensureNativeNode } from "./native/node.ts";
 import { ensureNetwork, ensurePodRoutes } from "./network.ts";
 import { ensurePki } from "./pki.ts";
 import { chooseAcceleration } from "./qemu/acceleration.ts";
-import { ensureQemuNodes } from "./qemu/nodes.ts";
+import { ensureQemuNodes, kubernetesNodeImage } from "./qemu/nodes.ts";
 import { type ClusterState, freePort, nodesOf, readState, setCurrentName, writeState } from "./state.ts";
 import { ownGo } from "./tools/go.ts";
 import { ensureTools, type Tools } from "./tools/tools.ts";
@@ -34,6 +34,8 @@ export async function up(options: CommandLine): Promise<Layout> {
   return withLock(`cluster/${layout.name}`, 30 * 60_000, async () => {
     const tools = await ensureTools();
     const state = await decideState(layout, flavour, options);
+    // Built before the clock of the next step runs; it finds it in the cache.
+    if (flavour === "qemu") await kubernetesNodeImage(tools);
     await writeState(layout, state);
     await setCurrentName(layout.name);
     await step(`Cluster ${layout.name} (${flavour})`, flavour === "native" ? 15 : 60, () =>

@@ -3,8 +3,8 @@ import { mkdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { run } from "../../lib/step.ts";
-import type { Layout } from "../layout.ts";
-import { writeAtomic } from "../state.ts";
+import { type Layout, layoutOf } from "../layout.ts";
+import { clusterNames, writeAtomic } from "../state.ts";
 
 /** Directories of the node that are the cluster's own, although they have the usual names: host path -> ours. */
 function privateDirectories(layout: Layout): Array<{ path: string; ours: string }> {
@@ -116,9 +116,17 @@ async function makeMountPoints(layout: Layout): Promise<void> {
   await writeAtomic(mountPointsFile(layout), JSON.stringify(made));
 }
 
+/** Removing a directory takes away what another namespace has mounted there: the last cluster removes them. */
 async function removeMountPoints(layout: Layout): Promise<void> {
-  for (const path of await readMountPoints(layout)) {
-    // Another cluster may use it, or someone may have put something there.
+  const made = await readMountPoints(layout);
+  const [heir] = (await clusterNames()).filter((name) => name !== layout.name);
+  if (heir !== undefined) {
+    const inherited = new Set([...(await readMountPoints(layoutOf(heir))), ...made]);
+    await writeAtomic(mountPointsFile(layoutOf(heir)), JSON.stringify([...inherited]));
+    return;
+  }
+  for (const path of made) {
+    // Someone may have put something there since.
     await rmdir(path).catch(() => {});
   }
 }
