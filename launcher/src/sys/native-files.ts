@@ -17,15 +17,16 @@ export class NativeFileMissing extends Error {
 
 /**
  * Path of a native file: in $TYPEVISOR_NATIVE_DIR when that is set, else beside the running bundle, else where
- * development has it (`developmentPath`). Throws NativeFileMissing.
+ * development has it (`developmentPath`, not asked in a container, where it could only fail). Throws NativeFileMissing.
  */
 export function nativeFile(file: string, developmentPath: () => string): string {
   const directory = process.env[OVERRIDE_VARIABLE];
-  const candidates = [join(directory ?? import.meta.dirname, file)];
-  if (directory === undefined) candidates.push(developmentPath());
-  const found = candidates.find((path) => existsSync(path));
-  if (found === undefined) throw new NativeFileMissing(file, candidates);
-  return found;
+  const installed = join(directory ?? import.meta.dirname, file);
+  if (existsSync(installed)) return installed;
+  if (directory !== undefined) throw new NativeFileMissing(file, [installed]);
+  const development = developmentPath();
+  if (!existsSync(development)) throw new NativeFileMissing(file, [installed, development]);
+  return development;
 }
 
 /** Path of koffi's binary: `koffi.node` beside the bundle, or that of the npm package. */
