@@ -1,0 +1,29 @@
+import { describe, expect, it } from "@jest/globals";
+import { parseNodeOptions } from "./options.ts";
+
+describe("the options of operator node", () => {
+  it("have defaults that fit a usual node", () => {
+    expect(parseNodeOptions([])).toEqual({
+      deviceCount: 1000,
+      agentDir: "/run/typevisor/agent",
+      kubeletDir: "/var/lib/kubelet",
+      devicePluginDir: "/var/lib/kubelet/device-plugins",
+      cgroupRoot: "/",
+      kvmPath: "/dev/kvm",
+      httpPort: 8080,
+      logLevel: "info",
+    });
+  });
+
+  it.each([
+    [["--device-count=0"], /--device-count: must be a whole number from 1 to 100000/],
+    [["--device-count=many"], /--device-count: must be/],
+    [["--agent-dir=run"], /--agent-dir: must be an absolute path/],
+    [["--http-port=70000"], /--http-port: must be/],
+    [["--log-level=trace"], /--log-level: must be one of debug/],
+    [["--colour"], /Unknown option '--colour'/],
+    [["extra"], /Unexpected argument 'extra'/],
+  ])("%j is refused by name", (args, says) => {
+    expect(() => parseNodeOptions(args)).toThrow(says);
+  });
+});
