@@ -99,6 +99,7 @@ export class LauncherMonitor implements Disposable {
   async #pursue(question: Question, entry: Entry, signal: AbortSignal): Promise<void> {
     let failures = 0;
     while (!signal.aborted) {
+      const askedAt = this.#clock.monotonic();
       try {
         const status = await this.#calls.waitFor(question, SETTLED, LONG_POLL_MS, signal);
         if (!signal.aborted) {
@@ -109,11 +110,13 @@ export class LauncherMonitor implements Disposable {
         if (signal.aborted) {
           return;
         }
-        if (error instanceof LauncherError && error.isTimeout) {
+        if (!(error instanceof LauncherError && error.isTimeout)) {
+          this.#noAnswer(entry, messageOf(error));
+        } else if (this.#clock.monotonic() - askedAt >= LONG_POLL_MS / 2) {
           failures = 0;
           continue;
         }
-        this.#noAnswer(entry, messageOf(error));
+        // A launcher that does not take its time with "not yet" is not asked in a hot loop either.
         const delayMs = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(failures, 20));
         failures += 1;
         await sleep(this.#clock, delayMs * (0.5 + Math.random() / 2), signal);
