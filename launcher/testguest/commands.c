@@ -102,13 +102,18 @@ static uint64_t random_number(void) {
   return random_state;
 }
 
-static bool ends_the_machine(uint16_t port) { return port >= PORT_RESET - 3 && port <= PORT_SLEEP; }
+// Reset and sleep, the keyboard controller's reset, and the PICs, which would interrupt on vectors of exceptions.
+static bool is_spared(uint16_t port) {
+  uint16_t last = port + 3;
+  return (last >= PORT_RESET && port <= PORT_SLEEP) || (last >= 0x64 && port <= 0x64) || (last >= 0x20 && port <= 0x21) ||
+         (last >= 0xa0 && port <= 0xa1);
+}
 
 static void garbage_to_port(uint64_t r, uint64_t value) {
   // Half of it to ports where something is likely to answer.
   uint16_t port = r & 0x40 ? (uint16_t)(r >> 16) : (uint16_t)(r >> 16) & 0x7ff;
   bool is_write = r & 8;
-  if (is_write && (ends_the_machine(port) || port == PORT_SERIAL)) return;
+  if (is_write && (is_spared(port) || port == PORT_SERIAL)) return;
   switch (r & 3) {
     case 0: is_write ? out8(port, (uint8_t)value) : (void)in8(port); break;
     case 1: is_write ? out16(port, (uint16_t)value) : (void)in16(port); break;

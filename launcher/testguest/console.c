@@ -2,7 +2,7 @@
 #include <stdarg.h>
 
 enum { DATA = PORT_SERIAL, INTERRUPT_ENABLE, FIFO_CONTROL, LINE_CONTROL, MODEM_CONTROL, LINE_STATUS };
-enum { RECEIVED = 1, FIFO_ENABLE = 1, DTR_RTS_OUT2 = 0x0b, DATA_READY = 1 };
+enum { RECEIVED = 1, FIFO_ENABLE = 1, DTR_RTS_OUT2 = 0x0b, EIGHT_BITS = 3, DATA_READY = 1 };
 
 static char input[1024];
 static volatile size_t input_head, input_tail;
@@ -47,6 +47,7 @@ void print(const char *format, ...) {
 }
 
 void console_start(void) {
+  out8(LINE_CONTROL, EIGHT_BITS);
   out8(FIFO_CONTROL, FIFO_ENABLE);
   out8(MODEM_CONTROL, DTR_RTS_OUT2);
   out8(INTERRUPT_ENABLE, RECEIVED);

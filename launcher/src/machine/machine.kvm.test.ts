@@ -1,5 +1,11 @@
-import { describe, expect, it } from "@jest/globals";
+import { describe, expect, it, jest } from "@jest/globals";
+import type { MachineState } from "../../api/control.ts";
+import { IllegalTransition } from "./control-surface.ts";
 import { TestMachine } from "./testing/test-machine.ts";
+import { PauseAborted } from "./vcpu-runner.ts";
+
+// Guest kernel code may be emulated, and the machine may be busy.
+jest.setTimeout(60_000);
 
 describe("a machine", () => {
   it("runs its guest until that powers off", async () => {
@@ -14,5 +20,208 @@ describe("a machine", () => {
     test.console.type("poweroff");
     await expect(test.machine.ended).resolves.toMatchObject({ reason: "GuestPowerOff" });
     expect(test.machine.status()).toMatchObject({ state: "Ended", reason: "GuestPowerOff" });
+  });
+
+  it("tells of each change of state, and counts exits", async () => {
+    await using test = await TestMachine.make();
+    const states: MachineState[] = [];
+    test.machine.onState((state) => states.push(state));
+    test.machine.start();
+    await test.console.said("READY");
+    await test.machine.pause();
+    await test.machine.pause();
+    test.machine.resume();
+    await test.machine.stop(0);
+    expect(states).toEqual(["Running", "Paused", "Running", "Stopping", "Ended"]);
+    expect(test.machine.status().exits).toMatchObject({ "io:0x3f8": expect.any(Number) });
+  });
+
+  describe("that is paused", () => {
+    it("keeps what is typed, and answers when it is resumed", async () => {
+      await using test = await TestMachine.start();
+      await test.machine.pause();
+      test.console.text = "";
+      test.console.type("echo later");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(test.console.text).toBe("");
+      test.machine.resume();
+      await test.console.said("later\r\n");
+    });
+
+    it("is paused again and again under spinning processors", async () => {
+      await using test = await TestMachine.start({ cpuCount: 2 });
+      await test.console.ask("cpus", "cpus 2\r\n");
+      await test.console.ask("spin", "spinning\r\n");
+      for (let round = 0; round < 30; round++) {
+        await test.machine.pause();
+        expect(test.machine.status().state).toBe("Paused");
+        test.machine.resume();
+      }
+    });
+
+    it("is not, when it is resumed meanwhile", async () => {
+      await using test = await TestMachine.start();
+      await test.console.ask("spin", "spinning\r\n");
+      const paused = test.machine.pause();
+      test.machine.resume();
+      await expect(paused).rejects.toThrow(PauseAborted);
+      expect(test.machine.status().state).toBe("Running");
+      await test.machine.pause();
+    });
+
+    it("is not, when it ends meanwhile", async () => {
+      await using test = await TestMachine.start();
+      const paused = test.machine.pause();
+      const stopped = test.machine.stop(0);
+      await expect(paused).rejects.toThrow(/aborted|before it was paused|Ended|Stopping/);
+      await stopped;
+    });
+
+    it("cannot be before it runs or after its end", async () => {
+      await using test = await TestMachine.make();
+      await expect(test.machine.pause()).rejects.toThrow(IllegalTransition);
+      expect(() => test.machine.resume()).toThrow(IllegalTransition);
+      await expect(test.machine.reset()).rejects.toThrow(IllegalTransition);
+      await test.machine.stop(0);
+      await expect(test.machine.pause()).rejects.toThrow(IllegalTransition);
+      expect(() => test.machine.start()).toThrow(IllegalTransition);
+    });
+  });
+
+  describe("that is reset", () => {
+    it("boots again in the same process, with empty memory, when the guest asks", async () => {
+      await using test = await TestMachine.start({ cpuCount: 2 });
+      await test.console.ask("cpus", "cpus 2\r\n");
+      await test.console.ask("write 0x400000 8 0x1234", "write done\r\n");
+      for (let reboots = 1; reboots <= 3; reboots++) {
+        await test.console.ask("reboot", "READY pvh\r\n");
+        expect(test.machine.status()).toMatchObject({ state: "Running", reboots });
+      }
+      expect(await test.console.ask("mem 0x400000", "\r\n")).toBe("mem 0x400000: 0x0\r\n");
+      expect(await test.console.ask("cpus", "\r\n")).toBe("cpus 2\r\n");
+    });
+
+    it("boots again when the operator asks, whatever the guest is doing", async () => {
+      await using test = await TestMachine.start({ cpuCount: 2 });
+      await test.console.ask("cpus", "cpus 2\r\n");
+      await test.console.ask("spin", "spinning\r\n");
+      test.console.text = "";
+      await Promise.all([test.machine.reset(), test.machine.reset()]);
+      await test.console.said("READY");
+      expect(test.machine.status().reboots).toBe(1);
+    });
+
+    it("stays paused when it was", async () => {
+      await using test = await TestMachine.start();
+      await test.machine.pause();
+      test.console.text = "";
+      await test.machine.reset();
+      expect(test.machine.status().state).toBe("Paused");
+      expect(test.console.text).toBe("");
+      test.machine.resume();
+      await test.console.said("READY");
+    });
+
+    it("by itself, over and over, is ended", async () => {
+      await using test = await TestMachine.make({ commands: "reboot" });
+      test.machine.start();
+      await expect(test.machine.ended).resolves.toMatchObject({ reason: "ResetStorm" });
+      expect(test.machine.status().reboots).toBe(19);
+    });
+
+    it("and stopped at once, is stopped", async () => {
+      await using test = await TestMachine.start();
+      const reset = test.machine.reset().catch((error: unknown) => error);
+      await test.machine.stop(0);
+      await reset;
+      await expect(test.machine.ended).resolves.toMatchObject({ reason: "StopTimeout" });
+    });
+  });
+
+  describe("that is stopped", () => {
+    it("is switched off when the guest does not react in time", async () => {
+      await using test = await TestMachine.start();
+      const stopped = test.machine.stop(100);
+      expect(test.machine.status()).toMatchObject({ state: "Stopping", reason: "StopRequested" });
+      await stopped;
+      await expect(test.machine.ended).resolves.toMatchObject({ reason: "StopTimeout" });
+    });
+
+    it("is Stopped when the guest powers off in time", async () => {
+      await using test = await TestMachine.start();
+      const stopped = test.machine.stop(60_000);
+      test.console.type("poweroff");
+      await stopped;
+      await expect(test.machine.ended).resolves.toMatchObject({ reason: "Stopped" });
+    });
+
+    it("can be stopped sooner, but not later", async () => {
+      await using test = await TestMachine.start();
+      const patient = test.machine.stop(60_000);
+      const impatient = test.machine.stop(50);
+      void test.machine.stop(60_000);
+      await Promise.all([patient, impatient]);
+    });
+
+    it("sees the power button, even when it was paused", async () => {
+      await using test = await TestMachine.start();
+      expect(await test.console.ask("in 0x603 1", "\r\n")).toBe("in 0x0\r\n");
+      await test.machine.pause();
+      const stopped = test.machine.stop(60_000);
+      expect(await test.console.ask("in 0x603 1", "\r\n")).toBe("in 0x1\r\n");
+      test.console.type("poweroff");
+      await stopped;
+    });
+
+    it("ends at once before it was started", async () => {
+      await using test = await TestMachine.make();
+      await test.machine.stop(60_000);
+      await expect(test.machine.ended).resolves.toMatchObject({ reason: "Stopped" });
+    });
+  });
+
+  it("ends with a triple fault", async () => {
+    await using test = await TestMachine.make({ commands: "triplefault" });
+    test.machine.start();
+    await expect(test.machine.ended).resolves.toMatchObject({ reason: "GuestTripleFault" });
+  });
+
+  it("knows of a panic until the next reset", async () => {
+    await using test = await TestMachine.start();
+    await test.console.ask("panic", "panicked\r\n");
+    expect(test.machine.status().guestPanicked).toBe(true);
+    expect(test.log).toContainEqual({
+      message: "guest panicked",
+      fields: expect.objectContaining({ kind: "panicked" }),
+    });
+    await test.machine.reset();
+    expect(test.machine.status().guestPanicked).toBe(false);
+  });
+
+  it("shows its PCI functions to the guest", async () => {
+    await using test = await TestMachine.start();
+    const list = await test.console.ask("pci", "pci done\r\n");
+    expect(list).toBe("pci 0 1b36:8 class 60000\r\npci 1 1af4:1044 class ff00\r\npci done\r\n");
+  });
+
+  it("outlives a guest that writes garbage everywhere", async () => {
+    await using test = await TestMachine.start();
+    for (const seed of [1, 2, 3]) await test.console.ask(`garbage 3000 ${seed}`, "garbage done\r\n");
+    expect(await test.console.ask("echo alive", "alive\r\n")).toContain("alive\r\n");
+    expect(test.machine.status().state).toBe("Running");
+  });
+
+  it("answers within 100 ms while the guest floods it with exits", async () => {
+    await using test = await TestMachine.start({ cpuCount: 2 });
+    await test.console.ask("flood", "flooding\r\n");
+    const delaysMs: number[] = [];
+    for (let i = 0; i < 50; i++) {
+      const start = performance.now();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      delaysMs.push(performance.now() - start);
+    }
+    delaysMs.sort((a, b) => a - b);
+    expect(delaysMs[25]).toBeLessThan(100);
+    await test.machine.pause();
   });
 });

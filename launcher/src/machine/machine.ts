@@ -1,5 +1,6 @@
 import type { LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
 import { LAUNCHER_API_VERSION } from "../../api/control.ts";
+import { BootImageError } from "../boot/boot-image-error.ts";
 import type { EntryState } from "../boot/x86/entry.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { MachineEvents } from "../legacy/machine-events.ts";
@@ -203,24 +204,36 @@ export class Machine implements StartableMachine {
       this.#end("ResetStorm", "the guest resets itself again and again before it gets anywhere. See its console");
       return;
     }
-    this.#reset().catch((error) => this.#defect("resetting the machine", error));
+    this.#reset().catch(() => {});
   }
 
   /** One reset at a time: who asks while one is under way gets that one. */
   #reset(): Promise<void> {
-    this.#resetting ??= this.#resetOnce().finally(() => {
-      this.#resetting = null;
-      this.#runUnlessPaused();
-    });
+    this.#resetting ??= this.#resetOnce()
+      .catch((error: unknown) => {
+        if (error instanceof BootImageError) this.#end("BootImageInvalid", error.message);
+        else if (this.#termination === null) this.#defect("resetting the machine", error);
+        throw error;
+      })
+      .finally(() => {
+        this.#resetting = null;
+        this.#runUnlessPaused();
+      });
     return this.#resetting;
   }
 
   async #resetOnce(): Promise<void> {
     const { board, load } = this.#parts;
-    await this.#runner.halt();
-    await this.#devices.reset();
-    await board.reset();
-    board.setEntry(await load());
+    const steps = [
+      () => this.#runner.halt(),
+      () => this.#devices.reset(),
+      () => board.reset(),
+      async () => board.setEntry(await load()),
+    ];
+    for (const step of steps) {
+      if (this.#termination !== null) throw new PauseAborted();
+      await step();
+    }
     this.#reboots++;
     this.#guestPanicked = false;
   }

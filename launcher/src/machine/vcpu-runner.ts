@@ -72,6 +72,7 @@ export class VcpuRunner implements Disposable {
    * are finished when it resolves, so that the vCPUs' state can be saved or set. Rejects with PauseAborted.
    */
   halt(): Promise<void> {
+    if (this.#disposed) return Promise.reject(new PauseAborted());
     this.#running = false;
     if (this.#processors.every(({ parked }) => parked)) return Promise.resolve();
     if (this.#halting === null) {
