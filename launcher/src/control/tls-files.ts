@@ -61,7 +61,7 @@ export function watchTlsFiles(
   cleanup.defer(() => clearTimeout(settling));
   const poll = setInterval(look, POLL_MS).unref();
   cleanup.defer(() => clearInterval(poll));
-  for (const directory of new Set(Object.values(paths).map((path: string) => dirname(path)))) {
+  for (const directory of new Set([paths.certPath, paths.keyPath, paths.caPath].map((path) => dirname(path)))) {
     const watcher: FSWatcher = watch(directory, { persistent: false }, touched);
     // A directory that goes away is found again by the poll.
     watcher.on("error", () => watcher.close());
