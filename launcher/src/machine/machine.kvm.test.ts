@@ -12,7 +12,7 @@ describe("a machine", () => {
     await using test = await TestMachine.make();
     expect(test.machine.status()).toMatchObject({ state: "Starting", startedAt: null, reboots: 0, cpus: 1 });
     test.machine.start();
-    await test.console.said("READY");
+    await test.console.said("READY pvh\r\n");
     expect(await test.console.ask("echo typed", "typed\r\n")).toBe("typed\r\n");
     const { milestones, state } = test.machine.status();
     expect(state).toBe("Running");
@@ -27,7 +27,7 @@ describe("a machine", () => {
     const states: MachineState[] = [];
     test.machine.onState((state) => states.push(state));
     test.machine.start();
-    await test.console.said("READY");
+    await test.console.said("READY pvh\r\n");
     await test.machine.pause();
     await test.machine.pause();
     test.machine.resume();
@@ -107,7 +107,7 @@ describe("a machine", () => {
       await test.console.ask("spin", "spinning\r\n");
       test.console.text = "";
       await Promise.all([test.machine.reset(), test.machine.reset()]);
-      await test.console.said("READY");
+      await test.console.said("READY pvh\r\n");
       expect(test.machine.status().reboots).toBe(1);
     });
 
@@ -119,7 +119,7 @@ describe("a machine", () => {
       expect(test.machine.status().state).toBe("Paused");
       expect(test.console.text).toBe("");
       test.machine.resume();
-      await test.console.said("READY");
+      await test.console.said("READY pvh\r\n");
     });
 
     it("by itself, over and over, is ended", async () => {

@@ -52,7 +52,7 @@ export class TestMachine implements AsyncDisposable {
   static async start(options: TestMachineOptions = {}): Promise<TestMachine> {
     const made = await TestMachine.make(options);
     made.machine.start();
-    await made.console.said("READY");
+    await made.console.said("READY pvh\r\n");
     return made;
   }
 
