@@ -24,6 +24,19 @@ describe("Store", () => {
     expect(store.size).toBe(0);
   });
 
+  it("does not take in what an answer says of an object that the watch has seen go", () => {
+    const store = new Store();
+    store.put(object("a", 5));
+    store.remove(object("a", 8));
+    store.put(object("a", 8));
+    expect(store.size).toBe(0);
+    store.put(object("a", 9));
+    expect(store.size).toBe(1);
+    store.replace([], "12");
+    store.put(object("a", 11));
+    expect(store.size).toBe(0);
+  });
+
   it("keeps an object that was written after the list that lacks it was taken", () => {
     const store = new Store();
     store.put(object("old", 3));

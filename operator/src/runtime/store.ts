@@ -10,6 +10,9 @@ export interface Change<T> {
   readonly current: T | undefined;
 }
 
+/** More than are removed while an answer is under way. */
+const REMOVED_MAX = 1024;
+
 /**
  * The objects of one kind as last heard of, by key and by index.
  *
@@ -24,6 +27,8 @@ export class Store<T extends KubernetesObject> {
   readonly #indexFunctions: Readonly<Record<string, IndexFunction<T>>>;
   readonly #indexes = new Map<string, Map<string, Set<string>>>();
   readonly #handlers = new Set<(change: Change<T>) => void>();
+  /** Versions at which the last objects went, latest at the end: answers of writes may come after the watch. */
+  readonly #removed = new Map<string, number>();
   readonly #synced = Promise.withResolvers<void>();
   #hasSynced = false;
 
@@ -77,7 +82,8 @@ export class Store<T extends KubernetesObject> {
   put(object: T): void {
     const key = keyOf(object);
     const previous = this.#objects.get(key);
-    if (previous !== undefined && versionOf(previous) >= versionOf(object)) {
+    const knownVersion = previous === undefined ? this.#removed.get(key) : versionOf(previous);
+    if (knownVersion !== undefined && knownVersion >= versionOf(object)) {
       return;
     }
     this.#set(key, previous, object);
@@ -87,8 +93,21 @@ export class Store<T extends KubernetesObject> {
   remove(object: KubernetesObject): void {
     const key = keyOf(object);
     const previous = this.#objects.get(key);
-    if (previous !== undefined && versionOf(previous) <= versionOf(object)) {
+    if (previous !== undefined && versionOf(previous) > versionOf(object)) {
+      return;
+    }
+    this.#remember(key, versionOf(object));
+    if (previous !== undefined) {
       this.#set(key, previous, undefined);
+    }
+  }
+
+  #remember(key: string, removedAtVersion: number): void {
+    this.#removed.delete(key);
+    this.#removed.set(key, removedAtVersion);
+    const [oldest] = this.#removed.keys();
+    if (this.#removed.size > REMOVED_MAX && oldest !== undefined) {
+      this.#removed.delete(oldest);
     }
   }
 
@@ -97,6 +116,7 @@ export class Store<T extends KubernetesObject> {
     const listed = new Set(objects.map(keyOf));
     for (const [key, object] of [...this.#objects]) {
       if (!listed.has(key) && covers(object) && versionOf(object) <= toVersion(resourceVersion)) {
+        this.#remember(key, toVersion(resourceVersion));
         this.#set(key, object, undefined);
       }
     }
