@@ -1,0 +1,56 @@
+import { describe, expect, it } from "@jest/globals";
+import { controllersHelp, parseControllersFlags } from "./flags.ts";
+
+const image = "--launcher-image=registry.example/launcher:1";
+const parse = (...args: string[]) => {
+  const config = parseControllersFlags(args, { POD_NAMESPACE: "system", POD_NAME: "operator-0" });
+  if (config === "help") throw new Error("help");
+  return config;
+};
+
+describe("flags of the controllers", () => {
+  it("have defaults that can be worked with", () => {
+    expect(parse(image)).toMatchObject({
+      namespace: "system",
+      leaderElect: false,
+      watchNamespaces: [],
+      settings: { overhead: { fixedBytes: 64 * 2 ** 20, perCpuBytes: 2 * 2 ** 20 }, cpuRatio: 0.1, controlPort: 10443 },
+    });
+  });
+
+  it("are read as the chart writes them", () => {
+    const config = parse(
+      image,
+      "--leader-elect",
+      "--watch-namespaces=a,b",
+      "--launcher-image-pull-secrets=x",
+      "--cpu-ratio=1",
+    );
+    expect(config).toMatchObject({ leaderElect: true, watchNamespaces: ["a", "b"] });
+    expect(config.settings).toMatchObject({ cpuRatio: 1, launcherImagePullSecrets: ["x"] });
+  });
+
+  it("give each process an identity of its own", () => {
+    expect(parse(image).identity).toMatch(/^operator-0_/);
+    expect(parse(image).identity).not.toBe(parse(image).identity);
+  });
+
+  it.each([
+    [[], /--launcher-image: is required/],
+    [[image, "--cpu-ratio=2"], /--cpu-ratio: "2" must be above 0/],
+    [[image, "--overhead-fixed=many"], /--overhead-fixed: "many" must be a size/],
+    [[image, "--launcher-control-port=0"], /--launcher-control-port: "0" must be a whole number from 1/],
+    [[image, "--launcher-control-port=10080"], /--launcher-telemetry-port: must differ/],
+    [[image, "--log-level=loud"], /--log-level: "loud" must be one of/],
+    [[image, "--launcher-listen-address=localhost"], /not an IP address/],
+    [[image, "--no-such-flag"], /no-such-flag/],
+    [[image, "stray"], /stray/],
+  ])("%j are refused with the flag's name", (args, message) => {
+    expect(() => parse(...args)).toThrow(message);
+  });
+
+  it("are all in the help", () => {
+    expect(parseControllersFlags(["--help"], {})).toBe("help");
+    expect(controllersHelp).toContain("--overhead-per-cpu");
+  });
+});

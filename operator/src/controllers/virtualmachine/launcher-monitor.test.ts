@@ -1,0 +1,79 @@
+import { describe, expect, it } from "@jest/globals";
+import type { LauncherStatus } from "../../../../launcher/api/control.ts";
+import { LauncherError } from "../../launcher-client/launcher-client.ts";
+import { FakeClock } from "../../runtime/testing/fake-clock.ts";
+import { until } from "../../runtime/testing/until.ts";
+import { type LauncherCalls, LauncherMonitor } from "./launcher-monitor.ts";
+import { launcherSays, machine, podOf } from "./testing/fixtures.ts";
+
+const question = { podUID: "p1", ip: "10.0.0.7", uid: "u1", key: "shop/web", readiness: "False" };
+const running = launcherSays(podOf(machine(), "running"), {}).status as LauncherStatus;
+
+function setUp(answers: (() => Promise<LauncherStatus>)[]) {
+  const clock = new FakeClock();
+  const woken: string[] = [];
+  let calls = 0;
+  const next = () => {
+    calls += 1;
+    return (answers.shift() ?? (() => new Promise<never>(() => undefined)))();
+  };
+  const launcher: LauncherCalls = { status: next, waitFor: next, pause: next, resume: next };
+  const monitor = new LauncherMonitor(launcher, clock, (key) => woken.push(key));
+  return { clock, woken, monitor, calls: () => calls };
+}
+const refused = () => Promise.reject(new LauncherError(0, "Unreachable", "ECONNREFUSED"));
+const notYet = () => Promise.reject(new LauncherError(408, "Timeout", "not yet"));
+
+describe("LauncherMonitor", () => {
+  it("asks until it is answered, and wakes the machine then", async () => {
+    const { monitor, clock, woken, calls } = setUp([refused, refused, async () => running]);
+    monitor.ask(question);
+    await until(() => {
+      clock.advance(100);
+      return monitor.facts("p1")?.status;
+    });
+    expect(calls()).toBe(3);
+    expect(monitor.facts("p1")).toMatchObject({ error: undefined, readiness: "False" });
+    // Once for the first error, once for the answer.
+    expect(woken).toEqual(["shop/web", "shop/web"]);
+  });
+
+  it("does not ask a launcher in a hot loop that says not yet at once", async () => {
+    const { monitor, clock, calls } = setUp(Array.from({ length: 100 }, () => notYet));
+    monitor.ask(question);
+    for (let n = 0; n < 50; n += 1) {
+      await until(() => clock.nextTimerMs !== undefined);
+      clock.advance(20);
+    }
+    expect(calls()).toBeLessThan(12);
+    monitor[Symbol.dispose]();
+  });
+
+  it("goes on with a question that is under way, and asks anew for another readiness", async () => {
+    const { monitor, calls } = setUp([]);
+    monitor.ask(question);
+    monitor.ask(question);
+    expect(calls()).toBe(1);
+    monitor.ask({ ...question, readiness: "True" });
+    expect(calls()).toBe(2);
+  });
+
+  it("forgets a pod that is gone, whatever its launcher still answers", async () => {
+    const gate = Promise.withResolvers<LauncherStatus>();
+    const { monitor, woken } = setUp([() => gate.promise]);
+    monitor.ask(question);
+    monitor.forget("p1");
+    gate.resolve(running);
+    await gate.promise;
+    expect(monitor.facts("p1")).toBeUndefined();
+    expect(woken).toEqual([]);
+  });
+
+  it("knows the state after a pause without asking again", async () => {
+    const { monitor } = setUp([async () => running, async () => ({ ...running, state: "Paused" })]);
+    monitor.ask(question);
+    await until(() => monitor.facts("p1")?.status);
+    await monitor.set("pause", question);
+    expect(monitor.facts("p1")?.status?.state).toBe("Paused");
+  });
+});

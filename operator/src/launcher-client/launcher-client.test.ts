@@ -1,0 +1,127 @@
+import { once } from "node:events";
+import https from "node:https";
+import type { AddressInfo } from "node:net";
+import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
+import { rotateAuthority, trustBundle } from "../certificates/authority-state.ts";
+import { machineCommonName, machineServerName, OPERATOR_COMMON_NAME } from "../certificates/identities.ts";
+import { issueCertificate } from "../certificates/x509.ts";
+import { LauncherClient, parseAnswer } from "./launcher-client.ts";
+
+const UID = "0f9a6c1e-0000-4000-8000-000000000001";
+const LIFE_MS = 3_600_000;
+const status = {
+  apiVersion: 1,
+  launcherVersion: "1",
+  state: "Running",
+  reason: "Running",
+  message: "",
+  startedAt: null,
+};
+
+describe("LauncherClient", () => {
+  let server: https.Server;
+  let answer: { code: number; body: string };
+  let requests: string[];
+  let client: LauncherClient;
+  const target = { ip: "127.0.0.1", uid: UID };
+
+  beforeEach(async () => {
+    const authority = await rotateAuthority(undefined, Date.now());
+    const other = await rotateAuthority(undefined, Date.now());
+    // Launchers trust more than one authority during a rotation.
+    const trust = trustBundle({ ...authority, previous: other.current.certificate });
+    const machine = await issueCertificate(
+      authority.current,
+      { commonName: machineCommonName(UID), dnsNames: [machineServerName(UID)], usages: ["server"] },
+      Date.now(),
+      LIFE_MS,
+    );
+    const operator = { commonName: OPERATOR_COMMON_NAME, dnsNames: [], usages: ["client"] } as const;
+    const own = await issueCertificate(authority.current, operator, Date.now(), LIFE_MS);
+    answer = { code: 200, body: JSON.stringify(status) };
+    requests = [];
+    server = https.createServer(
+      { cert: machine.certificate, key: machine.key, ca: trust, requestCert: true, rejectUnauthorized: true },
+      (request, response) => {
+        requests.push(`${request.method} ${request.url}`);
+        response.writeHead(answer.code).end(answer.body);
+      },
+    );
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const port = (server.address() as AddressInfo).port;
+    client = new LauncherClient({ port, credentials: async () => ({ ...own, trust }) });
+  });
+  afterEach(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+
+  it("speaks to the machine that it means, with both ends proven", async () => {
+    expect((await client.status(target)).state).toBe("Running");
+    await client.waitFor(target, ["Running", "Paused"], 1_000);
+    await client.pause(target);
+    await client.resume(target);
+    expect(requests).toEqual([
+      "GET /v1/status",
+      "GET /v1/status?waitFor=Running,Paused&timeoutMs=1000",
+      "POST /v1/pause",
+      "POST /v1/resume",
+    ]);
+  });
+
+  it("refuses another machine that has the address now", async () => {
+    await expect(client.status({ ...target, uid: "another" })).rejects.toThrow(/another\.machine\.typevisor\.internal/);
+    expect(requests).toEqual([]);
+  });
+
+  it("refuses a server of an authority that it does not trust", async () => {
+    const { current } = await rotateAuthority(undefined, Date.now());
+    const port = (server.address() as AddressInfo).port;
+    const stranger = new LauncherClient({
+      port,
+      credentials: async () => ({ ...current, trust: current.certificate }),
+    });
+    await expect(stranger.status(target)).rejects.toMatchObject({ statusCode: 0, code: "Unreachable" });
+  });
+
+  it("passes a launcher's errors on by their code", async () => {
+    answer = { code: 409, body: '{"error":{"code":"Conflict","message":"the machine has ended"}}' };
+    await expect(client.pause(target)).rejects.toMatchObject({ code: "Conflict", message: "the machine has ended" });
+    answer = { code: 408, body: '{"error":{"code":"Timeout","message":"not yet"}}' };
+    await expect(client.waitFor(target, ["Running"], 10)).rejects.toMatchObject({ isTimeout: true });
+  });
+
+  it("refuses an answer that is far too long", async () => {
+    answer = { code: 200, body: `{"x":"${"y".repeat(2_000_000)}"}` };
+    await expect(client.status(target)).rejects.toThrow(/longer than/);
+  });
+
+  it("says so when nobody answers", async () => {
+    server.closeAllConnections();
+    server.close();
+    await expect(client.status(target)).rejects.toMatchObject({ statusCode: 0, code: "Unreachable" });
+  });
+});
+
+describe("parseAnswer", () => {
+  it.each([
+    ["nothing", ""],
+    ["no JSON", "<html>"],
+    ["null", "null"],
+    ["a state that does not exist", JSON.stringify({ ...status, state: "Flying" })],
+    ["another version", JSON.stringify({ ...status, apiVersion: 2 })],
+  ])("refuses %s", (_, body) => {
+    expect(() => parseAnswer(200, body)).toThrow(/something else than a status/);
+  });
+
+  it("takes nothing over that is not what it must be", () => {
+    const odd = { ...status, startedAt: "yesterday", reboots: -1, message: "x".repeat(5_000), launcherVersion: 7 };
+    expect(parseAnswer(200, JSON.stringify(odd))).toMatchObject({
+      startedAt: null,
+      reboots: 0,
+      message: "x".repeat(1_024),
+      launcherVersion: "",
+    });
+  });
+});
