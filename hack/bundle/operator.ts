@@ -3,23 +3,31 @@ import { join } from "node:path";
 import type { Plugin } from "esbuild";
 import { bundle, copyInto, repository } from "./bundle.ts";
 
-/** Modes are bundles of their own: the node agent must not pay for reading the Kubernetes client's 18 MB. */
-const modes = ["controllers", "node"] as const;
+/**
+ * Bundles of their own, by the import that loads each: the node agent must not pay for the controllers, nor the
+ * controllers for the 18 MB of the Kubernetes client, which only a kubeconfig needs.
+ */
+const parts = {
+  controllers: { entry: "operator/src/controllers/command.ts", import: /^\.\/controllers\/command\.ts$/ },
+  node: { entry: "operator/src/node/command.ts", import: /^\.\/node\/command\.ts$/ },
+  kubeconfig: { entry: "operator/src/runtime/kubeconfig.ts", import: /\/runtime\/kubeconfig\.ts$/ },
+} as const;
 
-const modesStayOutside: Plugin = {
-  name: "modes-stay-outside",
+const partsStayOutside: Plugin = {
+  name: "parts-stay-outside",
   setup: (build) => {
-    for (const mode of modes)
-      build.onResolve({ filter: new RegExp(`^\\./${mode}/command\\.ts$`) }, ({ kind }) =>
-        kind === "dynamic-import" ? { path: `./${mode}.js`, external: true } : undefined,
+    for (const [name, part] of Object.entries(parts))
+      build.onResolve({ filter: part.import }, ({ kind }) =>
+        kind === "dynamic-import" ? { path: `./${name}.js`, external: true } : undefined,
       );
   },
 };
 
-/** dist/operator: a bundle a mode, koffi for the node agent, and the kubelet's device plugin protocol. */
+/** dist/operator: its bundles, koffi for the node agent, and the kubelet's device plugin protocol. */
 export async function bundleOperator(): Promise<void> {
-  await bundle("operator/src/main.ts", "dist/operator/operator.js", { plugins: [modesStayOutside] });
-  for (const mode of modes) await bundle(`operator/src/${mode}/command.ts`, `dist/operator/${mode}.js`);
+  await bundle("operator/src/main.ts", "dist/operator/operator.js", { plugins: [partsStayOutside] });
+  for (const [name, { entry }] of Object.entries(parts))
+    await bundle(entry, `dist/operator/${name}.js`, { plugins: [partsStayOutside] });
   const koffi = createRequire(import.meta.url).resolve("@koromix/koffi-linux-x64/linux_x64/koffi.node");
   copyInto(koffi, "dist/operator/koffi.node");
   copyInto(join(repository, "operator/src/node/device-plugin/deviceplugin.proto"), "dist/operator/deviceplugin.proto");

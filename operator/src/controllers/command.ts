@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import { ConfigError } from "../runtime/config-error.ts";
-import { type Connection, inClusterConnection, isInCluster, kubeConfigConnection } from "../runtime/connection.ts";
+import { type Connection, inClusterConnection, isInCluster } from "../runtime/connection.ts";
 import { type ControllersConfig, controllersHelp, parseControllersFlags } from "./flags.ts";
 import { runControllers } from "./run.ts";
 
@@ -25,7 +25,9 @@ export async function controllers(args: readonly string[], environment: NodeJS.P
   const { kubeconfig, context } = config;
   const connect = async (): Promise<Connection> => {
     if (kubeconfig !== undefined) {
-      return await kubeConfigConnection(kubeconfig, context);
+      // Loaded only where it is needed: it costs 86 MB.
+      const { kubeConfigConnection } = await import("../runtime/kubeconfig.ts");
+      return kubeConfigConnection(kubeconfig, context);
     }
     if (!isInCluster(environment)) {
       throw new ConfigError("--kubeconfig", "is required outside a cluster");
