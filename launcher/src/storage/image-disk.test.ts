@@ -2,13 +2,16 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals";
 import fc from "fast-check";
 import { CLUSTER_BYTES, ClusterMap } from "./cluster-map.ts";
 import { DiskError } from "./disk-error.ts";
 import { openImageDisk } from "./image-disk.ts";
 import { IoPool } from "./io-pool.ts";
 import { finish, readDisk, writeDisk } from "./testing/memory-buffer.ts";
+
+// Many cases, or many operations: they take long where other work runs too.
+jest.setTimeout(60_000);
 
 const SECTOR = 512;
 

@@ -41,7 +41,8 @@ export class IoPool {
       },
       changed: () => this.#pump(),
       closed: (closed) => {
-        this.#lanes.splice(this.#lanes.indexOf(closed), 1);
+        const at = this.#lanes.indexOf(closed);
+        if (at >= 0) this.#lanes.splice(at, 1);
       },
     });
     this.#lanes.push(lane);

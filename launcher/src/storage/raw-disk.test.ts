@@ -2,12 +2,15 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals";
 import { DiskError } from "./disk-error.ts";
 import { IoPool } from "./io-pool.ts";
 import { IoVector } from "./io-vector.ts";
 import { openRawDisk } from "./raw-disk.ts";
 import { finish, MemoryBuffer, readDisk, writeDisk } from "./testing/memory-buffer.ts";
+
+// Many cases, or many operations: they take long where other work runs too.
+jest.setTimeout(60_000);
 
 const EIO = 5;
 const EBADF = 9;

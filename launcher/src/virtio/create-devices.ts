@@ -23,7 +23,7 @@ export interface VirtioDeviceOptions {
 export interface VirtioDevices {
   /** For `PciRoot.add`, in this order: the disks, the entropy device, the console. */
   readonly devices: readonly VirtioPciDevice[];
-  /** Waits for what is under way and closes the disks. The vCPUs have stopped before. */
+  /** Waits for what is under way and closes the disks, once. The vCPUs have stopped before. */
   close(): Promise<void>;
 }
 
@@ -37,11 +37,16 @@ export async function createVirtioDevices(options: VirtioDeviceOptions): Promise
   });
   const all = [...blockDevices, new RngDevice(), ...(options.console ? [new ConsoleDevice(options.console)] : [])];
   const devices = all.map((device) => new VirtioPciDevice(device, host));
+  let closing: Promise<void> | undefined;
+  const close = async () => {
+    await Promise.all(devices.map((device) => device.reset()));
+    await closeDisks(storages);
+  };
   return {
     devices,
-    close: async () => {
-      await Promise.all(devices.map((device) => device.reset()));
-      await closeDisks(storages);
+    close: () => {
+      closing ??= close();
+      return closing;
     },
   };
 }

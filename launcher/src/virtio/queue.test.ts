@@ -1,4 +1,4 @@
-import { describe, expect, it } from "@jest/globals";
+import { describe, expect, it, jest } from "@jest/globals";
 import fc from "fast-check";
 import { type Gpa, gpa } from "../memory/gpa.ts";
 import { crossesEvent, Virtqueue, VirtqueueError } from "./queue.ts";
@@ -12,6 +12,9 @@ import {
   WRITE,
   writeDescriptorAt,
 } from "./testing/split-ring-driver.ts";
+
+// Many cases, or many operations: they take long where other work runs too.
+jest.setTimeout(60_000);
 
 const LOW_END = 0x40000;
 const HIGH_START = 0x50000;

@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals";
 import {
   PCI_ECAM,
   PCI_ECAM_BYTES,
@@ -13,6 +13,9 @@ import {
 import { TestBoard } from "../machine/testing/test-board.ts";
 import { PciRoot } from "../pci/pci-root.ts";
 import { createVirtioDevices, type VirtioDevices } from "./create-devices.ts";
+
+// Many cases, or many operations: they take long where other work runs too.
+jest.setTimeout(60_000);
 
 const SECTOR = 512;
 const SECTORS = 64;

@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, it } from "@jest/globals";
+import { describe, expect, it, jest } from "@jest/globals";
 import fc from "fast-check";
 import { gpa } from "../../memory/gpa.ts";
 import { IoPool } from "../../storage/io-pool.ts";
@@ -14,6 +14,9 @@ import { testMemory } from "../testing/split-ring-driver.ts";
 import { BlockDevice, type BlockDeviceOptions } from "./device.ts";
 import * as blk from "./protocol.ts";
 
+// Many cases, or many operations: they take long where other work runs too.
+jest.setTimeout(60_000);
+
 const OK = 0;
 const IOERR = 1;
 const UNSUPP = 2;
@@ -25,12 +28,15 @@ interface SetUp {
   readonly readOnly?: boolean;
   readonly without?: readonly number[];
   readonly options?: Partial<BlockDeviceOptions>;
+  /** What the disk claims to have. */
+  readonly sizeBytes?: number;
 }
 
-function setUp({ readOnly = false, without = [], options = {} }: SetUp = {}) {
+function setUp({ readOnly = false, without = [], options = {}, sizeBytes = SECTORS * 512 }: SetUp = {}) {
   const memory = testMemory();
   const storage = new FakeStorage(memory, SECTORS * 512, readOnly);
   for (let i = 0; i < storage.bytes.length; i++) storage.bytes[i] = (i >>> 9) & 0xff;
+  Object.defineProperty(storage, "sizeBytes", { value: sizeBytes });
   const errors: number[] = [];
   const device = new BlockDevice({
     name: "data",
@@ -325,6 +331,13 @@ describe("a hostile driver of a disk", () => {
     for (const type of [blk.VIRTIO_BLK_T_DISCARD, blk.VIRTIO_BLK_T_WRITE_ZEROES])
       expect(driver.run(type, 0, [driver.range(sector, sectors, flags)]).status).toBe(expected);
     expect(storage.log).toEqual([]);
+  });
+
+  it("40: ranges of a large disk up to the limit, and not beyond", () => {
+    const { driver, storage } = setUp({ sizeBytes: 2 ** 42 });
+    expect(driver.run(blk.VIRTIO_BLK_T_DISCARD, 0, [driver.range(2 ** 32, 2 ** 21)]).status).toBe(OK);
+    expect(driver.run(blk.VIRTIO_BLK_T_DISCARD, 0, [driver.range(2 ** 32, 2 ** 21 + 1)]).status).toBe(IOERR);
+    expect(storage.log).toEqual([`discard ${2 ** 41}+${2 ** 30}`]);
   });
 
   it("40: unmap is no flag of a discard", () => {

@@ -146,7 +146,9 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
         driver.fail(error);
       }
     }
-    if (this.#inFlight === 0) this.#onRest?.();
+    if (this.#inFlight > 0) return;
+    this.#onRest?.();
+    this.#onRest = null;
   }
 
   #serveStarved(driver: VirtioDriver): void {

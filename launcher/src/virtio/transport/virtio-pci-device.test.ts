@@ -343,7 +343,7 @@ describe("a hostile driver", () => {
     driver.status = 0;
     expect([driver.status, session?.isLive]).toEqual([0x0f, false]);
     driver.status = 1;
-    driver.common(0x16, 2, 1);
+    driver.common(0x16, 2, 0);
     driver.kick(0);
     expect([driver.status, driver.common(0x16, 2), device.served]).toEqual([0x0f, 1, 1]);
     session?.signalUsed(0);

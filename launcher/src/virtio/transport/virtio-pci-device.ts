@@ -146,7 +146,7 @@ export class VirtioPciDevice implements PciDevice {
         this.#interrupt(this.#common.configVector, ISR_CONFIG);
       },
       serveSoon: (index) => this.#serveSoon(session, index),
-      failed: (error) => this.#fail(session, error),
+      failed: (error) => this.#fail(error),
     });
     this.#session = session;
     try {
@@ -183,8 +183,8 @@ export class VirtioPciDevice implements PciDevice {
     });
   }
 
-  #fail(session: DriverSession, error: unknown): void {
-    if (session !== this.#session) return;
+  /** Of the session there is. */
+  #fail(error: unknown): void {
     this.#session = null;
     this.#dropDoorbells();
     this.#common.setNeedsReset();
