@@ -115,6 +115,8 @@ async function status(layout: Layout, state: ClusterState): Promise<number> {
   return allRun ? 0 : 1;
 }
 
+// Whoever reads us, such as `head`, has seen enough.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
 try {
   process.exitCode = await main();
 } catch (error) {
