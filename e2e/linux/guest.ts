@@ -40,8 +40,9 @@ export interface Guest extends AsyncDisposable {
   readonly pid: number;
 }
 
-const silenceMs = 40_000;
-const bootTimeoutMs = 240_000;
+/** A kernel that was told to be quiet says nothing until its init runs. */
+const silenceMs = 90_000;
+const bootTimeoutMs = { hello: 240_000, debian: 480_000 } as const satisfies Record<GuestImage, number>;
 const maximumStarts = 3;
 /** Shown when a user can type. */
 const prompts: Readonly<Record<GuestImage, RegExp>> = { hello: /hello# /, debian: /root@debian:~# / };
@@ -53,7 +54,7 @@ const prompts: Readonly<Record<GuestImage, RegExp>> = { hello: /hello# /, debian
 export async function bootGuest(lab: LinuxLab, options: GuestOptions): Promise<Guest> {
   for (let start = 1; ; start++) {
     const guest = await startGuest(lab, options);
-    const problem = await watchBoot(lab, guest, prompts[options.image]);
+    const problem = await watchBoot(lab, guest, options.image);
     if (problem === undefined) return guest;
     const shown = guest.console.text.split("\n").slice(-25).join("\n");
     await guest[Symbol.asyncDispose]();
@@ -72,8 +73,9 @@ interface BootProblem {
   readonly labsFault: boolean;
 }
 
-async function watchBoot(lab: LinuxLab, guest: Guest, prompt: RegExp): Promise<BootProblem | undefined> {
-  const up = guest.console.see(prompt, bootTimeoutMs).then(
+async function watchBoot(lab: LinuxLab, guest: Guest, image: GuestImage): Promise<BootProblem | undefined> {
+  const timeoutMs = bootTimeoutMs[image];
+  const up = guest.console.see(prompts[image], timeoutMs).then(
     () => "up" as const,
     (error: Error) => error,
   );
@@ -86,7 +88,7 @@ async function watchBoot(lab: LinuxLab, guest: Guest, prompt: RegExp): Promise<B
     if (complaint) return { what: `the lab's own kernel failed (${complaint})`, labsFault: true };
     const emulated = lab.kind === "node";
     if (state instanceof Error) {
-      return { what: state.message, labsFault: emulated && performance.now() - startedMs >= bootTimeoutMs };
+      return { what: state.message, labsFault: emulated && performance.now() - startedMs >= timeoutMs };
     }
     if (state !== "tick") {
       return { what: `the launcher ended: ${state.termination?.message ?? state.exitCode}`, labsFault: false };
@@ -108,7 +110,7 @@ export async function startGuest(lab: LinuxLab, options: GuestOptions): Promise<
   );
   const { pid, ended } = await followProcess(lab, process, directory);
   try {
-    const socket = await reachSocket(lab, config.control.socketPath, ended);
+    const socket = await reachSocket(lab, config.control.socketPath, { pid, ended });
     const launcher = new LauncherClient(socket.path);
     const attach = async (access: "read" | "write") => {
       const stream = await launcher.console({ access, history: true });
@@ -170,12 +172,10 @@ async function followProcess(
 async function reachSocket(
   lab: LinuxLab,
   path: string,
-  ended: Promise<GuestEnd>,
+  launcher: { readonly pid: number; readonly ended: Promise<GuestEnd> },
 ): Promise<{ readonly path: string } & AsyncDisposable> {
-  const there = lab.run(
-    `i=0; until [ -S '${path}' ] || [ $i = 600 ]; do sleep 0.1; i=$((i + 1)); done; [ -S '${path}' ]`,
-  );
-  const early = await Promise.race([there.then(() => undefined), ended]);
+  const there = lab.run(`until [ -S '${path}' ] || ! kill -0 ${launcher.pid}; do sleep 0.1; done`);
+  const early = await Promise.race([there.then(() => undefined), launcher.ended]);
   if (early) {
     const why = early.termination ? `${early.termination.reason}: ${early.termination.message}` : early.log;
     throw new LauncherEndedEarly(early, `the launcher ended with ${early.exitCode} before it offered its API: ${why}`);
@@ -196,7 +196,7 @@ export class LauncherEndedEarly extends Error {
 function machineConfig(lab: LinuxLab, directory: string, options: GuestOptions): MachineConfig {
   const imageRoot = join(lab.paths.guests, options.image);
   const cpus = options.cpus ?? 1;
-  const root = options.image === "debian" ? ["root=/dev/vda rw systemd.tty.term.ttyS0=dumb"] : [];
+  const root = options.image === "debian" ? ["root=/dev/vda rw"] : [];
   const config: MachineConfig = {
     version: MACHINE_CONFIG_VERSION,
     identity: { name: options.image, namespace: "lab", uid: randomUUID() },
@@ -206,7 +206,7 @@ function machineConfig(lab: LinuxLab, directory: string, options: GuestOptions):
       imageRoot,
       kernelPath: "/boot/vmlinuz",
       initrdPath: "/boot/initrd.img",
-      commandLine: ["console=ttyS0 panic=-1", ...root, options.commandLine ?? ""].join(" ").trim(),
+      commandLine: ["console=ttyS0 quiet panic=-1", ...root, options.commandLine ?? ""].join(" ").trim(),
     },
     disks: options.image === "debian" ? [rootDisk(imageRoot, directory, cpus)] : [],
     console: { historyBytes: 65536 },

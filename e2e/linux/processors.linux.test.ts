@@ -10,7 +10,7 @@ beforeAll(async () => {
 
 describe("the processors of a guest", () => {
   it.each([2, 4])("are %i where that many were asked for, and all of them work", async (cpus) => {
-    await using guest = await bootGuest(lab, { image: "hello", cpus, commandLine: "quiet" });
+    await using guest = await bootGuest(lab, { image: "hello", cpus });
     const seen = await guest.console.shell("grep -c ^processor /proc/cpuinfo");
     expect(Number(seen)).toBe(cpus);
     const ran = await guest.console.shell(
