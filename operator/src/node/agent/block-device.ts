@@ -22,14 +22,16 @@ type BlockWant = Extract<AgentWant, { kind: "block" }>;
  * opened before its number is known to be in `allowed`. Throws AgentFailure.
  */
 export async function openBlockDevice(peer: Peer, want: BlockWant, allowed: ReadonlySet<bigint>): Promise<OwnedFd> {
-  using node = lookUp(peer, want.path);
+  using cleanup = new DisposableStack();
+  const node = cleanup.use(lookUp(peer, want.path));
   if (!TRUSTED_FILE_SYSTEMS.includes(fileSystemOf(peer, node)))
     throw new AgentFailure("NotAuthorized", `${want.path} is not on a file system that devices are given on`);
   const stat = fstatSync(node.fd, { bigint: true });
   if (!stat.isBlockDevice()) throw new AgentFailure("BadRequest", `${want.path} is not a block device`);
   if (!allowed.has(stat.rdev))
     throw new AgentFailure("NotAuthorized", `${want.path} is not a block volume of this pod`);
-  return openAgain(node, want);
+  cleanup.move();
+  return await openAgain(node, want);
 }
 
 /** A handle on the node that touches no device, follows no link, and never waits for a file system. */
@@ -57,7 +59,10 @@ function fileSystemOf(peer: Peer, node: OwnedFd): string {
   return line?.split(" - ")[1]?.split(" ", 1)[0] ?? "unknown";
 }
 
-/** Opens what `node` stands for; the path may mean something else by now. */
+/**
+ * Opens what `node` stands for, and closes `node`; the path may mean something else by now. Even when this gives up,
+ * `node` stays until the call has come back: its number would soon be another file's.
+ */
 function openAgain(node: OwnedFd, want: BlockWant): Promise<OwnedFd> {
   const flags = openFlags({ write: !want.readOnly, direct: want.direct });
   return new Promise((resolve, reject) => {
@@ -70,6 +75,7 @@ function openAgain(node: OwnedFd, want: BlockWant): Promise<OwnedFd> {
     }, OPEN_TIMEOUT_MS);
     open(`/proc/self/fd/${node.fd}`, flags, (error, fd) => {
       clearTimeout(timer);
+      node[Symbol.dispose]();
       if (error !== null) reject(new AgentFailure("DeviceMissing", `${want.path} cannot be opened (${error.code})`));
       else if (late) new OwnedFd(fd)[Symbol.dispose]();
       else resolve(new OwnedFd(fd));

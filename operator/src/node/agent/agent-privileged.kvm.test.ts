@@ -1,0 +1,193 @@
+import { execFileSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals";
+import type { AgentWant } from "../../../../launcher/api/agent.ts";
+import { PodProcess } from "../testing/pod-process.ts";
+import { RunningAgent, testPod } from "../testing/running-agent.ts";
+import { PodCgroups } from "./pod-identity.ts";
+
+// Needs root: device nodes are made, and control groups.
+jest.setTimeout(30_000);
+
+/** Nodes are made here: on a file system that container runtimes use, and where "/" is the same for agent and peer. */
+const nodes = `/dev/shm/typevisor-agent-${process.pid}`;
+let agent: RunningAgent;
+
+beforeEach(async () => {
+  mkdirSync(nodes);
+  agent = await new RunningAgent().start();
+});
+
+afterEach(async () => {
+  await agent[Symbol.asyncDispose]();
+  rmSync(nodes, { recursive: true });
+});
+
+const block = (path: string, access: { readOnly?: boolean; direct?: boolean } = {}): AgentWant => ({
+  kind: "block",
+  path,
+  readOnly: true,
+  direct: false,
+  ...access,
+});
+
+/** A node of the block device `major:minor` in the peer's root, as an image may hold one. */
+function nodeInImage(name: string, number: readonly [major: string, minor: string]): string {
+  const path = join(nodes, name);
+  execFileSync("mknod", ["-m", "0600", path, "b", ...number]);
+  return path;
+}
+
+/** What the kubelet does for a block volume of `testPod`: a link below volumeDevices. */
+function volume(device: string, plugin = "kubernetes.io~local-volume"): void {
+  const directory = join(agent.kubeletDir, "pods", testPod.podUid, "volumeDevices", plugin);
+  mkdirSync(directory, { recursive: true });
+  symlinkSync(device, join(directory, `pv-${basename(device)}`));
+}
+
+async function ask(want: readonly AgentWant[]) {
+  using client = agent.connect();
+  const { answer, fds } = await client.ask(want);
+  const seen = fds.map(({ fd }) => ({
+    number: statSync(`/proc/self/fd/${fd}`).rdev,
+    flags: Number.parseInt(/^flags:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1] ?? "", 8),
+  }));
+  for (const fd of fds) fd[Symbol.dispose]();
+  return { answer, seen };
+}
+
+/** Major and minor number of a block device of this machine that can be opened; it is only opened, never read. */
+function realDevice(): { path: string; number: [string, string] } {
+  const name = readdirSync("/sys/block").find((each) => existsSync(`/dev/${each}`));
+  if (name === undefined) throw new Error("this machine has no block device, not even a loop device");
+  const [major = "", minor = ""] = readFileSync(`/sys/block/${name}/dev`, "utf8").trim().split(":");
+  return { path: `/dev/${name}`, number: [major, minor] };
+}
+
+const O_ACCMODE = 0o3;
+const O_DIRECT = 0o40000;
+/** Block major numbers from 240 are for local use: opening one that nobody serves fails with ENXIO. */
+const unserved = ["240", "7"] as const;
+
+describe("a block volume of the pod", () => {
+  it.each([
+    ["for reading", { readOnly: true, direct: false }, 0, 0],
+    ["for reading and writing", { readOnly: false, direct: false }, 2, 0],
+    ["past the page cache", { readOnly: true, direct: true }, 0, O_DIRECT],
+  ])("is opened %s as asked", async (_how, access, mode, direct) => {
+    const device = realDevice();
+    volume(device.path);
+    const { answer, seen } = await ask([block(nodeInImage("data", device.number), access)]);
+    expect(answer.ok).toBe(true);
+    expect(seen).toEqual([{ number: statSync(device.path).rdev, flags: expect.any(Number) }]);
+    expect((seen[0]?.flags ?? 0) & O_ACCMODE).toBe(mode);
+    expect((seen[0]?.flags ?? 0) & O_DIRECT).toBe(direct);
+  });
+
+  it("is found whichever plugin serves it, among others whose devices have gone", async () => {
+    const device = realDevice();
+    volume("/dev/has-gone", "kubernetes.io~csi");
+    volume(device.path, "kubernetes.io~csi");
+    expect((await ask([block(nodeInImage("data", device.number))])).answer.ok).toBe(true);
+  });
+
+  it("that cannot be opened is said so, with its item", async () => {
+    const node = nodeInImage("dead", unserved);
+    volume(node);
+    expect((await ask([block(node)])).answer).toMatchObject({
+      ok: false,
+      error: { code: "DeviceMissing", item: 0, message: `${node} cannot be opened (ENXIO)` },
+    });
+  });
+});
+
+describe("a device node that an image brought", () => {
+  it("is not opened, though it is there", async () => {
+    // Opening it would fail with another error: the refusal shows that nobody tried.
+    const { answer, seen } = await ask([block(nodeInImage("evil", unserved))]);
+    expect(answer).toMatchObject({
+      ok: false,
+      error: { code: "NotAuthorized", message: expect.stringContaining("not a block volume of this pod") },
+    });
+    expect(seen).toEqual([]);
+  });
+
+  it("is not opened for the volumes of another pod", async () => {
+    const device = realDevice();
+    const directory = join(agent.kubeletDir, "pods", "11111111-2222-3333-4444-555555555555", "volumeDevices", "p");
+    mkdirSync(directory, { recursive: true });
+    symlinkSync(device.path, join(directory, "pv"));
+    expect((await ask([block(nodeInImage("theirs", device.number))])).answer).toMatchObject({
+      error: { code: "NotAuthorized" },
+    });
+  });
+
+  it("is not reached through a symbolic link, at the end of a path or within it", async () => {
+    const device = realDevice();
+    volume(device.path);
+    nodeInImage("data", device.number);
+    symlinkSync("data", join(nodes, "link"));
+    symlinkSync(nodes, join(nodes, "directory"));
+    expect((await ask([block(join(nodes, "link"))])).answer).toMatchObject({ error: { code: "BadRequest" } });
+    expect((await ask([block(join(nodes, "directory/data"))])).answer).toMatchObject({
+      error: { code: "NotAuthorized", message: expect.stringContaining("symbolic link") },
+    });
+  });
+
+  it("is not looked at where the file system may be a process of the pod's", async () => {
+    const device = realDevice();
+    volume(device.path);
+    const path = join(agent.directory, "elsewhere");
+    execFileSync("mknod", [path, "b", ...device.number]);
+    statSync(path);
+    expect((await ask([block(path)])).answer).toMatchObject({
+      error: { code: "NotAuthorized", message: expect.stringContaining("not on a file system") },
+    });
+  });
+
+  it("whose volume is a character device stays out of reach", async () => {
+    volume("/dev/null");
+    expect((await ask([block("/dev/null")])).answer).toMatchObject({ error: { code: "BadRequest" } });
+  });
+});
+
+describe("a process in the control groups of a pod", () => {
+  const groups = (uid: string) => ["kubepods", "burstable", `pod${uid}`, testPod.containerId];
+  const agentOfTheNode = () =>
+    new RunningAgent({
+      pods: new PodCgroups(readFileSync("/proc/self/cgroup", "utf8"), PodProcess.cgroupRoot),
+    }).start();
+
+  it("is told by them, and gets what its pod may have", async () => {
+    await using nodeAgent = await agentOfTheNode();
+    writeFileSync(nodeAgent.kvmPath, "");
+    await using process = await PodProcess.start(groups(testPod.podUid));
+    const { answer, targets } = await process.ask(nodeAgent.socketPath, [{ kind: "kvm" }]);
+    expect(answer.ok).toBe(true);
+    expect(targets).toEqual([nodeAgent.kvmPath]);
+    expect(nodeAgent.lines).toMatchObject([{ pod: testPod.podUid, container: testPod.containerId }]);
+    // Its container restarts: nobody allocates again, and all is as it was.
+    await nodeAgent.stop();
+    await nodeAgent.start();
+    expect((await process.ask(nodeAgent.socketPath, [{ kind: "kvm" }])).answer.ok).toBe(true);
+  });
+
+  it("gets nothing where its group only looks like a pod's", async () => {
+    await using nodeAgent = await agentOfTheNode();
+    writeFileSync(nodeAgent.kvmPath, "");
+    await using process = await PodProcess.start(["user.slice", ...groups(testPod.podUid)]);
+    const { answer, targets } = await process.ask(nodeAgent.socketPath, [{ kind: "kvm" }]);
+    expect(answer).toMatchObject({ ok: false, error: { code: "NotAPod" } });
+    expect(targets).toEqual([]);
+  });
+});
