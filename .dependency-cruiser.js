@@ -31,7 +31,7 @@ export default {
       name: "launcher-runs-on-node-alone",
       comment: "the launcher's run time is Node and koffi (loaded as a file, not as a package)",
       severity: "error",
-      from: { path: "^launcher/(src|api)/", pathNot: "\\.test\\.ts$" },
+      from: { path: "^launcher/(src|api)/", pathNot: "\\.test\\.ts$|/testing/" },
       to: {
         dependencyTypes: ["npm", "npm-dev", "npm-optional", "npm-peer"],
         dependencyTypesNot: ["type-only"],
