@@ -39,7 +39,9 @@ interface QueueRegisters {
 }
 
 interface Register {
-  readonly widthBytes: 1 | 2 | 4;
+  readonly name: string;
+  /** Bytes. */
+  readonly width: 1 | 2 | 4;
   readonly read: (config: CommonConfig) => number;
   readonly write?: (config: CommonConfig, value: number) => void;
 }
@@ -57,99 +59,48 @@ export class CommonConfig implements RangeHandler {
   #status = 0;
   #resetting = false;
   #generation = 0;
-  #deviceFeatureSelect = 0;
-  #driverFeatureSelect = 0;
+  #offerSelect = 0;
+  #takeSelect = 0;
   readonly #driverFeatures = new Uint32Array(2);
   #configVector = NO_VECTOR;
   #queueSelect = 0;
 
-  /** By offset; 64-bit fields are two registers. */
-  static readonly #registers: ReadonlyMap<number, Register> = new Map<number, Register>([
+  /** Names as in struct virtio_pci_common_cfg; 64-bit fields are two registers. */
+  static readonly #registers = new Map<number, Register>([
     [
       0x00,
-      register(
-        4,
-        (c) => c.#deviceFeatureSelect,
-        (c, value) => (c.#deviceFeatureSelect = value),
-      ),
+      { name: "device_feature_select", width: 4, read: (c) => c.#offerSelect, write: (c, v) => c.#selectOffer(v) },
     ],
-    [0x04, register(4, (c) => featureWord(c.#device.features, c.#deviceFeatureSelect))],
-    [
-      0x08,
-      register(
-        4,
-        (c) => c.#driverFeatureSelect,
-        (c, value) => (c.#driverFeatureSelect = value),
-      ),
-    ],
-    [
-      0x0c,
-      register(
-        4,
-        (c) => c.#driverFeatures[c.#driverFeatureSelect] ?? 0,
-        (c, value) => c.#setDriverFeatures(value),
-      ),
-    ],
-    [
-      0x10,
-      register(
-        2,
-        (c) => c.#configVector,
-        (c, value) => (c.#configVector = c.#vector(value)),
-      ),
-    ],
-    [0x12, register(2, (c) => c.#queues.length)],
-    [
-      0x14,
-      register(
-        1,
-        (c) => c.#status,
-        (c, value) => c.#setStatus(value),
-      ),
-    ],
-    [0x15, register(1, (c) => c.#generation)],
-    [
-      0x16,
-      register(
-        2,
-        (c) => c.#queueSelect,
-        (c, value) => (c.#queueSelect = value),
-      ),
-    ],
-    [
-      0x18,
-      register(
-        2,
-        (c) => c.#selected?.size ?? 0,
-        (c, value) => c.#setUp((queue) => (queue.size = value)),
-      ),
-    ],
+    [0x04, { name: "device_feature", width: 4, read: (c) => featureWord(c.#device.features, c.#offerSelect) }],
+    [0x08, { name: "driver_feature_select", width: 4, read: (c) => c.#takeSelect, write: (c, v) => c.#selectTake(v) }],
+    [0x0c, { name: "driver_feature", width: 4, read: (c) => c.#takenWord(), write: (c, v) => c.#take(v) }],
+    [0x10, { name: "config_msix_vector", width: 2, read: (c) => c.#configVector, write: (c, v) => c.#setVector(v) }],
+    [0x12, { name: "num_queues", width: 2, read: (c) => c.#queues.length }],
+    [0x14, { name: "device_status", width: 1, read: (c) => c.#status, write: (c, v) => c.#setStatus(v) }],
+    [0x15, { name: "config_generation", width: 1, read: (c) => c.#generation }],
+    [0x16, { name: "queue_select", width: 2, read: (c) => c.#queueSelect, write: (c, v) => c.#selectQueue(v) }],
+    [0x18, { name: "queue_size", width: 2, read: (c) => c.#queue?.size ?? 0, write: (c, v) => c.#setSize(v) }],
     [
       0x1a,
-      register(
-        2,
-        (c) => c.#selected?.vector ?? NO_VECTOR,
-        (c, value) => c.#setQueueVector(value),
-      ),
+      { name: "queue_msix_vector", width: 2, read: (c) => c.#queueVector(), write: (c, v) => c.#setQueueVector(v) },
     ],
     [
       0x1c,
-      register(
-        2,
-        (c) => Number(c.#selected?.enabled ?? false),
-        (c, value) => c.#enableQueue(value),
-      ),
+      { name: "queue_enable", width: 2, read: (c) => Number(c.#queue?.enabled ?? 0), write: (c, v) => c.#enable(v) },
     ],
-    [0x1e, register(2, (c) => (c.#selected ? c.#queueSelect : 0))],
-    ...[0, 1, 2, 3, 4, 5].map((word): [number, Register] => [
-      0x20 + 4 * word,
-      register(
-        4,
-        (c) => c.#selected?.addresses[word] ?? 0,
-        (c, value) => c.#setUp((queue) => (queue.addresses[word] = value)),
-      ),
-    ]),
+    [0x1e, { name: "queue_notify_off", width: 2, read: (c) => (c.#queue ? c.#queueSelect : 0) }],
+    [0x20, CommonConfig.#halfAddress("queue_desc low", 0)],
+    [0x24, CommonConfig.#halfAddress("queue_desc high", 1)],
+    [0x28, CommonConfig.#halfAddress("queue_driver low", 2)],
+    [0x2c, CommonConfig.#halfAddress("queue_driver high", 3)],
+    [0x30, CommonConfig.#halfAddress("queue_device low", 4)],
+    [0x34, CommonConfig.#halfAddress("queue_device high", 5)],
   ]);
+
+  /** One half of an address of the selected queue. */
+  static #halfAddress(name: string, half: number): Register {
+    return { name, width: 4, read: (c) => c.#queue?.addresses[half] ?? 0, write: (c, v) => c.#setAddress(half, v) };
+  }
 
   constructor(device: VirtioDevice, vectorCount: number, events: CommonConfigEvents) {
     this.#device = device;
@@ -166,7 +117,7 @@ export class CommonConfig implements RangeHandler {
 
   read(offset: number, data: Uint8Array): void {
     const found = CommonConfig.#registers.get(offset);
-    if (found?.widthBytes !== data.length) {
+    if (found?.width !== data.length) {
       data.fill(0xff);
       return;
     }
@@ -176,7 +127,7 @@ export class CommonConfig implements RangeHandler {
 
   write(offset: number, data: Uint8Array): void {
     const found = CommonConfig.#registers.get(offset);
-    if (found?.widthBytes !== data.length || this.#resetting) return;
+    if (found?.width !== data.length || this.#resetting) return;
     let value = 0;
     for (let i = 0; i < data.length; i++) value += (data[i] ?? 0) * 2 ** (8 * i);
     found.write?.(this, value);
@@ -231,8 +182,8 @@ export class CommonConfig implements RangeHandler {
   finishReset(): void {
     this.#resetting = false;
     this.#status = 0;
-    this.#deviceFeatureSelect = 0;
-    this.#driverFeatureSelect = 0;
+    this.#offerSelect = 0;
+    this.#takeSelect = 0;
     this.#driverFeatures.fill(0);
     this.#configVector = NO_VECTOR;
     this.#queueSelect = 0;
@@ -251,8 +202,15 @@ export class CommonConfig implements RangeHandler {
     this.#events.reset();
   }
 
-  get #selected(): QueueRegisters | undefined {
+  /** The selected queue; undefined where there is none of that number. */
+  get #queue(): QueueRegisters | undefined {
     return this.#queues[this.#queueSelect];
+  }
+
+  /** The selected queue while it may be changed. */
+  get #queueToSetUp(): QueueRegisters | undefined {
+    const queue = this.#queue;
+    return queue && !queue.enabled && isSettingUp(this.#status) ? queue : undefined;
   }
 
   #setStatus(written: number): void {
@@ -273,37 +231,58 @@ export class CommonConfig implements RangeHandler {
     return soundWord(0) && soundWord(1) && hasBit(this.#driverFeatures, VIRTIO_F_VERSION_1);
   }
 
-  #setDriverFeatures(value: number): void {
-    if (isNegotiating(this.#status) && this.#driverFeatureSelect < 2)
-      this.#driverFeatures[this.#driverFeatureSelect] = value;
+  #selectOffer(value: number): void {
+    this.#offerSelect = value;
   }
 
-  #setUp(change: (queue: QueueRegisters) => void): void {
-    const queue = this.#selected;
-    if (queue && !queue.enabled && isSettingUp(this.#status)) change(queue);
+  #selectTake(value: number): void {
+    this.#takeSelect = value;
   }
 
-  #enableQueue(value: number): void {
-    if (value === 1) this.#setUp((queue) => (queue.enabled = true));
+  #takenWord(): number {
+    return this.#driverFeatures[this.#takeSelect] ?? 0;
   }
 
-  /** Vectors say only where interrupts go, and drivers change them at any time. */
+  #take(value: number): void {
+    if (isNegotiating(this.#status) && this.#takeSelect < 2) this.#driverFeatures[this.#takeSelect] = value;
+  }
+
+  #selectQueue(value: number): void {
+    this.#queueSelect = value;
+  }
+
+  #setSize(value: number): void {
+    const queue = this.#queueToSetUp;
+    if (queue) queue.size = value;
+  }
+
+  #setAddress(half: number, value: number): void {
+    const queue = this.#queueToSetUp;
+    if (queue) queue.addresses[half] = value;
+  }
+
+  #enable(value: number): void {
+    const queue = this.#queueToSetUp;
+    if (queue && value === 1) queue.enabled = true;
+  }
+
+  // Vectors say only where interrupts go, and drivers change them at any time.
+  #setVector(value: number): void {
+    this.#configVector = this.#vector(value);
+  }
+
+  #queueVector(): number {
+    return this.#queue?.vector ?? NO_VECTOR;
+  }
+
   #setQueueVector(value: number): void {
-    const queue = this.#selected;
+    const queue = this.#queue;
     if (queue) queue.vector = this.#vector(value);
   }
 
   #vector(value: number): number {
     return value < this.#vectorCount ? value : NO_VECTOR;
   }
-}
-
-function register(
-  widthBytes: 1 | 2 | 4,
-  read: Register["read"],
-  write?: (config: CommonConfig, value: number) => unknown,
-): Register {
-  return write ? { widthBytes, read, write } : { widthBytes, read };
 }
 
 /** Bits 32 x `select` and up; there are none beyond 63. */
