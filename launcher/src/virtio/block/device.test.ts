@@ -387,6 +387,19 @@ describe("a hostile driver of a disk", () => {
     expect(driver.run(blk.VIRTIO_BLK_T_IN, 0, [into(DATA, 512)]).status).toBe(OK);
   });
 
+  it("15: a storm of requests without a status costs no memory", () => {
+    const { driver, device } = setUp();
+    for (let i = 0; i < 50; i++) {
+      driver.run(blk.VIRTIO_BLK_T_FLUSH, 0);
+      driver.ring().add([from(driver.header(blk.VIRTIO_BLK_T_FLUSH, 0), 16)]);
+      driver.pci.kick(0);
+      expect(driver.pci.status).toBe(0x4f);
+      driver.pci.status = 0;
+      driver.rings = driver.pci.start();
+    }
+    expect(device.requestCount).toBe(1);
+  });
+
   it("5: the same head again while its request is with the storage fails the device", () => {
     const { driver, storage } = setUp();
     storage.holds = true;

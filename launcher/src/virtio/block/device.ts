@@ -46,6 +46,7 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
   readonly #config: Uint8Array;
   readonly #id: Uint8Array;
   readonly #spare: BlockRequest[] = [];
+  #requestCount = 0;
   #inFlight = 0;
   /** Queues that have chains for which there was no request. */
   readonly #starved = new Set<number>();
@@ -71,6 +72,11 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
   /** Requests that are with the storage. */
   get inFlightCount(): number {
     return this.#inFlight;
+  }
+
+  /** Requests made so far, each with a page of iovecs: as many as were ever needed at the same time. */
+  get requestCount(): number {
+    return this.#requestCount;
   }
 
   readConfig(offset: number, data: Uint8Array): void {
@@ -157,16 +163,23 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
   }
 
   #start(driver: VirtioDriver, queueIndex: number, chain: DescriptorChain): void {
-    const request = this.#spare.pop() ?? new BlockRequest(this);
+    // Before a request is taken for it: what a driver does wrong must not cost one.
+    BlockRequest.check(chain);
+    const request = this.#spare.pop() ?? this.#makeRequest();
     this.#inFlight++;
     try {
       request.start(driver, queueIndex, chain, this.#target);
     } catch (error) {
-      // Not used again: a storage that failed in an unknown way may still have its iovecs.
+      // A defect. Not used again: a storage that failed in an unknown way may still have its iovecs.
       request.driver = null;
       this.#inFlight--;
       throw error;
     }
+  }
+
+  #makeRequest(): BlockRequest {
+    this.#requestCount++;
+    return new BlockRequest(this);
   }
 
   #makeTarget(): RequestTarget {

@@ -72,9 +72,13 @@ export class BlockRequest implements IoCompletion {
     this.#owner = owner;
   }
 
-  /** Takes all it needs out of `chain` and runs it. Throws VirtqueueError for a chain without a status byte. */
-  start(driver: VirtioDriver, queueIndex: number, chain: DescriptorChain, target: RequestTarget): void {
+  /** Throws VirtqueueError for a chain without room for a status: there is no way to answer it. */
+  static check(chain: DescriptorChain): void {
     if (chain.writableBytes < STATUS_BYTES) throw new VirtqueueError("a block request without a status byte");
+  }
+
+  /** Takes all it needs out of `chain`, which has room for a status, and runs it. */
+  start(driver: VirtioDriver, queueIndex: number, chain: DescriptorChain, target: RequestTarget): void {
     const last = chain.count - 1;
     this.driver = driver;
     this.queueIndex = queueIndex;
