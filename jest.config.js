@@ -10,6 +10,7 @@ const base = {
     ],
   },
   modulePathIgnorePatterns: ["<rootDir>/dist/"],
+  setupFilesAfterEnv: ["<rootDir>/hack/test-runner/timeouts.ts"],
   testPathIgnorePatterns: ["/node_modules/", "/dist/"],
 };
 const tier = (displayName, testRegex, extra = {}) => ({ ...base, displayName, testRegex, ...extra });
@@ -22,7 +23,6 @@ export default {
     tier("e2e", "\\.e2e\\.test\\.ts$", {
       globalSetup: "<rootDir>/e2e/support/global-setup.ts",
       globalTeardown: "<rootDir>/e2e/support/global-teardown.ts",
-      setupFilesAfterEnv: ["<rootDir>/e2e/support/long-timeouts.ts"],
     }),
   ],
 };

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
-import { podOf, TEST_GUEST_READY, testGuest } from "../support/vm.ts";
+import { podOf, tellGuest, testGuest } from "../support/vm.ts";
 
 describe("a guest on a bad day", () => {
   let cluster: TestCluster;
@@ -21,12 +21,7 @@ describe("a guest on a bad day", () => {
     await kubectl.apply(testGuest(name, { terminationGracePeriodSeconds: 1, ...spec }, cmdline));
     await kubectl.waitFor("vm", name, "condition=Ready");
   };
-  const tell = async (name: string, line: string) => {
-    await using session = kubectl.interactive(["exec", "-i", podOf(name), "--", "console"]);
-    await session.expect(TEST_GUEST_READY);
-    session.write(`${line}\r`);
-    await session.expect(new RegExp(line));
-  };
+  const tell = (name: string, line: string, answer: RegExp) => tellGuest(kubectl, name, line, answer);
   const stops = async (name: string) => {
     await kubectl.run(["delete", "vm", name, "--timeout=60s"], { timeoutMs: 70_000 });
     await eventually(`${name} leaves nothing`, 30_000, async () => {
@@ -37,14 +32,14 @@ describe("a guest on a bad day", () => {
   const neighbourIsUntouched = async () => {
     const neighbour = await kubectl.get("vm", "neighbour");
     expect(neighbour?.status).toMatchObject({ phase: "Running", podUID: neighbourUid });
-    await tell("neighbour", "echo still here");
+    await tell("neighbour", "echo still here", /still here/);
   };
 
   it.each(["spin", "flood", "garbage"])(
     "that does %s still can be seen and stopped, and hurts no one",
     async (deed) => {
       await start(deed);
-      await tell(deed, deed);
+      await tell(deed, deed, answer);
       const pod = await kubectl.get("pod", podOf(deed));
       expect(pod?.status.phase).toBe("Running");
       await neighbourIsUntouched();
@@ -54,7 +49,8 @@ describe("a guest on a bad day", () => {
 
   it("that panics is told of in an event", async () => {
     await start("panic");
-    await tell("panic", "panic");
+    await tell("panic", "panic", /panicked/);
+    await kubectl.vmCondition("panic", "Ready", "False", "GuestPanicked");
     await eventually("an event of the panic", 30_000, async () =>
       (await kubectl.events("panic")).some((event) => event.reason === "GuestPanicked"),
     );

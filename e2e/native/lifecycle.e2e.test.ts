@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
-import { podOf, TEST_GUEST_READY, testGuest } from "../support/vm.ts";
+import { podOf, TEST_GUEST_READY, tellGuest, testGuest } from "../support/vm.ts";
 
 describe("the life of a VM", () => {
   let cluster: TestCluster;
@@ -18,12 +18,7 @@ describe("the life of a VM", () => {
     await kubectl.apply(testGuest(name, spec, cmdline));
     return kubectl.waitFor("vm", name, "condition=Ready");
   };
-  const tell = async (name: string, line: string) => {
-    await using session = kubectl.interactive(["exec", "-i", podOf(name), "--", "console"]);
-    await session.expect(TEST_GUEST_READY);
-    session.write(`${line}\r`);
-    await session.expect(new RegExp(line));
-  };
+  const tell = (name: string, line: string, answer: RegExp) => tellGuest(kubectl, name, line, answer);
   const podUid = async (name: string) => (await kubectl.get("pod", podOf(name)))?.metadata.uid;
   /** Waits for another pod than `before` that is ready. */
   const nextRun = (name: string, before: string | undefined) =>
@@ -37,7 +32,7 @@ describe("the life of a VM", () => {
   it("Always: starts again after the guest powered off", async () => {
     await start("always");
     const before = await podUid("always");
-    await tell("always", "poweroff");
+    await tell("always", "poweroff", /power off/);
     const vm = await nextRun("always", before);
     expect(vm.status).toMatchObject({ restarts: 1, lastTermination: { reason: "GuestPowerOff", exitCode: 0 } });
   });
@@ -45,17 +40,17 @@ describe("the life of a VM", () => {
   it("RerunOnFailure: stays off after a power-off, starts again after a crash", async () => {
     await start("rerun", { runStrategy: "RerunOnFailure" });
     const before = await podUid("rerun");
-    await tell("rerun", "triplefault");
+    await tell("rerun", "triplefault", /triple fault/);
     const vm = await nextRun("rerun", before);
     expect(vm.status.lastTermination.reason).toBe("GuestTripleFault");
-    await tell("rerun", "poweroff");
-    await kubectl.vmCondition("rerun", "Ready", "False", "Completed");
+    await tell("rerun", "poweroff", /power off/);
+    await kubectl.vmCondition("rerun", "Running", "False", "Completed");
     expect((await kubectl.get("vm", "rerun"))?.status.phase).toBe("Stopped");
   });
 
   it("Once: a crash is final, and says so", async () => {
     await start("once", { runStrategy: "Once" });
-    await tell("once", "triplefault");
+    await tell("once", "triplefault", /triple fault/);
     const ready = await kubectl.vmCondition("once", "Ready", "False", "Crashed");
     expect(ready.message).toMatch(/triple fault/i);
     expect((await kubectl.get("vm", "once"))?.status.phase).toBe("Failed");
@@ -109,7 +104,7 @@ describe("the life of a VM", () => {
     await kubectl.run(["delete", "pod", podOf("change")]);
     await nextRun("change", before);
     await kubectl.vmCondition("change", "RestartRequired", "False");
-    await tell("change", "cpus");
+    await tell("change", "cpus", /cpus 2/);
   });
 
   it("two VMs of one name in a row do not meet", async () => {

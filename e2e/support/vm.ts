@@ -1,4 +1,5 @@
 import type { VirtualMachineManifest } from "../../crds/src/virtualmachine.ts";
+import type { Kubectl } from "./kubectl.ts";
 
 export const TEST_GUEST_READY = /TYPEVISOR TESTGUEST READY/;
 
@@ -24,4 +25,12 @@ export const TEST_GUEST_IMAGE = "docker.io/typevisor/testguest:dev";
 /** The pod that the operator makes for a VM. */
 export function podOf(name: string): string {
   return `vm-${name}`;
+}
+
+/** Says a line to the test guest of a VM, and waits for its answer. */
+export async function tellGuest(kubectl: Kubectl, name: string, line: string, answer: RegExp): Promise<void> {
+  await using session = kubectl.interactive(["exec", "-i", podOf(name), "--", "console"]);
+  await session.expect(TEST_GUEST_READY);
+  session.write(`${line}\r`);
+  await session.expect(answer);
 }

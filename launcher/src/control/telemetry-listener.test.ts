@@ -51,6 +51,13 @@ describe("telemetry", () => {
     expect((await get("/healthz")).status).toBe(200);
   });
 
+  it("does not call a guest ready whose kernel panicked", async () => {
+    machine.guestPanicked = true;
+    const ready = await get("/readyz");
+    expect([ready.status, await ready.text()]).toEqual([503, "the guest's kernel has panicked\n"]);
+    expect((await get("/healthz")).status).toBe(200);
+  });
+
   it("takes reads of known paths only", async () => {
     expect((await get("/v1/status")).status).toBe(404);
     expect((await get("/metrics", "POST")).status).toBe(405);

@@ -46,9 +46,10 @@ function answerTo(parts: TelemetryParts, request: IncomingMessage): TextAnswer {
   }
 }
 
-/** Ready means that vCPUs run: traffic has no use for a paused guest. */
+/** Ready means that vCPUs run a kernel: traffic has no use for a guest that is paused or has panicked. */
 function readiness(machine: MachineControls): TextAnswer {
-  const { state, message } = machine.status();
+  const { state, message, guestPanicked } = machine.status();
+  if (guestPanicked) return [503, "the guest's kernel has panicked\n"];
   if (state === "Running" || state === "Stopping") return [200, "ok\n"];
   return [503, `the machine is ${state}: ${message}\n`];
 }

@@ -54,6 +54,8 @@ export class VirtualMachineController {
   readonly #queue: WorkQueue;
   readonly #monitor: LauncherMonitor;
   readonly #refusals = new Map<string, Refusal>();
+  /** Pods that are gone, by the key of their VirtualMachine, until another pod is there. */
+  readonly #departed = new Map<string, Pod>();
 
   constructor(options: ControllerOptions) {
     this.#options = options;
@@ -122,6 +124,7 @@ export class VirtualMachineController {
     const observation = observe(this.world, vm, {
       launcher: (podUID) => this.#monitor.facts(podUID),
       refusal: this.#refusals.get(vm.metadata.uid ?? ""),
+      departed: this.#departed.get(key),
       trustId: authority.trustId,
     });
     const decision = decide(observation, settings, clock.now());
@@ -191,6 +194,7 @@ export class VirtualMachineController {
     vms.onChange(({ key, previous, current }) => {
       if (current === undefined) {
         this.#refusals.delete(previous?.metadata.uid ?? "");
+        this.#departed.delete(key);
       }
       this.#queue.add(key);
     });
@@ -199,6 +203,11 @@ export class VirtualMachineController {
         this.#monitor.forget(previous.metadata.uid);
       }
       for (const key of keysOfPod(current ?? previous ?? {})) {
+        if (current !== undefined) {
+          this.#departed.delete(key);
+        } else if (previous !== undefined && vms.get(key) !== undefined) {
+          this.#departed.set(key, previous);
+        }
         this.#queue.add(key);
       }
     });

@@ -3,7 +3,7 @@ import type { LauncherStatus } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { annotations, LAUNCHER_CONTAINER } from "./names.ts";
 import { type LauncherFacts, readinessOf } from "./observation.ts";
-import { type Action, type Case, nodeLost, type Plan, underWay } from "./plan.ts";
+import { type Action, type Case, nodeLost, type Plan, stalled, underWay } from "./plan.ts";
 import { STABLE_RUN_MS } from "./restart.ts";
 import type { StatusRecord, View } from "./status.ts";
 
@@ -52,6 +52,9 @@ function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after
     case "Starting":
       return { view: underWay("Starting", status.message || "The launcher prepares the machine") };
     case "Running":
+      if (status.guestPanicked && !wanted) {
+        return { view: panicked(pod) };
+      }
       return wanted
         ? { view: { ...underWay("Pausing", "The guest is being paused"), running: "True" }, after: act("pause") }
         : { view: running(pod) };
@@ -114,6 +117,13 @@ function ranInPod(previous: VirtualMachineStatus, pod: Pod): boolean {
 function running(pod: Pod): View {
   const message = `The guest runs on node ${pod.spec?.nodeName}`;
   return { reason: "Running", message, ready: "True", running: "True", progress: "done" };
+}
+
+/** The processors run, but no kernel does. What comes next is the guest's own affair (kernel parameter panic=) or ours. */
+function panicked(pod: Pod): View {
+  const name = pod.metadata?.name;
+  const message = `The guest's kernel panicked; see its console (kubectl exec -it ${name} -- console). To restart the machine, delete pod ${name}; to have the guest restart itself, add panic=10 to spec.boot.kernel.cmdline`;
+  return { ...stalled("GuestPanicked", message), running: "True" };
 }
 
 function askLauncher(pod: Pod, facts: LauncherFacts | undefined): Action[] {

@@ -23,6 +23,8 @@ import {
   settings,
 } from "./testing/fixtures.ts";
 
+const eventsOf = (decision: Decision) =>
+  decision.actions.flatMap((action) => (action.kind === "write-status" ? action.events : []));
 const kinds = (decision: Decision) => decision.actions.map((action) => action.kind);
 const find = <K extends Action["kind"]>(decision: Decision, kind: K) =>
   decision.actions.find((action): action is Extract<Action, { kind: K }> => action.kind === kind);
@@ -410,6 +412,17 @@ describe("a pod that failed before the machine started", () => {
   });
 });
 
+describe("a guest whose kernel panicked", () => {
+  it("is not ready, is told of in an event, and is left to its owner", () => {
+    const vm = ran();
+    const pod = podOf(vm, "running");
+    const decision = now(observation(vm, { pod, launcher: launcherSays(pod, { guestPanicked: true }) }));
+    expect(kinds(decision)).toEqual(["write-status"]);
+    expect(summary(statusOf(decision))).toMatchObject({ reason: "GuestPanicked", running: "True" });
+    expect(eventsOf(decision)).toContainEqual(expect.objectContaining({ type: "Warning", reason: "GuestPanicked" }));
+  });
+});
+
 describe("a pod that somebody took away", () => {
   it.each([
     ["Always", true],
@@ -430,10 +443,29 @@ describe("a pod that somebody took away", () => {
   });
 
   it("without a trace is noticed by what the status knew, and a machine that runs once does not run again", () => {
-    expect(now(observation(ran())).actions).toEqual([{ kind: "start", restarts: 1 }]);
+    const again = now(observation(ran()));
+    expect(kinds(again)).toEqual(["write-status", "start"]);
+    expect(again.actions).toContainEqual({ kind: "start", restarts: 1 });
+    expect(statusOf(again).lastTermination).toMatchObject({ reason: "PodDeleted", podUID: POD_UID });
     const once = now(observation(ran({ runStrategy: "Once" })));
     expect(kinds(once)).toEqual(["write-status"]);
     expect(statusOf(once).lastTermination).toMatchObject({ reason: "PodDeleted", podUID: POD_UID });
+  });
+
+  it("and that went before we looked still tells how it ended", () => {
+    const vm = ran();
+    const departed = endedPod(vm, { exitCode: 80, message: lastWord("GuestTripleFault", "a triple fault") });
+    const decision = now(observation(vm, { departed }));
+    expect(statusOf(decision).lastTermination).toMatchObject({ reason: "GuestTripleFault", message: "a triple fault" });
+    const stranger = now(observation({ ...vm, status: { ...vm.status, podUID: "another" } }, { departed }));
+    expect(statusOf(stranger).lastTermination).toMatchObject({ reason: "PodDeleted", podUID: "another" });
+  });
+
+  it.each(["Stopped", "StopTimeout"])("to halt the machine leaves the launcher's own word: %s", (reason) => {
+    const vm = ran({ runStrategy: "Halted" });
+    const ended = terminating(endedPod(vm, { exitCode: 0, message: lastWord(reason) }));
+    expect(statusOf(now(observation(vm, { pod: ended }))).lastTermination).toMatchObject({ reason });
+    expect(statusOf(now(observation(vm, { departed: ended }))).lastTermination).toMatchObject({ reason });
   });
 
   it("by the cluster is told apart from one deleted by hand", () => {

@@ -94,7 +94,7 @@ function deleting(c: Case): Plan {
 function withoutPod(c: Case): Plan {
   const { vm, refusal } = c.observation;
   const { runStrategy } = vm.spec;
-  const end = endWithoutTrace(c);
+  const end = unrecordedEnd(c);
   const kept: StatusRecord =
     end === undefined ? c.kept : { ...c.kept, ...countEnd(c.previous, end), lastTermination: end };
   const last = kept.lastTermination;
@@ -119,14 +119,21 @@ function withoutPod(c: Case): Plan {
   // A pod that came after the last end and went without having run was no start.
   const counted = c.previous.podUID !== undefined && c.previous.podUID !== last?.podUID;
   const startsOver = last !== undefined && classOf(last) !== "never-started" && !counted;
-  return { record: kept, before: [{ kind: "start", restarts: (kept.restarts ?? 0) + (startsOver ? 1 : 0) }] };
+  const start: Action = { kind: "start", restarts: (kept.restarts ?? 0) + (startsOver ? 1 : 0) };
+  return end === undefined
+    ? { record: kept, before: [start] }
+    : { view: underWay("Restarting", `Starts again: ${end.message}`), record: kept, after: [start] };
 }
 
 /** A machine that ran when it was last seen, and whose pod is gone without an end that was recorded. */
-function endWithoutTrace({ previous }: Case): Termination | undefined {
+function unrecordedEnd({ previous, observation }: Case): Termination | undefined {
   const { podUID, startedAt, lastTermination } = previous;
   if (podUID === undefined || startedAt === undefined || lastTermination?.podUID === podUID) {
     return undefined;
+  }
+  const { departed, vm } = observation;
+  if (departed?.metadata?.uid === podUID && isFinished(departed)) {
+    return terminationOf(departed, previous, vm.spec.runStrategy === "Halted");
   }
   return vanished(previous, podUID, conditionOf(previous, "Running")?.reason === "NodeLost");
 }
@@ -150,7 +157,7 @@ function afterEnd(c: Case, pod: Pod): Plan {
   const { vm } = c.observation;
   const uid = pod.metadata?.uid ?? "";
   const recorded = c.previous.lastTermination?.podUID === uid ? c.previous.lastTermination : undefined;
-  const end = recorded ?? terminationOf(pod, c.previous);
+  const end = recorded ?? terminationOf(pod, c.previous, vm.spec.runStrategy === "Halted");
   const counters = recorded === undefined ? countEnd(c.previous, end) : {};
   const { podIP: _, ...where } = podFields(pod);
   const restarts = restartsOf(pod, c.previous);

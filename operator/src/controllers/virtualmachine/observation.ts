@@ -8,6 +8,8 @@ export interface Observation {
   readonly vm: VirtualMachine;
   /** The pod of the name that the VirtualMachine's pod must have, whoever it belongs to. */
   readonly pod: Pod | undefined;
+  /** The last pod of that name that is gone, as it was last seen: a deleted pod goes as soon as it has ended. */
+  readonly departed: Pod | undefined;
   /** The pod's node: null when the pod has one that no longer exists, undefined when it has none. */
   readonly node: NodeFacts | null | undefined;
   /** All nodes; only where a pod waits for one. */

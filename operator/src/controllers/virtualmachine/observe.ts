@@ -85,6 +85,7 @@ export function observe(
   memory: {
     readonly launcher: (podUID: string) => LauncherFacts | undefined;
     readonly refusal: Refusal | undefined;
+    readonly departed: Pod | undefined;
     readonly trustId: string;
   },
 ): Observation {
@@ -93,6 +94,7 @@ export function observe(
   return {
     vm,
     pod,
+    departed: memory.departed,
     node: nodeName === undefined ? undefined : (world.nodes.get(nodeName)?.facts ?? null),
     nodes: pod !== undefined && nodeName === undefined ? [...world.nodes.values()].map((node) => node.facts) : [],
     launcher: pod?.metadata?.uid === undefined ? undefined : memory.launcher(pod.metadata.uid),

@@ -71,15 +71,18 @@ function disruptionOf(pod: Pod): Reason | undefined {
   return pod.metadata?.deletionTimestamp === undefined ? undefined : "PodDeleted";
 }
 
-/** Why the machine in a finished pod ended; `status` is what was known of its run. */
-export function terminationOf(pod: Pod, status: VirtualMachineStatus | undefined): Termination {
+/**
+ * Why the machine in a finished pod ended; `status` is what was known of its run. `halted`: the machine was to be off,
+ * so that its pod was deleted is no news.
+ */
+export function terminationOf(pod: Pod, status: VirtualMachineStatus | undefined, halted: boolean): Termination {
   const container = pod.status?.containerStatuses?.find((candidate) => candidate.name === LAUNCHER_CONTAINER);
   const terminated = container?.state?.terminated;
   const podUID = pod.metadata?.uid ?? "";
   if (terminated === undefined || terminated.startedAt === undefined || terminated.reason === "StartError") {
     return { ...neverStarted(pod, terminated), podUID, ...finishedAt(terminated) };
   }
-  const { reason, message } = lastWord(pod, terminated);
+  const { reason, message } = lastWord(pod, terminated, halted);
   const startedAt = guestStart(podUID, reason, terminated, status);
   return {
     reason,
@@ -125,8 +128,9 @@ function neverStarted(pod: Pod, terminated: Terminated | undefined): { reason: R
   };
 }
 
-function lastWord(pod: Pod, terminated: Terminated): { reason: Reason; message: string } {
-  const disruption = disruptionOf(pod);
+function lastWord(pod: Pod, terminated: Terminated, halted: boolean): { reason: Reason; message: string } {
+  const taken = disruptionOf(pod);
+  const disruption = halted && taken === "PodDeleted" ? undefined : taken;
   const said = parseTerminationMessage(terminated.message);
   if (said !== undefined) {
     const ended = launcherReasonClasses[said.reason] === "success" && said.reason !== "GuestPowerOff";

@@ -19,6 +19,7 @@ const TROUBLE: ReadonlySet<string> = new Set<Reason>([
   "NodeLost",
   "LauncherUnreachable",
   "CrashBackOff",
+  "GuestPanicked",
 ]);
 
 /** The events for going from one status to the next; none when nothing of note happened. */

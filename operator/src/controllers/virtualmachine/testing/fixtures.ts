@@ -159,6 +159,7 @@ export function observation(vm: StoredVirtualMachine, parts: Partial<Observation
   return {
     vm,
     pod: undefined,
+    departed: undefined,
     node: onNode ? node : undefined,
     nodes: onNode || parts.pod === undefined ? [] : [node],
     launcher: undefined,
