@@ -33,12 +33,27 @@ export class ClusterMap {
   }
 
   add(first: number, last: number): void {
-    for (let cluster = first; cluster <= last; cluster++) {
+    for (let cluster = first; cluster <= last; ) {
       const at = Math.floor(cluster / CHUNK_CLUSTERS);
       const chunk = this.#chunks[at] ?? new Uint32Array(CHUNK_WORDS);
       this.#chunks[at] = chunk;
-      const bit = cluster % CHUNK_CLUSTERS;
-      chunk[bit >>> 5] = (chunk[bit >>> 5] ?? 0) | (1 << (bit & 31));
+      const start = at * CHUNK_CLUSTERS;
+      setBits(chunk, cluster - start, Math.min(last - start, CHUNK_CLUSTERS - 1));
+      cluster = start + CHUNK_CLUSTERS;
     }
   }
+}
+
+/** Sets bits `first` to `last`, whole words at a time. */
+function setBits(words: Uint32Array, first: number, last: number): void {
+  const [firstWord, lastWord] = [first >>> 5, last >>> 5];
+  const fromFirst = ~0 << (first & 31);
+  const upToLast = ~0 >>> (31 - (last & 31));
+  if (firstWord === lastWord) {
+    words[firstWord] = (words[firstWord] ?? 0) | (fromFirst & upToLast);
+    return;
+  }
+  words[firstWord] = (words[firstWord] ?? 0) | fromFirst;
+  words.fill(0xffffffff, firstWord + 1, lastWord);
+  words[lastWord] = (words[lastWord] ?? 0) | upToLast;
 }
