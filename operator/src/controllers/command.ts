@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import { ConfigError } from "../runtime/config-error.ts";
 import { type Connection, inClusterConnection, isInCluster } from "../runtime/connection.ts";
+import { messageOf } from "../runtime/errors.ts";
 import { type ControllersConfig, controllersHelp, parseControllersFlags } from "./flags.ts";
 import { runControllers } from "./run.ts";
 
@@ -46,8 +47,16 @@ export async function controllers(args: readonly string[], environment: NodeJS.P
     stop.abort();
   };
   process.once("SIGTERM", onSignal).once("SIGINT", onSignal);
-  using connection = await connect();
-  using electorConnection = await connect();
+  using connections = new DisposableStack();
+  let connection: Connection;
+  let electorConnection: Connection;
+  try {
+    connection = connections.use(await connect());
+    electorConnection = connections.use(await connect());
+  } catch (error) {
+    process.stderr.write(`operator: ${messageOf(error)}\n`);
+    return USAGE_EXIT_CODE;
+  }
   const outcome = await runControllers({ config, connection, electorConnection, logger, signal: stop.signal });
   if (outcome === "stopped") {
     return 0;

@@ -1,0 +1,194 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFile, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
+import { parse, parseAllDocuments, stringify } from "yaml";
+import { release, render } from "../../../charts/tests/render.ts";
+import type { VirtualMachine } from "../../../crds/src/virtualmachine.ts";
+import { type ApiServer, startApiServer } from "../../../hack/lib/apiserver.ts";
+import { until } from "../runtime/testing/until.ts";
+import type { KubernetesObject, Pod, Secret } from "../runtime/wire.ts";
+
+/**
+ * The controllers against a real API server, with the permissions and flags that the chart gives them. There are no
+ * nodes and no controller manager: the test plays the kubelet.
+ */
+const NAMESPACE = "shop";
+const repository = join(import.meta.dirname, "../../..");
+const PATIENCE_MS = 60_000;
+
+let server: ApiServer;
+let flags: string[];
+let kubeconfig: string;
+let operator: ChildProcess;
+
+const machineUrl = `/apis/typevisor.io/v1alpha1/namespaces/${NAMESPACE}/virtualmachines`;
+const podUrl = `/api/v1/namespaces/${NAMESPACE}/pods`;
+
+async function get<T extends KubernetesObject>(path: string): Promise<T | undefined> {
+  const { status, body } = await server.request("GET", path);
+  return status === 200 ? (body as T) : undefined;
+}
+const machine = (name: string) => get<VirtualMachine & KubernetesObject>(`${machineUrl}/${name}`);
+const pod = (name: string) => get<Pod>(`${podUrl}/vm-${name}`);
+const patch = async (path: string, body: object) => {
+  const { status } = await server.request("PATCH", path, { body, contentType: "application/merge-patch+json" });
+  expect(status).toBe(200);
+};
+const reasonOf = (vm: VirtualMachine | undefined) => vm?.status?.conditions?.find((c) => c.type === "Ready")?.reason;
+
+async function apply(name: string, spec: object = {}): Promise<void> {
+  const image = { reference: "registry.example/debian:13" };
+  const body = {
+    apiVersion: "typevisor.io/v1alpha1",
+    kind: "VirtualMachine",
+    metadata: { name, labels: { app: name } },
+    spec: {
+      memory: { size: "64Mi" },
+      boot: { kernel: { image, path: "/boot/vmlinuz" } },
+      disks: [{ name: "root", image }],
+      ...spec,
+    },
+  };
+  const answer = await server.request("POST", machineUrl, { body });
+  expect([answer.status, answer.body]).toMatchObject([201, {}]);
+}
+
+/** What a kubelet would report. */
+async function kubeletSays(name: string, status: object): Promise<void> {
+  await patch(`${podUrl}/vm-${name}/status`, { status });
+}
+const launcherStatus = (state: object) => [
+  { name: "launcher", image: "x", imageID: "", ready: false, restartCount: 0, state },
+];
+
+/** Starts the operator, and again when it ends by itself, as a kubelet does: without its lease it must end. */
+function launch(): void {
+  const args = [join(repository, "operator/src/main.ts"), ...flags, `--kubeconfig=${kubeconfig}`, "--http-port=0"];
+  operator = spawn(process.execPath, args, {
+    env: { ...process.env, POD_NAMESPACE: release.namespace, POD_NAME: "operator-0" },
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  operator.once("exit", launch);
+}
+
+async function stop(signal: NodeJS.Signals): Promise<number | null> {
+  operator.removeListener("exit", launch);
+  const ended = once(operator, "exit");
+  operator.kill(signal);
+  return (await ended)[0] as number | null;
+}
+
+/** The chart's rules for the operator, and the flags that it gives it. */
+async function installChart(): Promise<void> {
+  const documents = parseAllDocuments(await render("default")).map((document) => document.toJS());
+  const ours = documents.filter((document) => /Role|ServiceAccount|PriorityClass/.test(document?.kind ?? ""));
+  await server.kubectl(["apply", "-f", "-"], ours.map((document) => stringify(document)).join("\n---\n"));
+  const deployment = documents.find((document) => document?.kind === "Deployment");
+  const container = deployment.spec.template.spec.containers[0];
+  flags = (container.args as string[]).filter((flag) => !flag.startsWith("--http-port"));
+  const account = `system:serviceaccount:${release.namespace}:${deployment.spec.template.spec.serviceAccountName}`;
+  const config = parse(await readFile(server.kubeconfig, "utf8"));
+  config.users[0].user.as = account;
+  kubeconfig = join(dirname(server.kubeconfig), "operator.kubeconfig");
+  await writeFile(kubeconfig, stringify(config), { mode: 0o600 });
+}
+
+beforeAll(async () => {
+  server = await startApiServer();
+  for (const namespace of [release.namespace, NAMESPACE]) {
+    await server.kubectl(["create", "namespace", namespace]);
+    await server.kubectl(["create", "serviceaccount", "default", "-n", namespace]).catch(() => undefined);
+  }
+  await server.kubectl(["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted"]);
+  await server.kubectl(["apply", "--server-side", "-f", join(repository, "crds/typevisor.io_virtualmachines.yaml")]);
+  await server.kubectl(["wait", "--for=condition=Established", "crd/virtualmachines.typevisor.io"]);
+  await installChart();
+  launch();
+}, 30 * 60_000);
+
+afterAll(async () => {
+  operator?.removeListener("exit", launch);
+  operator?.kill("SIGKILL");
+  await server?.[Symbol.asyncDispose]();
+});
+
+describe("the controllers with the chart's permissions", () => {
+  it("make a Secret and a pod that Pod Security restricted admits, and a whole status", async () => {
+    await apply("web");
+    const made = await until(() => pod("web"), PATIENCE_MS);
+    const secretName = made.spec?.volumes?.find((volume) => volume.name === "machine")?.secret?.secretName;
+    const secret = await get<Secret>(`/api/v1/namespaces/${NAMESPACE}/secrets/${secretName}`);
+    expect(Object.keys(secret?.data ?? {}).sort()).toEqual(["ca.crt", "machine.json", "tls.crt", "tls.key"]);
+    const vm = await until(async () => {
+      const seen = await machine("web");
+      return seen?.status?.podUID === made.metadata?.uid && seen;
+    }, PATIENCE_MS);
+    expect(vm.status).toMatchObject({ phase: "Pending", observedGeneration: 1, overhead: { memory: "66Mi" } });
+    expect(vm.status?.conditions).toHaveLength(7);
+  }, 120_000);
+
+  it("tell how a launcher ended, wait, and start it again", async () => {
+    const first = await until(() => pod("web"), PATIENCE_MS);
+    const now = new Date().toISOString();
+    const message = JSON.stringify({
+      version: 1,
+      reason: "GuestTripleFault",
+      message: "the guest's processor shut down",
+    });
+    const terminated = { exitCode: 80, reason: "Error", message, startedAt: now, finishedAt: now };
+    await kubeletSays("web", { phase: "Failed", containerStatuses: launcherStatus({ terminated }) });
+    const crashed = await until(async () => {
+      const seen = await machine("web");
+      return seen?.status?.phase === "CrashBackOff" && seen;
+    }, PATIENCE_MS);
+    expect(crashed.status?.lastTermination).toMatchObject({ reason: "GuestTripleFault", exitCode: 80 });
+    const second = await until(async () => {
+      const seen = await pod("web");
+      return seen?.metadata?.uid !== first.metadata?.uid && seen;
+    }, PATIENCE_MS);
+    expect(second.metadata?.annotations?.["typevisor.io/restarts"]).toBe("1");
+    const described = await server.kubectl(["describe", "vm", "web", "-n", NAMESPACE]);
+    expect(described).toMatch(/Warning\s+GuestTripleFault/);
+    expect(described).toMatch(/Normal\s+PodCreated/);
+  }, 120_000);
+
+  it("go on after the API server was restarted", async () => {
+    await server.restart();
+    await apply("later");
+    await until(() => pod("later"), PATIENCE_MS);
+  }, 180_000);
+
+  it("say what is wrong with a pod that the API server refuses", async () => {
+    await apply("urgent", { template: { spec: { priorityClassName: "no-such-class" } } });
+    await until(async () => reasonOf(await machine("urgent")) === "PodForbidden", PATIENCE_MS);
+    const message = (await machine("urgent"))?.status?.conditions?.find((c) => c.type === "Stalled")?.message;
+    expect(message).toMatch(/no-such-class.*spec\.template\.spec\.priorityClassName/);
+  }, 120_000);
+
+  it("stop a machine that shall be off", async () => {
+    await patch(`${machineUrl}/later`, { spec: { runStrategy: "Halted" } });
+    await until(async () => (await pod("later")) === undefined, PATIENCE_MS);
+    await until(async () => (await machine("later"))?.status?.phase === "Stopped", PATIENCE_MS);
+  }, 120_000);
+
+  it("leave a running pod alone when the operator is killed, and the next one takes over", async () => {
+    const before = await until(() => pod("web"), PATIENCE_MS);
+    await stop("SIGKILL");
+    launch();
+    await patch(`${machineUrl}/later`, { spec: { runStrategy: "Always" } });
+    await until(() => pod("later"), PATIENCE_MS);
+    expect((await pod("web"))?.metadata?.uid).toBe(before.metadata?.uid);
+  }, 180_000);
+
+  it("release the lease on SIGTERM, so that the next one leads at once", async () => {
+    expect(await stop("SIGTERM")).toBe(0);
+    const leases = `/apis/coordination.k8s.io/v1/namespaces/${release.namespace}/leases`;
+    const { body } = await server.request("GET", leases);
+    const holders = (body as { items: { spec: { holderIdentity?: string } }[] }).items.map(
+      (l) => l.spec.holderIdentity,
+    );
+    expect(holders).toEqual([""]);
+  }, 60_000);
+});
