@@ -5,7 +5,11 @@ import { type ImageRecipe, InputMissing } from "./image.ts";
 import { containerUserId, runtimeInputs, runtimeLayer } from "./runtime.ts";
 
 /** A container of ours: the shared runtime layer, a bundle of dist/ in /app, and what stands in the PATH. */
-function container(name: string, about: string, commands: readonly OciFile[]): ImageRecipe {
+function container(
+  name: string,
+  about: string,
+  { commands, env }: { readonly commands: readonly OciFile[]; readonly env: Readonly<Record<string, string>> },
+): ImageRecipe {
   const bundle = (repository: string) => {
     const path = join(repository, "dist", name);
     if (!existsSync(join(path, `${name}.js`))) throw new InputMissing(`dist/${name}/${name}.js`, "hack/build");
@@ -17,6 +21,7 @@ function container(name: string, about: string, commands: readonly OciFile[]): I
     inputs: async (tools) => [{ value: await runtimeInputs(tools) }, { path: bundle(tools.repository) }],
     make: async (tools) => ({
       layers: [await runtimeLayer(tools), { dir: bundle(tools.repository), at: "app" }, { files: commands }],
+      env,
       entrypoint: ["/usr/local/bin/node", `/app/${name}.js`],
       user: `${containerUserId}:${containerUserId}`,
       workdir: "/",
@@ -24,7 +29,9 @@ function container(name: string, about: string, commands: readonly OciFile[]): I
   };
 }
 
-export const launcher = container("launcher", "the virtual machine monitor", [
-  { path: "usr/local/bin/console", symlink: "/app/console" },
-]);
-export const operator = container("operator", "controllers and node agent", []);
+export const launcher = container("launcher", "the virtual machine monitor", {
+  commands: [{ path: "usr/local/bin/console", symlink: "/app/console" }],
+  // Each saves memory in every machine's pod: see launcher/src/commands/settle-heap.ts; and one heap for malloc is enough.
+  env: { NODE_OPTIONS: "--expose-gc", MALLOC_ARENA_MAX: "1" },
+});
+export const operator = container("operator", "controllers and node agent", { commands: [], env: {} });

@@ -10,6 +10,7 @@ import type { AssembleMachine, MachineDependencies, StartableMachine } from "../
 import type { OwnedFd } from "../sys/fd.ts";
 import { launcherVersion } from "../version.ts";
 import { openControlPlane } from "./control-plane.ts";
+import { settleHeapLater } from "./settle-heap.ts";
 import { StopSignals } from "./stop-signals.ts";
 import { type Termination, terminationPathOfBrokenConfig, writeTermination } from "./termination.ts";
 import { terminationOf } from "./termination-reason.ts";
@@ -64,6 +65,7 @@ class MachineRun {
     machine.start();
     const parts = { config: this.#config, machine, console: guestConsole, log: this.#log };
     const controlPlane = await openControlPlane(parts);
+    settleHeapLater();
     const termination = await machine.ended;
     await controlPlane.close();
     return termination;

@@ -3,7 +3,7 @@ import { type Duplex, finished } from "node:stream";
 import { CONSOLE_UPGRADE, type LauncherStatus, type MachineState } from "../../api/control.ts";
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
-import { IllegalTransition, type MachineControls } from "../machine/control-surface.ts";
+import { IllegalTransition, type MachineControls, PauseAborted } from "../machine/control-surface.ts";
 import { RequestRefused, sendJson, sendRefusal } from "./api-error.ts";
 import { ConsoleBusy, type GuestConsole } from "./console/guest-console.ts";
 import {
@@ -152,7 +152,7 @@ export class LauncherApi {
 
   #refusal(error: unknown): RequestRefused {
     if (error instanceof RequestRefused) return error;
-    if (error instanceof IllegalTransition || error instanceof ConsoleBusy)
+    if (error instanceof IllegalTransition || error instanceof PauseAborted || error instanceof ConsoleBusy)
       return new RequestRefused("Conflict", error.message);
     this.#log.error("request failed", { reason: "RequestFailed", error: errorText(error) });
     return new RequestRefused("Internal", "the launcher failed at this request; its log says why");

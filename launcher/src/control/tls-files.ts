@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { type FSWatcher, readFileSync, watch } from "node:fs";
 import { dirname } from "node:path";
 import { createSecureContext } from "node:tls";
@@ -41,13 +40,12 @@ export function watchTlsFiles(
   listener: { onChange(material: TlsMaterial): void; onError(error: unknown): void },
 ): Disposable {
   const cleanup = new DisposableStack();
-  let known = digest(current);
+  let known = current;
   const look = () => {
     try {
       const material = readTlsMaterial(paths);
-      const found = digest(material);
-      if (found === known) return;
-      known = found;
+      if (isSame(material, known)) return;
+      known = material;
       listener.onChange(material);
     } catch (error) {
       listener.onError(error);
@@ -70,8 +68,6 @@ export function watchTlsFiles(
   return cleanup;
 }
 
-function digest(material: TlsMaterial): string {
-  const hash = createHash("sha256");
-  for (const part of [material.cert, material.key, material.ca]) hash.update(`${part.length}:`).update(part);
-  return hash.digest("base64");
+function isSame(one: TlsMaterial, other: TlsMaterial): boolean {
+  return one.cert.equals(other.cert) && one.key.equals(other.key) && one.ca.equals(other.ca);
 }
