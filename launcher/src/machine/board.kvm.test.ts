@@ -3,8 +3,8 @@ import { dirtyLogFor, getDirtyLog } from "../kvm/dirty-log.ts";
 import { setMemorySlot } from "../kvm/memory-slots.ts";
 import type { RangeHandler } from "../memory/address-space.ts";
 import { gpa } from "../memory/gpa.ts";
+import { PauseAborted } from "./control-surface.ts";
 import { TestBoard, type TestBoardOptions } from "./testing/test-board.ts";
-import { PauseAborted } from "./vcpu-runner.ts";
 
 const PORT = 0x200;
 const MMIO = 0xc000_0000;

@@ -10,6 +10,7 @@ import { KvmMsiSink } from "../kvm/msi.ts";
 import { newStruct } from "../kvm/struct-view.ts";
 import { KvmSystem } from "../kvm/system.ts";
 import { Vcpu } from "../kvm/vcpu.ts";
+import { notePause } from "../kvm/x86/clock.ts";
 import { setCpuid, supportedCpuid } from "../kvm/x86/cpuid.ts";
 import { guestCpuid } from "../kvm/x86/guest-cpuid.ts";
 import {
@@ -87,6 +88,11 @@ export class Board implements Disposable {
   setEntry(entry: EntryState): void {
     const [first] = this.vcpus;
     if (first) setEntryRegisters(first.fd, entry);
+  }
+
+  /** Before the vCPUs run again after a pause. */
+  notePause(): void {
+    for (const { fd } of this.vcpus) notePause(fd);
   }
 
   /**

@@ -3,7 +3,10 @@ import type { LauncherStatus, MachineState, TerminationReason } from "../../api/
 /** What the Launcher API may ask of a machine. Each call is idempotent: what is so already stays so. */
 export interface MachineControls {
   status(): LauncherStatus;
-  /** All vCPUs are out of the guest when it resolves. Throws IllegalTransition while Starting, Stopping or Ended. */
+  /**
+   * All vCPUs are out of the guest when it resolves. Throws IllegalTransition while Starting, Stopping or Ended, and
+   * PauseAborted.
+   */
   pause(): Promise<void>;
   resume(): void;
   /** ACPI power button; the guest may ignore it. */
@@ -27,5 +30,13 @@ export class IllegalTransition extends Error {
     this.name = "IllegalTransition";
     this.from = from;
     this.action = action;
+  }
+}
+
+/** A pause that was overtaken: resumed, reset or ended before all vCPUs were out of the guest. */
+export class PauseAborted extends Error {
+  constructor() {
+    super("the machine was resumed, reset or ended before it was paused; ask again");
+    this.name = "PauseAborted";
   }
 }

@@ -1,8 +1,7 @@
 import { describe, expect, it, jest } from "@jest/globals";
 import type { MachineState } from "../../api/control.ts";
-import { IllegalTransition } from "./control-surface.ts";
+import { IllegalTransition, PauseAborted } from "./control-surface.ts";
 import { TestMachine } from "./testing/test-machine.ts";
-import { PauseAborted } from "./vcpu-runner.ts";
 
 // Guest kernel code may be emulated, and the machine may be busy.
 jest.setTimeout(60_000);

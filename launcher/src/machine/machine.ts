@@ -7,6 +7,7 @@ import type { MachineEvents } from "../legacy/machine-events.ts";
 import type { Logger } from "../log/logger.ts";
 import type { SysError } from "../sys/errors.ts";
 import type { Board } from "./board.ts";
+import { PauseAborted } from "./control-surface.ts";
 import type { Devices } from "./devices.ts";
 import { ExitCounter } from "./exit-counter.ts";
 import { ExitDispatch, type GuestEvents } from "./exit-dispatch.ts";
@@ -14,7 +15,7 @@ import { Lifecycle } from "./lifecycle.ts";
 import type { StartableMachine } from "./machine-dependencies.ts";
 import type { Milestones } from "./milestones.ts";
 import { ResetGuard } from "./reset-guard.ts";
-import { PauseAborted, VcpuRunner } from "./vcpu-runner.ts";
+import { VcpuRunner } from "./vcpu-runner.ts";
 
 export interface MachineParts {
   readonly board: Board;
@@ -140,7 +141,9 @@ export class Machine implements StartableMachine {
     const changed = this.#lifecycle.take("resume");
     this.#pauseWanted = false;
     // A reset lets the guest run when it is done.
-    if ((changed || wasPausing) && this.#resetting === null) this.#run();
+    if (this.#resetting !== null) return;
+    if (changed) this.#parts.board.notePause();
+    if (changed || wasPausing) this.#run();
   }
 
   pressPowerButton(): void {
@@ -223,7 +226,7 @@ export class Machine implements StartableMachine {
   }
 
   async #resetOnce(): Promise<void> {
-    const { board, load } = this.#parts;
+    const { board, load, log } = this.#parts;
     const steps = [
       () => this.#runner.halt(),
       () => this.#devices.reset(),
@@ -236,6 +239,7 @@ export class Machine implements StartableMachine {
     }
     this.#reboots++;
     this.#guestPanicked = false;
+    log.info("machine is reset", { reason: "Reset", reboots: this.#reboots });
   }
 
   #runUnlessPaused(): void {

@@ -3,6 +3,7 @@ import { SysError } from "../sys/errors.ts";
 import { EventFd } from "../sys/eventfd.ts";
 import { watchFd } from "../sys/fd-watch.ts";
 import { VcpuThread } from "../sys/vcpu-thread.ts";
+import { PauseAborted } from "./control-surface.ts";
 
 /** What the runner tells of exits. Neither call may throw. */
 export interface ExitListener {
@@ -10,14 +11,6 @@ export interface ExitListener {
   exited(vcpu: Vcpu): void;
   /** KVM_RUN failed: the guest cannot go on. */
   failed(vcpu: Vcpu, error: SysError): void;
-}
-
-/** `resume` came before all vCPUs were out of the guest. */
-export class PauseAborted extends Error {
-  constructor() {
-    super("the machine was resumed, reset or ended before it was paused");
-    this.name = "PauseAborted";
-  }
 }
 
 const EINTR = 4;
