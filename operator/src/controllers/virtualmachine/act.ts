@@ -24,7 +24,7 @@ import { type Refusal, readinessOf } from "./observation.ts";
 import type { StoredVirtualMachine, World } from "./observe.ts";
 import type { Action } from "./plan.ts";
 import { launcherPod, ownerReferenceTo } from "./pod.ts";
-import { refusalOf } from "./refusal.ts";
+import { nameConflict, refusalOf } from "./refusal.ts";
 import type { Settings } from "./settings.ts";
 
 /** What actions are carried out with. */
@@ -125,8 +125,8 @@ async function settleExistingPod(vm: StoredVirtualMachine, { client, world }: Ha
     world.pods.put(pod);
     return;
   }
-  const message = `Pod ${podNameOf(name)} exists and belongs to something else; delete it, or give the VirtualMachine another name`;
-  throw new RefusedError({ reason: "NameConflict", message, generation: vm.metadata.generation ?? 0 });
+  const generation = vm.metadata.generation ?? 0;
+  throw new RefusedError({ reason: "NameConflict", message: nameConflict(name), generation });
 }
 
 async function applySecret(

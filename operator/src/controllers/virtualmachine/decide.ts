@@ -5,7 +5,7 @@ import { controllerOf, type Pod } from "../../runtime/wire.ts";
 import { decideRunning } from "./decide-running.ts";
 import { driftedFields, fieldDigests } from "./drift.ts";
 import { machineConfig, SpecError } from "./machine-config.ts";
-import { annotations, identityOf, podNameOf } from "./names.ts";
+import { annotations, identityOf } from "./names.ts";
 import type { Observation } from "./observation.ts";
 import {
   type Action,
@@ -18,6 +18,7 @@ import {
   stalled,
   underWay,
 } from "./plan.ts";
+import { nameConflict } from "./refusal.ts";
 import { countEnd, doubling, restartDelayMs, startsAgain } from "./restart.ts";
 import type { Settings } from "./settings.ts";
 import { buildStatus, type StatusRecord, sameStatus, type View } from "./status.ts";
@@ -146,11 +147,6 @@ function withForeignPod(c: Case, pod: Pod): Plan {
     return { view: underWay("Pending", message), record: c.kept };
   }
   return { view: stalled("NameConflict", nameConflict(name)), record: c.kept };
-}
-
-/** Message for a pod of the machine's name that is not its own. */
-export function nameConflict(vmName: string): string {
-  return `Pod ${podNameOf(vmName)} exists and belongs to something else; delete it, or give the VirtualMachine another name`;
 }
 
 function afterEnd(c: Case, pod: Pod): Plan {

@@ -1,4 +1,5 @@
 import { ApiError } from "../../runtime/errors.ts";
+import { podNameOf } from "./names.ts";
 import type { Refusal } from "./observation.ts";
 
 /** What it means that the API server refused a pod; undefined where trying again soon is all there is to it. */
@@ -26,4 +27,9 @@ export function refusalOf(error: unknown, generation: number): Omit<Refusal, "co
     return { reason: "PodForbidden", message: `${said}; ${help}`, generation };
   }
   return { reason: "PodForbidden", message: said, generation };
+}
+
+/** Message for a pod of the machine's name that is not its own. */
+export function nameConflict(vmName: string): string {
+  return `Pod ${podNameOf(vmName)} exists and belongs to something else; delete it, or give the VirtualMachine another name`;
 }

@@ -1,7 +1,7 @@
 /** Waits until `check` gives something other than false, undefined or null; throws after `timeoutMs`. */
 export async function until<T>(
   check: () => T | false | undefined | null | Promise<T | false | undefined | null>,
-  timeoutMs = 5_000,
+  timeoutMs = 30_000,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {

@@ -69,7 +69,7 @@ export class Simulation implements AsyncDisposable {
 
   /** Lets time pass until `done`; throws when that takes too long. */
   async until(what: string, done: () => boolean): Promise<void> {
-    const deadline = performance.now() + 20_000;
+    const deadline = performance.now() + 60_000;
     while (!done()) {
       if (performance.now() > deadline) {
         const state = JSON.stringify([this.server.all("virtualmachines"), this.server.all("pods")], null, 1);
