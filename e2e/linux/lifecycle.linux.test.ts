@@ -53,7 +53,7 @@ describe("Debian's kernel with a shell", () => {
   });
 
   it("stands still while it is paused, and goes on as if nothing was", async () => {
-    await guest.console.shell("(while :; do read t </proc/uptime; echo $t >/tmp/beat; usleep 100000; done) &");
+    await guest.console.shell("(while :; do read t </proc/uptime; echo $t >/tmp/beat; usleep 100000; done &)");
     await guest.launcher.act("pause");
     expect((await guest.launcher.status()).state).toBe("Paused");
     guest.console.type("echo after''-pause\n");

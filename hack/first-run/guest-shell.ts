@@ -8,6 +8,9 @@ export interface GuestAnswer {
   readonly output: string;
 }
 
+/** On an emulated node a kernel that prints its whole boot takes a minute, and longer where the machine is busy. */
+const bootMs = 600_000;
+
 /** Joins a machine's console as a person would, with `kubectl exec`, and runs one line in the guest's shell. */
 export async function askGuest(target: Target, podName: string, prompt: RegExp, line: string): Promise<GuestAnswer> {
   const [program = "", ...args] = [...target.kubectl, "exec", "--stdin", podName, "--", "console"];
@@ -18,9 +21,9 @@ export async function askGuest(target: Target, podName: string, prompt: RegExp, 
   });
   const console = new ConsoleUser(child.stdout, child.stdin);
   try {
-    await console.see(prompt, 120_000);
+    await console.see(prompt, bootMs);
     const bootLines = console.text.replaceAll("\r", "").split("\n");
-    const output = await console.shell(line, 60_000);
+    const output = await console.shell(line, 120_000);
     return { bootLines, output };
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);

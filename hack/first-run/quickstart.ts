@@ -72,7 +72,9 @@ async function startMachine(target: Target, repository: string, run: Runner): Pr
 async function showMachine(target: Target, run: Runner): Promise<void> {
   const podName = (await run([...target.kubectl, "get", "vm", "hello", "--output=jsonpath={.status.podName}"])).trim();
   const line = "uname -srm; nproc; free -m | head -2";
-  const { bootLines, output } = await askGuest(target, podName, /hello# /, line);
+  const { bootLines, output } = await step("Waiting for the guest's shell", 30, () =>
+    askGuest(target, podName, /hello# /, line),
+  );
   const told = bootLines.filter((text) =>
     /Linux version|Command line|DMI:|Hypervisor|Run \/init|guest ready/.test(text),
   );
