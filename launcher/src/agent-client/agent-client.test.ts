@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -46,6 +46,12 @@ async function agentThatAnswers(...answers: string[]): Promise<string[]> {
   const requests: string[] = [];
   worker.on("message", (request) => requests.push(request));
   return requests;
+}
+
+async function agentThatSends(count: number): Promise<void> {
+  const script = new URL("./testing/generous-agent.ts", import.meta.url);
+  worker = new Worker(script, { workerData: { path: socketPath, count } });
+  await once(worker, "message");
 }
 
 function ask(want: readonly AgentWant[], deadlineMs = 5_000, signal?: AbortSignal) {
@@ -119,6 +125,23 @@ describe("asking the node agent", () => {
     const error = await failure(ask([kvm]));
     expect(error).toBeInstanceOf(AgentUnavailable);
     expect(error.message).toMatch(says);
+  });
+
+  it("gets its descriptors in order, each its own", async () => {
+    await agentThatSends(2);
+    const fds = await ask([kvm, kvm]);
+    expect(new Set(fds.map(({ fd }) => fd)).size).toBe(2);
+    for (const fd of fds) {
+      expect(readlinkSync(`/proc/self/fd/${fd.fd}`)).toBe("/dev/null");
+      fd[Symbol.dispose]();
+    }
+  });
+
+  it("says what to check when descriptors were lost on the way, as where SELinux denies them", async () => {
+    await agentThatSends(3);
+    const error = await failure(ask([kvm]));
+    expect(error).toBeInstanceOf(AgentUnavailable);
+    expect(error.message).toMatch(/MSG_CTRUNC.*SELinux.*fd use/);
   });
 
   it("says what to check when the path is no socket that can be connected to", async () => {

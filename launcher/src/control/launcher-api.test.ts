@@ -179,6 +179,18 @@ describe("waiting for a state", () => {
 });
 
 describe("the console route", () => {
+  const recordingDevice = () => {
+    const device = { typed: "" };
+    guestConsole.connect({
+      input: (bytes) => {
+        device.typed += Buffer.from(bytes).toString();
+        return bytes.length;
+      },
+      onDrain: () => {},
+    });
+    return device;
+  };
+
   const upgrade = async (path: string, protocol = "typevisor-console") => {
     const call = request({
       socketPath,
@@ -196,50 +208,35 @@ describe("the console route", () => {
   };
 
   it("carries bytes both ways", async () => {
-    let typed = "";
-    guestConsole.connect({
-      input: (bytes) => {
-        typed += Buffer.from(bytes).toString();
-        return bytes.length;
-      },
-      onDrain: () => {},
-    });
+    const device = recordingDevice();
     guestConsole.output(Buffer.from("login: "));
     const { response, socket } = await upgrade("/v1/console?access=write&history=true");
     expect(response.statusCode).toBe(101);
     expect(String((await once(socket, "data"))[0])).toBe("login: ");
     socket.write("root\r");
-    await until(() => typed === "root\r");
+    await until(() => device.typed === "root\r");
     socket.destroy();
     await until(() => guestConsole.attached === 0);
   });
 
   it("reads only, without history, where nothing else is asked", async () => {
-    let typed = 0;
-    guestConsole.connect({ input: (bytes) => (typed += bytes.length), onDrain: () => {} });
+    const device = recordingDevice();
     guestConsole.output(Buffer.from("before"));
     const { socket } = await upgrade("/v1/console");
     socket.write("rm -rf /\r");
     guestConsole.output(Buffer.from("after"));
     expect(String((await once(socket, "data"))[0])).toBe("after");
-    expect(typed).toBe(0);
+    expect(device.typed).toBe("");
     socket.destroy();
   });
 
   it("takes input that came together with the request", async () => {
-    let typed = "";
-    guestConsole.connect({
-      input: (bytes) => {
-        typed += Buffer.from(bytes).toString();
-        return bytes.length;
-      },
-      onDrain: () => {},
-    });
+    const device = recordingDevice();
     const socket = connect(socketPath);
     socket.write(
       "GET /v1/console?access=write HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: typevisor-console\r\n\r\nls\r",
     );
-    await until(() => typed === "ls\r");
+    await until(() => device.typed === "ls\r");
     socket.destroy();
   });
 
