@@ -31,6 +31,16 @@ export class AgentConnection {
     this.#parts = parts;
   }
 
+  /** Pins who connected, and answers which pod that is now; undefined for none. */
+  identify(): string | undefined {
+    try {
+      return this.#podOf(this.#pinnedPeer()).podUid;
+    } catch {
+      // Each request is told why.
+      return undefined;
+    }
+  }
+
   start(): void {
     const socket = this.#socket;
     socket.setTimeout(IDLE_TIMEOUT_MS, () => socket.destroy());

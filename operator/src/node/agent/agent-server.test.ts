@@ -68,7 +68,7 @@ describe("the node agent", () => {
     await using agent = await new RunningAgent({ pods: { podOf } }).start();
     using client = agent.connect();
     await client.ask([]);
-    expect(read).toEqual([readFileSync("/proc/self/cgroup", "utf8")]);
+    expect(new Set(read)).toEqual(new Set([readFileSync("/proc/self/cgroup", "utf8")]));
   });
 
   it("writes who was given what", async () => {
@@ -194,6 +194,17 @@ describe("a hostile client", () => {
     await flood();
     using client = agent.connect();
     expect((await client.ask([])).answer.ok).toBe(true);
+  });
+
+  it("cannot keep other pods from the agent by holding connections", async () => {
+    let podUid = testPod.podUid;
+    await using agent = await new RunningAgent({ pods: { podOf: () => ({ ...testPod, podUid }) } }).start();
+    using sockets = new DisposableStack();
+    const mine = Array.from({ length: 16 }, () => sockets.use(agent.connect()));
+    for (const socket of mine) expect((await socket.ask([])).answer.ok).toBe(true);
+    await sockets.use(agent.connect()).closed();
+    podUid = "11111111-2222-3333-4444-555555555555";
+    expect((await sockets.use(agent.connect()).ask([])).answer.ok).toBe(true);
   });
 
   it("can send anything and leave at any time", async () => {

@@ -8,7 +8,9 @@ import type { AgentMetrics } from "./agent-metrics.ts";
 import type { GrantPaths } from "./grants.ts";
 import type { PodCgroups } from "./pod-identity.ts";
 
-const MAX_CONNECTIONS = 256;
+const MAX_CONNECTIONS = 1024;
+/** So that no pod can keep others from the agent; all that are no pods share one such limit. */
+const MAX_CONNECTIONS_OF_POD = 16;
 
 export interface AgentParts {
   /** Directory of the socket: it is mounted into pods, so it is never removed or replaced. */
@@ -26,7 +28,7 @@ export interface AgentParts {
 export class AgentServer implements AsyncDisposable {
   readonly #parts: AgentParts;
   readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
+  readonly #sockets = new Map<Socket, string | undefined>();
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
@@ -59,13 +61,17 @@ export class AgentServer implements AsyncDisposable {
   /** The socket's file stays: a connect to it is refused, and tried again until the next agent replaces it. */
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#sockets.keys()) socket.destroy();
     await closed;
   }
 
   #accept(socket: Socket): void {
-    this.#sockets.add(socket);
+    const connection = new AgentConnection(socket, this.#parts);
+    const pod = connection.identify();
+    this.#sockets.set(socket, pod);
     socket.once("close", () => this.#sockets.delete(socket));
-    new AgentConnection(socket, this.#parts).start();
+    connection.start();
+    const ofPod = [...this.#sockets.values()].filter((each) => each === pod).length;
+    if (ofPod > MAX_CONNECTIONS_OF_POD) socket.destroy();
   }
 }

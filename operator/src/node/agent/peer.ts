@@ -35,7 +35,8 @@ export class Peer implements Disposable {
       cleanup.move();
       return peer;
     } catch (error) {
-      if (error instanceof AgentFailure) throw error;
+      const code: unknown = Object(error).code;
+      if (code !== "ESRCH" && code !== "ENOENT") throw error;
       throw new AgentFailure("NotAPod", "the asking process has ended");
     }
   }
