@@ -1,13 +1,23 @@
 // x509's dependency injection needs the polyfill before it is loaded.
 import "reflect-metadata";
-import { createHash, X509Certificate as NodeCertificate, randomBytes, webcrypto } from "node:crypto";
+import {
+  createHash,
+  createPrivateKey,
+  generateKeyPairSync,
+  type KeyObject,
+  X509Certificate as NodeCertificate,
+  randomBytes,
+  webcrypto,
+} from "node:crypto";
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
+  type Extension,
   KeyUsageFlags,
   KeyUsagesExtension,
+  PublicKey,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509CertificateGenerator,
@@ -32,30 +42,20 @@ export interface Subject {
   readonly usages: readonly ("client" | "server")[];
 }
 
-const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
+const CURVE = "P-256";
+const ALGORITHM = { name: "ECDSA", namedCurve: CURVE, hash: "SHA-256" } as const;
+/** Uncompressed (SEC 1, 2.3.3). */
+const P256_POINT_BYTES = 65;
 /** Clocks of nodes differ a little. */
 const BACKDATED_MS = 5 * 60_000;
 
 /** A self-signed authority that may sign end certificates only. */
 export async function createAuthority(commonName: string, nowMs: number, lifeMs: number): Promise<KeyPair> {
-  const keys = await generateKeys();
-  const certificate = await X509CertificateGenerator.createSelfSigned(
-    {
-      serialNumber: serialNumber(),
-      name: [{ CN: [commonName] }],
-      notBefore: new Date(nowMs - BACKDATED_MS),
-      notAfter: new Date(nowMs + lifeMs),
-      keys,
-      signingAlgorithm: ALGORITHM,
-      extensions: [
-        new BasicConstraintsExtension(true, 0, true),
-        new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
-        await SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto as Crypto),
-      ],
-    },
-    webcrypto as Crypto,
-  );
-  return { certificate: certificate.toString("pem"), key: await privateKeyPem(keys.privateKey) };
+  const keys = generateKeyPairSync("ec", { namedCurve: CURVE });
+  return await sign(keys, { privateKey: keys.privateKey, commonName }, commonName, nowMs, lifeMs, [
+    new BasicConstraintsExtension(true, 0, true),
+    new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+  ]);
 }
 
 /** A certificate signed by `authority`, with a new key. */
@@ -66,40 +66,45 @@ export async function issueCertificate(
   lifeMs: number,
 ): Promise<KeyPair> {
   const issuer = new NodeCertificate(authority.certificate);
-  const keys = await generateKeys();
-  const signingKey = await webcrypto.subtle.importKey("pkcs8", derOf(authority.key), ALGORITHM, false, ["sign"]);
-  const { server, client } = { server: ExtendedKeyUsage.serverAuth, client: ExtendedKeyUsage.clientAuth };
-  const issuerKey = await webcrypto.subtle.importKey(
-    "spki",
-    new Uint8Array(issuer.publicKey.export({ type: "spki", format: "der" })),
-    ALGORITHM,
-    true,
-    ["verify"],
+  const keys = generateKeyPairSync("ec", { namedCurve: CURVE });
+  const signer = { privateKey: createPrivateKey(authority.key), commonName: commonNameOf(issuer) };
+  const usages = subject.usages.map((usage) =>
+    usage === "server" ? ExtendedKeyUsage.serverAuth : ExtendedKeyUsage.clientAuth,
   );
+  const names = subject.dnsNames.map((value) => ({ type: "dns" as const, value }));
+  return await sign(keys, signer, subject.commonName, nowMs, lifeMs, [
+    new BasicConstraintsExtension(false, undefined, true),
+    new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+    new ExtendedKeyUsageExtension(usages),
+    new AuthorityKeyIdentifierExtension(keyIdentifier(issuer.publicKey)),
+    ...(names.length === 0 ? [] : [new SubjectAlternativeNameExtension(names)]),
+  ]);
+}
+
+async function sign(
+  keys: { readonly publicKey: KeyObject; readonly privateKey: KeyObject },
+  signer: { readonly privateKey: KeyObject; readonly commonName: string },
+  commonName: string,
+  nowMs: number,
+  lifeMs: number,
+  extensions: readonly Extension[],
+): Promise<KeyPair> {
   const certificate = await X509CertificateGenerator.create(
     {
       serialNumber: serialNumber(),
-      subject: [{ CN: [subject.commonName] }],
-      issuer: [{ CN: [commonNameOf(issuer)] }],
+      subject: [{ CN: [commonName] }],
+      issuer: [{ CN: [signer.commonName] }],
       notBefore: new Date(nowMs - BACKDATED_MS),
       notAfter: new Date(nowMs + lifeMs),
-      publicKey: keys.publicKey,
-      signingKey: signingKey as CryptoKey,
+      publicKey: new PublicKey(spkiOf(keys.publicKey)),
+      signingKey: signer.privateKey.toCryptoKey(ALGORITHM, false, ["sign"]) as CryptoKey,
       signingAlgorithm: ALGORITHM,
-      extensions: [
-        new BasicConstraintsExtension(false, undefined, true),
-        new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-        new ExtendedKeyUsageExtension(subject.usages.map((usage) => (usage === "server" ? server : client))),
-        await AuthorityKeyIdentifierExtension.create(issuerKey as CryptoKey, false, webcrypto as Crypto),
-        await SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto as Crypto),
-        ...(subject.dnsNames.length === 0
-          ? []
-          : [new SubjectAlternativeNameExtension(subject.dnsNames.map((value) => ({ type: "dns" as const, value })))]),
-      ],
+      extensions: [...extensions, new SubjectKeyIdentifierExtension(keyIdentifier(keys.publicKey))],
     },
     webcrypto as Crypto,
   );
-  return { certificate: certificate.toString("pem"), key: await privateKeyPem(keys.privateKey) };
+  const key = keys.privateKey.export({ type: "pkcs8", format: "pem" }).toString();
+  return { certificate: `${certificate.toString("pem")}\n`, key };
 }
 
 /** When a PEM certificate is valid; throws where it is none. */
@@ -122,18 +127,13 @@ function commonNameOf(certificate: NodeCertificate): string {
   return /^CN=(.*)$/m.exec(certificate.subject)?.[1] ?? "";
 }
 
-async function generateKeys(): Promise<webcrypto.CryptoKeyPair> {
-  return (await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"])) as webcrypto.CryptoKeyPair;
+function spkiOf(publicKey: KeyObject): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(publicKey.export({ type: "spki", format: "der" }));
 }
 
-async function privateKeyPem(key: CryptoKey): Promise<string> {
-  const der = Buffer.from(await webcrypto.subtle.exportKey("pkcs8", key));
-  const lines = der.toString("base64").match(/.{1,64}/g) ?? [];
-  return ["-----BEGIN PRIVATE KEY-----", ...lines, "-----END PRIVATE KEY-----", ""].join("\n");
-}
-
-function derOf(pem: string): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(Buffer.from(pem.replaceAll(/-----[A-Z ]+-----|\s/g, ""), "base64"));
+/** SHA-1 of the public key's bits, in hexadecimal (RFC 5280, 4.2.1.2, method 1). A P-256 point ends its SPKI. */
+function keyIdentifier(publicKey: KeyObject): string {
+  return createHash("sha1").update(spkiOf(publicKey).subarray(-P256_POINT_BYTES)).digest("hex");
 }
 
 /** Positive, at most 20 octets (RFC 5280, 4.1.2.2). */
