@@ -46,8 +46,14 @@ static void command_echo(struct arguments *a) { print("%s\n", a->text); }
 
 static void command_poweroff(struct arguments *a) {
   (void)a;
-  print("power off\n");
-  out8(PORT_SLEEP, SLEEP_S5);
+  power_off();
+}
+
+// From now on the power button is read and nothing done.
+static void command_deaf(struct arguments *a) {
+  (void)a;
+  power_button_ignore();
+  print("deaf\n");
 }
 
 static void command_reboot(struct arguments *a) {
@@ -75,8 +81,15 @@ static void command_panic(struct arguments *a) {
 static void command_spin(struct arguments *a) {
   (void)a;
   print("spinning\n");
-  processors_spin();
+  processors_work(spin);
   spin(0);
+}
+
+static void command_floodall(struct arguments *a) {
+  (void)a;
+  print("all flooding\n");
+  processors_work(flood);
+  flood(0);
 }
 
 static void command_hlt(struct arguments *a) {
@@ -254,9 +267,9 @@ static const struct {
   const char *name;
   void (*run)(struct arguments *);
 } commands[] = {
-    {"echo", command_echo},     {"poweroff", command_poweroff}, {"reboot", command_reboot},
+    {"echo", command_echo},     {"poweroff", command_poweroff}, {"deaf", command_deaf}, {"reboot", command_reboot},
     {"panic", command_panic},   {"triplefault", command_triplefault}, {"spin", command_spin},
-    {"hlt", command_hlt},       {"flood", command_flood},       {"garbage", command_garbage},
+    {"hlt", command_hlt},       {"flood", command_flood}, {"floodall", command_floodall},       {"garbage", command_garbage},
     {"in", command_in},         {"out", command_out},           {"ins", command_ins},
     {"outs", command_outs},     {"read", command_read},         {"write", command_write},
     {"mem", command_mem},       {"dirty", command_dirty},       {"interrupts", command_interrupts},

@@ -10,6 +10,7 @@ enum {
   PORT_PVPANIC = 0x505,
   PORT_RESET = 0x600,
   PORT_SLEEP = 0x601,
+  PORT_EVENTS = 0x603,
   RESET_VALUE = 0x06,
   SLEEP_S5 = 5 << 2 | 0x20,
 };
@@ -21,7 +22,7 @@ enum {
 #define SPIN_COUNTERS 0x2000ul
 
 // Vectors. Those from VECTOR_MESSAGE on are only counted: for message-signalled interrupts.
-enum { VECTOR_SERIAL = 0x34, VECTOR_WAKE = 0x40, VECTOR_MESSAGE = 0x50, MESSAGE_VECTORS = 16 };
+enum { VECTOR_SERIAL = 0x34, VECTOR_POWER = 0x35, VECTOR_WAKE = 0x40, VECTOR_MESSAGE = 0x50, MESSAGE_VECTORS = 16 };
 enum { MAX_CPUS = 64 };
 
 static inline void out8(uint16_t port, uint8_t value) { asm volatile("outb %0, %1" ::"a"(value), "Nd"(port)); }
@@ -67,10 +68,17 @@ extern volatile uint64_t interrupt_counts[256];
 void wait_for_interrupt_unless(bool (*ready)(void));
 uint32_t own_apic_id(void);
 
+// power.c
+void power_event_interrupt(void);
+void power_off(void);
+void power_button_ignore(void);
+
 // processors.c
 unsigned processors_start(void);  // answers how many run, the boot processor included
-void processors_spin(void);       // all others count at SPIN_COUNTERS for ever
+// All others do it for ever: count at SPIN_COUNTERS, or read a port that a device has to answer.
+void processors_work(void (*what)(unsigned processor));
 _Noreturn void spin(unsigned processor);
+_Noreturn void flood(unsigned processor);
 
 // pci.c
 void pci_list(void);

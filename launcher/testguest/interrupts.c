@@ -3,7 +3,7 @@
 enum { CODE64 = 0x18, INTERRUPT_GATE = 0x8e00, EXCEPTIONS = 32, STUB_BYTES = 16 };
 enum { LAPIC_ID = 0x20, LAPIC_EOI = 0xb0, LAPIC_SPURIOUS = 0xf0, LAPIC_ENABLE = 0x1ff };
 enum { PIC_MASTER_MASK = 0x21, PIC_SLAVE_MASK = 0xa1, ALL_MASKED = 0xff };
-enum { IOAPIC_DATA = 0x10, IOAPIC_PIN0 = 0x10, SERIAL_PIN = 4 };
+enum { IOAPIC_DATA = 0x10, IOAPIC_PIN0 = 0x10, SERIAL_PIN = 4, POWER_PIN = 5, LEVEL_TRIGGERED = 1 << 15 };
 
 struct gate {
   uint16_t offset_low, selector, type, offset_middle;
@@ -12,6 +12,13 @@ struct gate {
 
 static struct gate idt[256];
 volatile uint64_t interrupt_counts[256];
+
+static void route_pin(unsigned pin, uint32_t entry) {
+  AT(uint32_t, IOAPIC) = IOAPIC_PIN0 + 2 * pin + 1;
+  AT(uint32_t, IOAPIC + IOAPIC_DATA) = own_apic_id() << 24;
+  AT(uint32_t, IOAPIC) = IOAPIC_PIN0 + 2 * pin;
+  AT(uint32_t, IOAPIC + IOAPIC_DATA) = entry;
+}
 
 static void set_gate(unsigned vector) {
   uintptr_t stub = (uintptr_t)interrupt_stubs + vector * STUB_BYTES;
@@ -28,15 +35,14 @@ void interrupts_start(void) {
     for (unsigned v = 0; v < EXCEPTIONS; v++) set_gate(v);
     for (unsigned v = 0; v < MESSAGE_VECTORS; v++) set_gate(VECTOR_MESSAGE + v);
     set_gate(VECTOR_SERIAL);
+    set_gate(VECTOR_POWER);
     set_gate(VECTOR_WAKE);
     set_gate(0xff);
     // The PICs have all pins open and vectors from 0 on, and the local APIC takes them at LINT0.
     out8(PIC_MASTER_MASK, ALL_MASKED);
     out8(PIC_SLAVE_MASK, ALL_MASKED);
-    AT(uint32_t, IOAPIC) = IOAPIC_PIN0 + 2 * SERIAL_PIN + 1;
-    AT(uint32_t, IOAPIC + IOAPIC_DATA) = own_apic_id() << 24;
-    AT(uint32_t, IOAPIC) = IOAPIC_PIN0 + 2 * SERIAL_PIN;
-    AT(uint32_t, IOAPIC + IOAPIC_DATA) = VECTOR_SERIAL;
+    route_pin(SERIAL_PIN, VECTOR_SERIAL);
+    route_pin(POWER_PIN, VECTOR_POWER | LEVEL_TRIGGERED);
   }
   asm volatile("lidt %0" ::"m"(pointer));
   AT(uint32_t, LAPIC + LAPIC_SPURIOUS) = LAPIC_ENABLE;
@@ -53,6 +59,7 @@ void interrupt(uint64_t vector, uint64_t error, uint64_t rip) {
   }
   interrupt_counts[vector]++;
   if (vector == VECTOR_SERIAL) console_input_interrupt();
+  if (vector == VECTOR_POWER) power_event_interrupt();
   AT(uint32_t, LAPIC + LAPIC_EOI) = 0;
 }
 

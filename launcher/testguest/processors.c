@@ -5,11 +5,16 @@ enum { TOPOLOGY_LEAF = 0x0b, CORES = 1 };
 // How often to look for processors that do not come: far longer than they take, whatever the speed.
 enum { PATIENCE = 1 << 20 };
 
-static volatile bool spinning;
+static void (*volatile work)(unsigned processor);
 static volatile uint32_t online = 1;
 
 _Noreturn void spin(unsigned processor) {
   for (;;) AT(uint64_t, SPIN_COUNTERS + processor * 8) += 1;
+}
+
+_Noreturn void flood(unsigned processor) {
+  (void)processor;
+  for (;;) in8(PORT_SERIAL + 7);
 }
 
 // Called by start.S on each other processor; `index` counts them as they come.
@@ -19,9 +24,9 @@ void ap_main(uint32_t index) {
   asm volatile("lock incl %0" : "+m"(online));
   for (;;) {
     asm volatile("cli");
-    if (spinning) {
+    if (work) {
       asm volatile("sti");
-      spin(own_apic_id());
+      work(own_apic_id());
     }
     asm volatile("sti; hlt");
   }
@@ -39,7 +44,7 @@ unsigned processors_start(void) {
   return online;
 }
 
-void processors_spin(void) {
-  spinning = true;
+void processors_work(void (*what)(unsigned processor)) {
+  work = what;
   AT(uint32_t, LAPIC + ICR_LOW) = ALL_OTHERS_FIXED | VECTOR_WAKE;
 }

