@@ -56,7 +56,10 @@ export class TestBoard implements Disposable {
       },
     });
     this.runner = new VcpuRunner(board.vcpus, {
-      exited: (vcpu: Vcpu) => dispatch.dispatch(vcpu.run),
+      exited: (vcpu: Vcpu) => {
+        dispatch.dispatch(vcpu.run);
+        for (const look of this.#changed) look();
+      },
       failed: (_, error: SysError) => this.#note(error.message),
     });
   }
