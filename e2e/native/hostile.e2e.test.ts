@@ -60,8 +60,8 @@ describe("a guest on a bad day", () => {
 
   it("that resets in a storm is ended as a crash, backs off, and says why", async () => {
     await kubectl.apply(testGuest("storm", { runStrategy: "Once" }, "-- reboot"));
-    const ready = await kubectl.vmCondition("storm", "Ready", "False", "ResetStorm", 90_000);
-    expect(ready.message).toMatch(/reset/i);
+    const ready = await kubectl.vmCondition("storm", "Ready", "False", "Crashed", 90_000);
+    expect(ready.message).toMatch(/^ResetStorm: .*reset/);
     await neighbourIsUntouched();
     await stops("storm");
   });

@@ -320,7 +320,7 @@ function ended(end: Termination, runStrategy: string): View {
     case "success":
       return off("Completed", message);
     case "crash":
-      return stalled("Crashed", `${end.reason}: ${message}`);
+      return stalled(NEEDS_CHANGE.has(end.reason) ? (end.reason as Reason) : "Crashed", `${end.reason}: ${message}`);
     default:
       return stalled(end.reason as Reason, message);
   }
