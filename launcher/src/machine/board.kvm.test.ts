@@ -1,6 +1,10 @@
 import { describe, expect, it, jest } from "@jest/globals";
 import { dirtyLogFor, getDirtyLog } from "../kvm/dirty-log.ts";
 import { setMemorySlot } from "../kvm/memory-slots.ts";
+import { KvmSystem, openKvm } from "../kvm/system.ts";
+import { saveInterruptControllers } from "../kvm/x86/irqchip.ts";
+import { msrIndexList } from "../kvm/x86/msrs.ts";
+import { saveVcpuState, withoutTime } from "../kvm/x86/vcpu-state.ts";
 import type { RangeHandler } from "../memory/address-space.ts";
 import { gpa } from "../memory/gpa.ts";
 import { PauseAborted } from "./control-surface.ts";
@@ -40,6 +44,20 @@ async function running(commands: string, options: TestBoardOptions = {}): Promis
 
 function spinCount(machine: TestBoard, cpu: number): number {
   return machine.board.memory.readU32(gpa(SPIN_COUNTERS + cpu * 8));
+}
+
+/** What KVM holds of processors and interrupt controllers, in hexadecimal. */
+function heldBy({ board }: TestBoard): Record<string, unknown> {
+  using kvm = openKvm("/dev/kvm");
+  const xsaveBytes = new KvmSystem(kvm.fd).capability("KVM_CAP_XSAVE2");
+  const layout = { xsaveBytes, msrIndexes: msrIndexList(kvm.fd) };
+  const hex = (view: DataView) => Buffer.from(view.buffer).toString("hex");
+  const processors = board.vcpus.map(({ fd }) => {
+    const { msrs, ...structs } = withoutTime(saveVcpuState(fd, layout));
+    const named = Object.entries(structs).map(([name, view]) => [name, hex(view)]);
+    return { ...Object.fromEntries(named), msrs: msrs.map(({ index, value }) => `${index.toString(16)}=${value}`) };
+  });
+  return { processors, chips: saveInterruptControllers(board.vmFd).chips.map(hex) };
 }
 
 /** Waits until all `cpus` processors count. */
@@ -225,6 +243,20 @@ describe("a board", () => {
     await spinning(machine, 3);
     expect(machine.output).toContain("cpus 3\r\n");
     expect(machine.events).toEqual([]);
+  });
+
+  it("holds after a reset what it held at power-on, in all that KVM keeps but the time", async () => {
+    using machine = await running("cpus; spin", { cpuCount: 2 });
+    await machine.runner.halt();
+    using untouched = await TestBoard.make({ cpuCount: 2 });
+    const expected = heldBy(untouched);
+    machine.runner.run();
+    await spinning(machine, 2);
+    await machine.runner.halt();
+    expect(heldBy(machine)).not.toEqual(expected);
+    await machine.board.reset();
+    await machine.load();
+    expect(heldBy(machine)).toEqual(expected);
   });
 
   it("logs the pages that the guest writes", async () => {
