@@ -3,11 +3,13 @@ import { randomInt } from "node:crypto";
 import { createReadStream, existsSync } from "node:fs";
 import { mkdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { CommandError, run } from "../../lib/step.ts";
 import type { Layout, NodeIdentity } from "../layout.ts";
 import { inNetns, netnsFile } from "../network.ts";
 import { ensureProcess, stopProcess } from "../processes.ts";
+import { thinArchive } from "./thin-archive.ts";
 
 const keyFile = (layout: Layout) => join(layout.stateDir, "ssh/key");
 const controlSocket = (layout: Layout, node: NodeIdentity) => join(layout.runDir, `ssh-${node.name}`);
@@ -63,9 +65,11 @@ export async function stopSshMaster(layout: Layout, node: NodeIdentity): Promise
   await stopProcess(layout, `ssh-${node.name}`, 2000);
 }
 
-/** Imports an OCI archive into the containerd of a node. */
+/** Imports an OCI archive into the containerd of a node; what the node has of it is not sent again. */
 export async function loadQemuImage(layout: Layout, node: NodeIdentity, archive: string): Promise<void> {
-  await sendFile(layout, node, archive, "ctr --namespace k8s.io images import - >/dev/null");
+  const present = await run(sshCommand(layout, node, ["ctr --namespace k8s.io content list --quiet"]));
+  const thin = thinArchive(archive, new Set(present.trim().split("\n")));
+  await sendFile(layout, node, thin, "ctr --namespace k8s.io images import - >/dev/null");
 }
 
 /** Copies a file of this machine to `path` on a node. */
@@ -78,7 +82,7 @@ export async function copyToQemuNode(layout: Layout, node: NodeIdentity, file: s
  * Sends a file into the standard input of a command on a node, beside ssh, not through it: an emulated node decrypts
  * some 5 MB/s and receives plain bytes at 30 MB/s. The network is ours alone.
  */
-async function sendFile(layout: Layout, node: NodeIdentity, file: string, command: string): Promise<void> {
+async function sendFile(layout: Layout, node: NodeIdentity, file: string | Readable, command: string): Promise<void> {
   const port = randomInt(20_000, 30_000);
   const receive = run(sshCommand(layout, node, [`busybox nc -l -p ${port} </dev/null | { ${command}; }`]));
   const target = `TCP:${node.address}:${port},retry=100,interval=0.1`;
@@ -88,15 +92,16 @@ async function sendFile(layout: Layout, node: NodeIdentity, file: string, comman
   for (const result of [received, sent]) if (result.status === "rejected") throw result.reason;
 }
 
-/** Sends a file into the standard input of a command. */
-export async function copyByStream(file: string, command: readonly string[]): Promise<void> {
+/** Sends a file, or what a stream gives, into the standard input of a command. */
+export async function copyByStream(file: string | Readable, command: readonly string[]): Promise<void> {
   const [program = "", ...args] = command;
   const child = spawn(program, args, { stdio: ["pipe", "inherit", "inherit"] });
   const ended = new Promise<number | null>((resolve, reject) => {
     child.on("error", reject);
     child.on("close", resolve);
   });
-  const sent = pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), child.stdin);
+  const source = typeof file === "string" ? createReadStream(file, { highWaterMark: 1 << 20 }) : file;
+  const sent = pipeline(source, child.stdin);
   // The exit code says more than the broken pipe that follows from it.
   const [code, sending] = await Promise.all([
     ended,
