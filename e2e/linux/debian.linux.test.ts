@@ -45,6 +45,7 @@ describe("a whole Debian on an image's disk", () => {
 
   it("finds it again after a reboot, which stays in the process", async () => {
     guest.console.type("reboot\n");
+    await guest.console.see("automatic login", bootMs);
     await guest.console.see(/root@debian:~# /, bootMs);
     expect((await guest.launcher.status()).reboots).toBe(1);
     await lab.run(`kill -0 ${guest.pid}`);

@@ -56,15 +56,24 @@ export async function bootGuest(lab: LinuxLab, options: GuestOptions): Promise<G
     const guest = await startGuest(lab, options);
     const problem = await watchBoot(lab, guest, options.image);
     if (problem === undefined) return guest;
-    const shown = guest.console.text.split("\n").slice(-25).join("\n");
+    const shown = await lastWords(guest);
     await guest[Symbol.asyncDispose]();
     if (start === maximumStarts || !problem.labsFault) {
       const { log } = await guest.ended;
-      throw new Error(`the guest did not boot: ${problem.what}\nConsole:\n${shown}\nLauncher:\n${log.slice(-3000)}`);
+      throw new Error(`the guest did not boot: ${problem.what}\n${shown}\nLauncher:\n${log.slice(-3000)}`);
     }
-    say(`linux tests: ${problem.what}; starting again (${start + 1} of ${maximumStarts})`);
+    say(`linux tests: ${problem.what}; starting again (${start + 1} of ${maximumStarts})\n${shown}`);
     await lab.restart();
   }
+}
+
+/** What is known of a guest that does not come up. */
+async function lastWords(guest: Guest): Promise<string> {
+  const status = await Promise.race([
+    guest.launcher.status().then((value) => JSON.stringify(value)),
+    new Promise<string>((resolve) => setTimeout(() => resolve("no answer within 10 s"), 10_000).unref()),
+  ]).catch((error: Error) => error.message);
+  return `Console: ${guest.console.text.split("\n").slice(-25).join("\n")}\nStatus: ${status}`;
 }
 
 interface BootProblem {
