@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { check, checkUninterrupted, lastErrno, SysError } from "./errors.ts";
+import { checkUninterrupted, lastErrno, SysError } from "./errors.ts";
 import { OwnedFd } from "./fd.ts";
 import type { IovecBlock } from "./iovec.ts";
 import { libc } from "./libc.ts";
@@ -187,10 +187,4 @@ function seek(fd: number, offsetBytes: number, whence: number): number | null {
   const errno = lastErrno();
   if (errno === ENXIO) return null;
   throw new SysError("lseek", errno);
-}
-
-/** Size of a file or block device: where its end is. */
-export function endOfFile(fd: number): number {
-  const SEEK_END = 2;
-  return check("lseek", libc().lseek(fd, 0, SEEK_END));
 }
