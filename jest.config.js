@@ -19,7 +19,7 @@ export default {
   projects: [
     tier("unit", "/[^/.]+\\.test\\.ts$"),
     tier("kvm", "\\.kvm\\.test\\.ts$"),
-    tier("linux", "\\.linux\\.test\\.ts$"),
+    tier("linux", "\\.linux\\.test\\.ts$", { setupFilesAfterEnv: ["<rootDir>/e2e/linux/long-timeouts.ts"] }),
     tier("e2e", "\\.e2e\\.test\\.ts$", {
       globalSetup: "<rootDir>/e2e/support/global-setup.ts",
       globalTeardown: "<rootDir>/e2e/support/global-teardown.ts",
