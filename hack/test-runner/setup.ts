@@ -13,7 +13,7 @@ const steps: Readonly<Record<string, readonly string[][]>> = {
     ["hack/images/build", "guest-hello", "guest-debian"],
     ["hack/linux-lab/lab", "up"],
   ],
-  e2e: [["hack/build-native"], ["hack/build-testguest"], ["hack/build"], ["hack/images/build"]],
+  e2e: [["hack/build-testguest"], ["hack/build"], ["hack/images/build", "launcher", "operator", "testguest"]],
 };
 
 const tier = process.argv[2] ?? "";
