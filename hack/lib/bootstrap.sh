@@ -60,9 +60,10 @@ bootstrap() {
     flock 8
     # Whoever held the lock may have done it meanwhile.
     if ! bootstrap_packages_current; then
+      # Not `npm ci`: it refuses a lock without the binaries of other platforms, which some registries do not carry.
       bootstrap_step "Installing npm packages (about 30 seconds)" \
-        "check that the npm registry can be reached, then run 'npm ci'" \
-        npm ci --prefix "$repository" || return 1
+        "check that the npm registry can be reached, then run 'npm install --no-save'" \
+        npm install --no-save --prefix "$repository" || return 1
     fi
     exec 8<&-
     bootstrap_node_libraries || return 1
