@@ -19,7 +19,6 @@ const REQUIRED: Partial<Readonly<Record<CapabilityName, string>>> = {
   KVM_CAP_VCPU_EVENTS: "2.6.33",
   KVM_CAP_DEBUGREGS: "2.6.35",
   KVM_CAP_XSAVE: "2.6.36",
-  KVM_CAP_XCRS: "2.6.36",
   KVM_CAP_SIGNAL_MSI: "3.5",
   KVM_CAP_IMMEDIATE_EXIT: "4.11",
 };

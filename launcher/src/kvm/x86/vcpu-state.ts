@@ -59,7 +59,8 @@ export function restoreVcpuState(vcpuFd: number, state: VcpuState): number[] {
   kvmIoctl(vcpuFd, "KVM_SET_REGS", state.regs);
   kvmIoctl(vcpuFd, "KVM_SET_SREGS", state.sregs);
   kvmIoctl(vcpuFd, "KVM_SET_XSAVE", state.xsave);
-  kvmIoctl(vcpuFd, "KVM_SET_XCRS", state.xcrs);
+  // A processor without XSAVE has none to set, and KVM refuses to.
+  if (state.xcrs.getUint32(structs.kvm_xcrs.at.nr_xcrs, true) > 0) kvmIoctl(vcpuFd, "KVM_SET_XCRS", state.xcrs);
   kvmIoctl(vcpuFd, "KVM_SET_DEBUGREGS", state.debugregs);
   kvmIoctl(vcpuFd, "KVM_SET_LAPIC", state.lapic);
   const isDeadline = ({ index }: Msr) => index === msrIndexes.IA32_TSC_DEADLINE;
