@@ -205,7 +205,7 @@ export class LauncherEndedEarly extends Error {
 function machineConfig(lab: LinuxLab, directory: string, options: GuestOptions): MachineConfig {
   const imageRoot = join(lab.paths.guests, options.image);
   const cpus = options.cpus ?? 1;
-  const root = options.image === "debian" ? ["root=/dev/vda rw"] : [];
+  const root = options.image === "debian" ? ["root=/dev/vda rw systemd.show_status=1"] : [];
   const config: MachineConfig = {
     version: MACHINE_CONFIG_VERSION,
     identity: { name: options.image, namespace: "lab", uid: randomUUID() },

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ensureCgroup } from "../dev-cluster/cgroups.ts";
@@ -22,7 +22,8 @@ import type { LinuxLab } from "./lab.ts";
 import { requireLauncher } from "./launcher-bundle.ts";
 
 const repository = join(import.meta.dirname, "..", "..");
-const layout = layoutOf("linux-lab");
+/** Each checkout has its own: tests of two must not end each other's node. */
+const layout = layoutOf(`lab-${createHash("sha256").update(repository).digest("hex").slice(0, 8)}`);
 const node = nodeIdentity(1);
 const memoryMiB = 2560;
 
@@ -38,7 +39,7 @@ const launcherPath = "/opt/typevisor/launcher";
 
 /** A node VM as the lab. It keeps running for the next one who asks, until `removeNodeLab`. */
 export async function openNodeLab(): Promise<LinuxLab> {
-  await withLock("linux-lab", 30 * 60_000, startNode);
+  await withLock(layout.name, 30 * 60_000, startNode);
   return {
     kind: "node",
     paths,
@@ -60,7 +61,7 @@ export async function openNodeLab(): Promise<LinuxLab> {
 
 /** Stops the node and removes what belongs to it, but not what is cached. */
 export async function removeNodeLab(): Promise<void> {
-  await withLock("linux-lab", 30 * 60_000, () => down(layout));
+  await withLock(layout.name, 30 * 60_000, () => down(layout));
 }
 
 function inNode(line: string, input?: string): Promise<string> {
