@@ -143,7 +143,8 @@ export async function startGuest(lab: LinuxLab, options: GuestOptions): Promise<
     };
   } catch (error) {
     await endLauncher(lab, pid);
-    throw error;
+    const end = await ended;
+    throw end.termination ? new LauncherEndedEarly(end) : error;
   }
 }
 
@@ -185,19 +186,17 @@ async function reachSocket(
 ): Promise<{ readonly path: string } & AsyncDisposable> {
   const there = lab.run(`until [ -S '${path}' ] || ! kill -0 ${launcher.pid}; do sleep 0.1; done`);
   const early = await Promise.race([there.then(() => undefined), launcher.ended]);
-  if (early) {
-    const why = early.termination ? `${early.termination.reason}: ${early.termination.message}` : early.log;
-    throw new LauncherEndedEarly(early, `the launcher ended with ${early.exitCode} before it offered its API: ${why}`);
-  }
+  if (early) throw new LauncherEndedEarly(early);
   return lab.reach(path);
 }
 
-/** The launcher ended before its API could be asked anything. */
+/** The launcher ended before its console could be attached to. */
 export class LauncherEndedEarly extends Error {
   override name = "LauncherEndedEarly";
   readonly end: GuestEnd;
-  constructor(end: GuestEnd, message: string) {
-    super(message);
+  constructor(end: GuestEnd) {
+    const why = end.termination ? `${end.termination.reason}: ${end.termination.message}` : end.log;
+    super(`the launcher ended early with ${end.exitCode}: ${why}`);
     this.end = end;
   }
 }
