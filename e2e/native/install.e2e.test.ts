@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, RELEASE, type TestCluster } from "../support/cluster.ts";
+import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
 import { testGuest } from "../support/vm.ts";
 
@@ -35,9 +36,14 @@ describe("the chart", () => {
   });
 
   it("answers on its health and metrics ports", async () => {
-    const [pod] = await cluster.system.list("pods", "app.kubernetes.io/component=controllers");
-    const base = `/api/v1/namespaces/${cluster.system.namespace}/pods/${pod?.metadata.name}`;
-    expect(await cluster.system.run(["get", "--raw", `${base}:8080/proxy/readyz`])).toMatch(/ok/);
-    expect(await cluster.system.run(["get", "--raw", `${base}:8080/proxy/metrics`])).toMatch(/^workqueue_depth/m);
+    await cluster.system.run(["rollout", "status", "deployment", "--timeout=90s"], { timeoutMs: 100_000 });
+    const metrics = await eventually("a controller that answers", 60_000, async () => {
+      const pods = await cluster.system.list("pods", "app.kubernetes.io/component=controllers");
+      const pod = pods.find(({ metadata }) => metadata.deletionTimestamp === undefined);
+      const base = `/api/v1/namespaces/${cluster.system.namespace}/pods/${pod?.metadata.name}:8080/proxy`;
+      expect(await cluster.system.run(["get", "--raw", `${base}/readyz`])).toMatch(/ok/);
+      return cluster.system.run(["get", "--raw", `${base}/metrics`]);
+    });
+    expect(metrics).toMatch(/^workqueue_depth/m);
   });
 });
