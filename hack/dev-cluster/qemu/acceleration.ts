@@ -9,9 +9,9 @@ export async function chooseAcceleration(): Promise<Acceleration> {
 }
 
 /**
- * TCG emulates AMD's SVM, so that the node's kvm_amd works as on hardware. But it does not intercept XSETBV: KVM would not
- * know what a guest enabled, the guest's kernel would not save the AVX registers of its programs, and those that use them
- * would crash now and then. Without XSAVE nobody uses them.
+ * TCG emulates AMD's SVM, so that the node's kvm_amd works as on hardware. But guests in such a node warn of an "XSAVE
+ * consistency problem", under QEMU as under our launcher, and their programs crash now and then: probably KVM does not
+ * get to see a guest's XSETBV, and the guest's kernel does not save all registers. Without XSAVE neither was seen again.
  */
 const emulatedProcessor = "max,+svm,+npt,-xsave,-avx,-avx2,-fma,-f16c,-pku";
 
