@@ -62,9 +62,8 @@ async function startProcess(layout: Layout, spec: ProcessSpec): Promise<void> {
       child.once("spawn", () => resolve(child.pid ?? 0));
     });
     child.unref();
-    const startTicks = startTicksOf(pid);
-    if (startTicks === undefined) throw new Error(`${spec.name} ended at once; see ${logFileOf(layout, spec.name)}`);
-    const record: ProcessRecord = { pid, startTicks, bootId: bootId(), spec };
+    // One that has ended already is recorded like one that ends a moment later: who waits for it gets its last words.
+    const record: ProcessRecord = { pid, startTicks: startTicksOf(pid) ?? "ended", bootId: bootId(), spec };
     await writeAtomic(recordFile(layout, spec.name), JSON.stringify(record));
   } finally {
     closeSync(log);
