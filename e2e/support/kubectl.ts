@@ -1,5 +1,4 @@
 import { spawn } from "node:child_process";
-import { parse } from "yaml";
 import { type CommandOptions, type CommandResult, command, tryCommand } from "./command.ts";
 import { eventually } from "./eventually.ts";
 
@@ -181,9 +180,4 @@ export class Session implements AsyncDisposable {
     this.#child.kill();
     await this.ended;
   }
-}
-
-/** YAML documents of a manifest file. */
-export function manifest(text: string): unknown {
-  return parse(text);
 }

@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { LauncherStatus } from "../../launcher/api/control.ts";
 import type { MachineConfig } from "../../launcher/api/machine-config.ts";
+import { median, round } from "./statistics.ts";
 
 const repository = join(import.meta.dirname, "../..");
 const runs = Number(process.argv[2] ?? 5);
@@ -72,7 +73,7 @@ function memoryOf(pid: number): { privateMiB: number; residentMiB: number } {
     if (own && (name === "Private_Dirty" || name === "Private_Clean")) privateKiB += Number(kiB);
     if (name === "Rss") residentKiB += Number(kiB);
   }
-  return { privateMiB: round(privateKiB / 1024), residentMiB: round(residentKiB / 1024) };
+  return { privateMiB: round(privateKiB / 1024, 1), residentMiB: round(residentKiB / 1024, 1) };
 }
 
 async function start<T>(cpus: number, look: (child: ChildProcess, status: LauncherStatus) => Promise<T>): Promise<T> {
@@ -92,9 +93,6 @@ async function start<T>(cpus: number, look: (child: ChildProcess, status: Launch
   }
 }
 
-const median = (numbers: number[]) => numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
-const round = (value: number) => Math.round(value * 10) / 10;
-
 const results = [];
 for (const cpus of [1, 8]) {
   const samples: Record<string, number[]> = {};
@@ -102,7 +100,9 @@ for (const cpus of [1, 8]) {
     const milestones = await start(cpus, async (_child, { milestones }) => milestones);
     for (const [step, ms] of Object.entries(milestones)) samples[step] = [...(samples[step] ?? []), ms];
   }
-  const milestonesMs = Object.fromEntries(Object.entries(samples).map(([step, list]) => [step, round(median(list))]));
+  const milestonesMs = Object.fromEntries(
+    Object.entries(samples).map(([step, list]) => [step, round(median(list), 1)]),
+  );
   const memory = await start(cpus, async (child) => {
     await delay(SETTLED_MS);
     return memoryOf(child.pid ?? 0);

@@ -22,6 +22,7 @@ import { Mapping } from "../../launcher/src/sys/mapping.ts";
 import { BlockDevice } from "../../launcher/src/virtio/block/device.ts";
 import { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "../../launcher/src/virtio/block/protocol.ts";
 import { VirtioPciDriver } from "../../launcher/src/virtio/testing/virtio-pci-driver.ts";
+import { median, round } from "./statistics.ts";
 
 const RUNS = 5;
 const DATA_BYTES = 4096;
@@ -135,14 +136,11 @@ async function measure(name: string, storage: Storage, type: number, count: numb
   const microseconds = median(times);
   return {
     name,
-    microsecondsPerRequest: round(microseconds),
-    heapBytesPerRequest: round(median(heaps)),
+    microsecondsPerRequest: round(microseconds, 2),
+    heapBytesPerRequest: round(median(heaps), 2),
     requestsPerSecond: Math.round(1e6 / microseconds),
   };
 }
-
-const median = (numbers: number[]) => numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
-const round = (value: number) => Math.round(value * 100) / 100;
 
 const directory = mkdtempSync(join(tmpdir(), "bench-virtio-block-"));
 try {
@@ -164,7 +162,7 @@ try {
       `${name.padEnd(34)}${String(microsecondsPerRequest).padStart(8)} us${String(heapBytesPerRequest).padStart(10)} B heap${String(requestsPerSecond).padStart(10)}/s`,
     );
   const [, noWait, onPool] = results;
-  const poolToNoWaitRatio = round((onPool?.microsecondsPerRequest ?? 0) / (noWait?.microsecondsPerRequest ?? 1));
+  const poolToNoWaitRatio = round((onPool?.microsecondsPerRequest ?? 0) / (noWait?.microsecondsPerRequest ?? 1), 2);
   console.log(JSON.stringify({ depth, results, poolToNoWaitRatio }, null, 2));
 } finally {
   rmSync(directory, { recursive: true });
