@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
@@ -42,6 +42,17 @@ describe("the cache of built tools", () => {
     expect(existsSync(join(dir, "tool-1"))).toBe(false);
     const path = await cached(thing(async (into) => writeFileSync(join(into, "tool"), "")));
     expect(existsSync(join(path, "half"))).toBe(false);
+  });
+
+  it("removes what nobody asked for in weeks when something new is built, and keeps what is asked for", async () => {
+    const longAgo = new Date("2020-01-01T00:00:00Z");
+    for (const key of ["old-1", "tool-1"]) {
+      mkdirSync(join(dir, key));
+      utimesSync(join(dir, key), longAgo, longAgo);
+    }
+    await cached(thing(async () => {}));
+    await cached({ ...thing(async () => {}), key: "tool-2" });
+    expect(["old-1", "tool-1", "tool-2"].map((key) => existsSync(join(dir, key)))).toEqual([false, true, true]);
   });
 
   it("says what is still to be built and how long it takes", async () => {

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { mkdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { withLock } from "../../lib/lock.ts";
@@ -19,10 +19,17 @@ export interface Cached {
   build(dir: string, logFile: string): Promise<void>;
 }
 
+/** What nobody asked for in this time is removed when something new is built. */
+const UNUSED_DAYS = 14;
+
 /** The directory of a cached thing, built first if it is not there. Two processes never build the same thing at once. */
 export async function cached(thing: Cached): Promise<string> {
   const target = join(cacheDir(), thing.key);
-  if (existsSync(target)) return target;
+  if (existsSync(target)) {
+    const now = new Date();
+    await utimes(target, now, now);
+    return target;
+  }
   const timeoutMs = Math.max(60, thing.estimateSeconds * 6) * 1000;
   return withLock(`cache/${target}`, timeoutMs, async () => {
     if (existsSync(target)) return target;
@@ -34,8 +41,19 @@ export async function cached(thing: Cached): Promise<string> {
     );
     // Only a finished directory ever has the final name.
     await rename(partial, target);
+    await removeUnused();
     return target;
   });
+}
+
+/** Each change of a recipe leaves a directory under the old key; some hold a whole Debian. */
+async function removeUnused(): Promise<void> {
+  const oldest = Date.now() - UNUSED_DAYS * 24 * 3600 * 1000;
+  for (const name of await readdir(cacheDir())) {
+    const path = join(cacheDir(), name);
+    const found = await stat(path).catch(() => null);
+    if (found !== null && found.mtimeMs < oldest) await rm(path, { recursive: true, force: true });
+  }
 }
 
 export function isCached(thing: Cached): boolean {
