@@ -4,6 +4,9 @@
  *   GET  /v1/status[?waitFor=STATE[,STATE]&timeoutMs=N]  -> LauncherStatus (with waitFor: once a state is reached, or 408)
  *   POST /v1/pause | /v1/resume | /v1/power-button | /v1/reset  -> LauncherStatus
  *   POST /v1/stop  {"timeoutMs": N}                      -> 202 LauncherStatus; power button, then off
+ *   POST /v1/disks/NAME/resize  {"sizeBytes": N}         -> LauncherStatus, once the guest is told of the new size
+ *        Grows a disk: a file to N bytes; of a block device the size is read anew, and must be N or more by then.
+ *        404 for an unknown disk, 400 for N that is no multiple of 512, 409 where the disk cannot grow or would shrink.
  *   GET  /v1/console?access=read|write&history=true      -> 101, Upgrade: typevisor-console; then raw bytes both ways
  *        (access is read and history false when absent; either side ends it by closing, half-closing included)
  *
@@ -45,6 +48,28 @@ export interface LauncherStatus {
   readonly milestones: Readonly<Record<string, number>>;
   /** Exits of the guest by kind, e.g. "io:0x3f8", "mmio", "hlt". */
   readonly exits: Readonly<Record<string, number>>;
+  /** Why the machine is Paused; present in that state alone. */
+  readonly pause?: PauseStatus;
+  /** In the order of the configuration; absent from launchers that cannot tell. */
+  readonly disks?: readonly DiskStatus[];
+}
+
+/** Both may hold at the same time: the guest runs once neither does. */
+export interface PauseStatus {
+  /** A pause was asked for, and not taken back. */
+  readonly asked: boolean;
+  /**
+   * Names of the disks that wait for room in their storage (ENOSPC, EDQUOT). The launcher tries again by itself, and at
+   * once when it is asked to resume.
+   */
+  readonly storageFull: readonly string[];
+}
+
+export interface DiskStatus {
+  readonly name: string;
+  /** As the guest sees it. */
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
 }
 
 export interface ApiError {

@@ -51,14 +51,43 @@ export interface DiskConfig {
   readonly source: DiskSource;
 }
 
+/**
+ * What a disk stands on. Paths are absolute; sizes are bytes, multiples of 512, 512 to 2^50.
+ * `files` and `cloudInit` are read-only by nature: their disk says `readOnly: true`, and `empty` says false.
+ */
 export type DiskSource =
   /**
-   * Read-only raw base file of an image by the containerDisk convention: the one file in `imageRoot`/disk, or `path`
-   * inside `imageRoot`. Writes go to a sparse overlay file that is made anew at each start of the process.
+   * Read-only base file of an image by the containerDisk convention, raw or qcow2: the one file in `imageRoot`/disk, or
+   * `path` inside `imageRoot`. Writes go to a sparse overlay file that is made anew at each start of the process.
    */
   | { readonly kind: "image"; readonly imageRoot: string; readonly path?: string; readonly overlayPath: string }
-  /** A raw file or block device, written in place. */
-  | { readonly kind: "raw"; readonly path: string };
+  /** A raw file or block device (a Block claim's device node, which the agent opens), written in place. */
+  | { readonly kind: "raw"; readonly path: string }
+  /**
+   * A Filesystem claim that is mounted at `path`: its file disk.img, raw, written in place. Made sparse with `sizeBytes`
+   * when missing (a read-only disk must have it), grown to `sizeBytes` when smaller, never shrunk. A symbolic link, or
+   * anything else than a regular file, is refused.
+   */
+  | { readonly kind: "directory"; readonly path: string; readonly sizeBytes: number }
+  /** A sparse raw file at `path` in a directory that there is, made anew at each start of the process. */
+  | { readonly kind: "empty"; readonly path: string; readonly sizeBytes: number }
+  /**
+   * ISO 9660 (Rock Ridge and Joliet names) of the regular files in `directory`, a mounted ConfigMap or Secret, as they
+   * are when the process starts. `volumeLabel`: 1 to 32 of letters, digits, '_', '-' and '.'.
+   */
+  | { readonly kind: "files"; readonly directory: string; readonly volumeLabel: string }
+  /**
+   * Seed of cloud-init's NoCloud: ISO 9660 with the label cidata and the files user-data (a header alone when there is
+   * no path), meta-data (instance-id and local-hostname) and, with a path, network-config. Read when the process starts.
+   * `instanceId`: 1 to 128 of letters, digits, '_', '-' and '.'; `localHostname`: a DNS name of lower-case labels.
+   */
+  | {
+      readonly kind: "cloudInit";
+      readonly userDataPath?: string;
+      readonly networkDataPath?: string;
+      readonly instanceId: string;
+      readonly localHostname: string;
+    };
 
 export interface ConsoleConfig {
   /** How much of the serial console's output is kept for those who attach later. */

@@ -95,13 +95,17 @@ function checkVersion(root: Field): void {
   if (version.present) version.oneOf([MACHINE_CONFIG_VERSION]);
 }
 
+const DNS_NAME = {
+  maxBytes: 253,
+  pattern: /^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/,
+  wanted: "lower-case letters, digits, '-' and '.', as Kubernetes names are",
+};
+
 function identity(field: Field): MachineIdentity {
   const { name, namespace, uid } = field.object(["name", "namespace", "uid"]);
-  const wanted = "lower-case letters, digits, '-' and '.', as Kubernetes names are";
-  const dnsName = { maxBytes: 253, pattern: /^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$/, wanted };
   return {
-    name: name.string(dnsName),
-    namespace: namespace.string(dnsName),
+    name: name.string(DNS_NAME),
+    namespace: namespace.string(DNS_NAME),
     uid: uid.string({
       maxBytes: 36,
       pattern: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
@@ -148,24 +152,77 @@ function disks(field: Field): readonly DiskConfig[] {
     });
     if (names.has(name)) disk.name.fail(`is "${name}", which another disk has too; give each disk its own name`);
     names.add(name);
-    return {
-      name,
-      readOnly: disk.readOnly.boolean(),
-      queues: disk.queues.integer({ min: 1, max: 64 }),
-      source: diskSource(disk.source),
-    };
+    const readOnly = disk.readOnly.boolean();
+    const source = diskSource(disk.source);
+    const wanted = readOnlyBy[source.kind];
+    if (wanted !== undefined && wanted !== readOnly)
+      disk.readOnly.fail(`is ${readOnly}; a disk of kind ${source.kind} takes ${wanted} only`);
+    return { name, readOnly, queues: disk.queues.integer({ min: 1, max: 64 }), source };
   });
 }
 
+/** Kinds of disks that are one or the other by nature. */
+const readOnlyBy: Partial<Readonly<Record<DiskSource["kind"], boolean>>> = {
+  empty: false,
+  files: true,
+  cloudInit: true,
+};
+
 function diskSource(field: Field): DiskSource {
-  const kind = field.loose("kind").oneOf(["image", "raw"]);
-  if (kind === "raw") return { kind, path: absolutePath(field.object(["kind", "path"]).path) };
-  const image = field.object(["kind", "imageRoot", "path", "overlayPath"]);
+  const kind = field.loose("kind").oneOf(["image", "raw", "directory", "empty", "files", "cloudInit"]);
+  switch (kind) {
+    case "image": {
+      const image = field.object(["kind", "imageRoot", "path", "overlayPath"]);
+      return {
+        kind,
+        imageRoot: absolutePath(image.imageRoot),
+        ...(image.path.present && { path: pathInImage(image.path) }),
+        overlayPath: absolutePath(image.overlayPath),
+      };
+    }
+    case "raw":
+      return { kind, path: absolutePath(field.object(["kind", "path"]).path) };
+    case "directory":
+    case "empty": {
+      const { path, sizeBytes } = field.object(["kind", "path", "sizeBytes"]);
+      return { kind, path: absolutePath(path), sizeBytes: sizeBytes.integer(DISK_SIZE) };
+    }
+    case "files": {
+      const files = field.object(["kind", "directory", "volumeLabel"]);
+      return { kind, directory: absolutePath(files.directory), volumeLabel: files.volumeLabel.string(VOLUME_LABEL) };
+    }
+    case "cloudInit":
+      return cloudInit(field);
+  }
+}
+
+const DISK_SIZE = { min: 512, max: 2 ** 50, multipleOf: 512 };
+/** ISO 9660 has room for 32 bytes. */
+const VOLUME_LABEL = {
+  maxBytes: 32,
+  pattern: /^[-_.A-Za-z0-9]+$/,
+  wanted: "a label of letters, digits, '_', '-' and '.'",
+};
+const INSTANCE_ID = {
+  maxBytes: 128,
+  pattern: /^[-_.A-Za-z0-9]+$/,
+  wanted: "letters, digits, '_', '-' and '.'",
+};
+
+function cloudInit(field: Field): DiskSource {
+  const { userDataPath, networkDataPath, instanceId, localHostname } = field.object([
+    "kind",
+    "userDataPath",
+    "networkDataPath",
+    "instanceId",
+    "localHostname",
+  ]);
   return {
-    kind,
-    imageRoot: absolutePath(image.imageRoot),
-    ...(image.path.present && { path: pathInImage(image.path) }),
-    overlayPath: absolutePath(image.overlayPath),
+    kind: "cloudInit",
+    ...(userDataPath.present && { userDataPath: absolutePath(userDataPath) }),
+    ...(networkDataPath.present && { networkDataPath: absolutePath(networkDataPath) }),
+    instanceId: instanceId.string(INSTANCE_ID),
+    localHostname: localHostname.string(DNS_NAME),
   };
 }
 

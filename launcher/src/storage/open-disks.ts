@@ -1,4 +1,5 @@
 import type { DiskConfig } from "../../api/machine-config.ts";
+import { DiskError } from "./disk-error.ts";
 import { openImageDisk } from "./image-disk.ts";
 import type { IoPool } from "./io-pool.ts";
 import { type BlockDeviceOpener, openRawDisk } from "./raw-disk.ts";
@@ -12,7 +13,8 @@ export async function openDisk(
 ): Promise<Storage> {
   const { name, source, readOnly } = config;
   if (source.kind === "image") return openImageDisk(name, source, pool, readOnly);
-  return await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice });
+  if (source.kind === "raw") return await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice });
+  throw new DiskError(name, `this launcher has no disks of kind ${source.kind}; use a newer one`);
 }
 
 /** Opens all disks of a machine, in order; where one fails, those before it are closed. Rejects with DiskError. */
