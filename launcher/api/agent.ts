@@ -47,4 +47,6 @@ export type AgentErrorCode =
   | "NotAPod"
   | "NotAuthorized"
   | "DeviceMissing"
+  /** A block device for writing that is claimed on the node already. */
+  | "DeviceBusy"
   | "Internal";

@@ -1,5 +1,6 @@
 import type { DiskConfig } from "../../api/machine-config.ts";
 import { DiskError } from "./disk-error.ts";
+import { openDirectoryDisk, openEmptyDisk } from "./file-disks.ts";
 import { openImageDisk } from "./image-disk.ts";
 import type { IoPool } from "./io-pool.ts";
 import { type BlockDeviceOpener, openRawDisk } from "./raw-disk.ts";
@@ -12,9 +13,18 @@ export async function openDisk(
   openBlockDevice?: BlockDeviceOpener,
 ): Promise<Storage> {
   const { name, source, readOnly } = config;
-  if (source.kind === "image") return openImageDisk(name, source, pool, readOnly);
-  if (source.kind === "raw") return await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice });
-  throw new DiskError(name, `this launcher has no disks of kind ${source.kind}; use a newer one`);
+  switch (source.kind) {
+    case "image":
+      return openImageDisk(name, source, pool, readOnly);
+    case "raw":
+      return await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice });
+    case "directory":
+      return openDirectoryDisk(name, source, pool, readOnly);
+    case "empty":
+      return openEmptyDisk(name, source, pool);
+    default:
+      throw new DiskError(name, `this launcher has no disks of kind ${source.kind}; use a newer one`);
+  }
 }
 
 /** Opens all disks of a machine, in order; where one fails, those before it are closed. Rejects with DiskError. */

@@ -1,5 +1,6 @@
 import { fstatSync, statSync } from "node:fs";
 import { blockDeviceSizeBytes, logicalBlockSizeBytes } from "../sys/block-device.ts";
+import { SysError } from "../sys/errors.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import { openFile } from "../sys/file-io.ts";
 import { lockFile } from "../sys/file-lock.ts";
@@ -38,43 +39,61 @@ export async function openRawDisk(name: string, path: string, pool: IoPool, opti
     try {
       return await opener(path, { readOnly, direct });
     } catch (cause) {
+      if (cause instanceof SysError && cause.code === "EBUSY") throw inUse(name, path);
       throw diskError(name, `${path} cannot be opened`, wayOut, cause);
     }
   };
-  const fd = await open(false);
-  try {
-    const sizeBytes = asDiskError(name, `${path} cannot be used`, "check what it is", () =>
-      lockAndSize(name, path, fd, isBlockDevice, readOnly),
-    );
-    return new RawDisk({
-      fd,
-      directFd: isDirect ? await open(true) : null,
-      lane: pool.openLane(),
-      sizeBytes,
-      isBlockDevice,
-      readOnly,
-      logicalBlockBytes: isBlockDevice ? logicalBlockSizeBytes(fd.fd) : SECTOR_BYTES,
-    });
-  } catch (error) {
-    fd[Symbol.dispose]();
-    throw error;
-  }
+  using cleanup = new DisposableStack();
+  const fd = cleanup.use(await open(false));
+  asDiskError(name, `${path} cannot be locked`, "check what it is", () => lockDisk(name, path, fd.fd, readOnly));
+  const directFd = isDirect ? cleanup.use(await open(true)) : null;
+  const disk = rawDiskOn({ name, path, fd, directFd, pool, readOnly });
+  cleanup.move();
+  return disk;
 }
 
-async function openHere(path: string, access: { readOnly: boolean; direct: boolean }): Promise<OwnedFd> {
-  return openFile(path, { write: !access.readOnly, direct: access.direct });
+export interface OpenRawDisk {
+  readonly name: string;
+  /** For messages. */
+  readonly path: string;
+  /** With page cache; locked. The disk closes it. */
+  readonly fd: OwnedFd;
+  readonly directFd: OwnedFd | null;
+  readonly pool: IoPool;
+  readonly readOnly: boolean;
 }
 
-function lockAndSize(name: string, path: string, fd: OwnedFd, isBlockDevice: boolean, readOnly: boolean): number {
-  if (lockFile(fd.fd, readOnly ? "shared" : "exclusive") === "taken")
-    throw new DiskError(name, `${path} is in use by another virtual machine; stop that one or give this one its own`);
-  const sizeBytes = isBlockDevice ? blockDeviceSizeBytes(fd.fd) : fstatSync(fd.fd).size;
-  if (sizeBytes < SECTOR_BYTES || sizeBytes % SECTOR_BYTES !== 0)
-    throw new DiskError(
-      name,
-      `${path} has ${sizeBytes} bytes, which is not a positive multiple of ${SECTOR_BYTES}; extend it with truncate -s`,
-    );
-  return sizeBytes;
+/** The disk on what is open and locked. Throws DiskError; the descriptors are the caller's then. */
+export function rawDiskOn({ name, path, fd, directFd, pool, readOnly }: OpenRawDisk): RawDisk {
+  const parts = asDiskError(name, `${path} cannot be used`, "check what it is", () => {
+    const isBlockDevice = fstatSync(fd.fd).isBlockDevice();
+    const sizeBytes = isBlockDevice ? blockDeviceSizeBytes(fd.fd) : fstatSync(fd.fd).size;
+    if (sizeBytes < SECTOR_BYTES || sizeBytes % SECTOR_BYTES !== 0)
+      throw new DiskError(
+        name,
+        `${path} has ${sizeBytes} bytes, which is not a positive multiple of ${SECTOR_BYTES}; extend it with truncate -s`,
+      );
+    const logicalBlockBytes = isBlockDevice ? logicalBlockSizeBytes(fd.fd) : SECTOR_BYTES;
+    return { sizeBytes, isBlockDevice, logicalBlockBytes };
+  });
+  return new RawDisk({ fd, directFd, lane: pool.openLane(), readOnly, ...parts });
+}
+
+/**
+ * The device node is the container's own, so that locks on it are not seen from other containers: who writes claims the
+ * device itself (O_EXCL), once for its two descriptors.
+ */
+async function openHere(path: string, { readOnly, direct }: { readOnly: boolean; direct: boolean }): Promise<OwnedFd> {
+  return openFile(path, { write: !readOnly, direct, exclusive: !readOnly && !direct });
+}
+
+/** Locks what a disk stands on until it is closed. Throws DiskError when another machine uses it. */
+export function lockDisk(name: string, path: string, fd: number, readOnly: boolean): void {
+  if (lockFile(fd, readOnly ? "shared" : "exclusive") === "taken") throw inUse(name, path);
+}
+
+function inUse(name: string, path: string): DiskError {
+  return new DiskError(name, `${path} is in use by another virtual machine; stop that one or give this one its own`);
 }
 
 /** True for a block device, false for a regular file. Asked before opening: opening a FIFO waits for its other end. */

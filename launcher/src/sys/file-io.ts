@@ -7,6 +7,9 @@ import { libc } from "./libc.ts";
 const FALLOC_FL_KEEP_SIZE = 0x01;
 const FALLOC_FL_PUNCH_HOLE = 0x02;
 const FALLOC_FL_ZERO_RANGE = 0x10;
+/** Modes of fallocate(2): the range reads as zeroes after, and its storage is given back, or kept. */
+export const PUNCH_HOLE = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+export const ZERO_RANGE = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const ENXIO = 6;
@@ -19,6 +22,8 @@ export interface OpenOptions {
   readonly write?: boolean;
   /** Made when it is missing, readable by the owner alone. */
   readonly create?: boolean;
+  /** With `create`, an error where the file is there already; of a block device, where another one has claimed it. */
+  readonly exclusive?: boolean;
   /** Cut to nothing. */
   readonly truncate?: boolean;
   /** Past the page cache: offsets, lengths and addresses are then multiples of the logical block size. */
@@ -31,6 +36,7 @@ export interface OpenOptions {
 export function openFlags(options: OpenOptions): number {
   let flags = 0o2000000 | constants.O_NOCTTY | (options.write ? constants.O_RDWR : constants.O_RDONLY);
   if (options.create) flags |= constants.O_CREAT;
+  if (options.exclusive) flags |= constants.O_EXCL;
   if (options.truncate) flags |= constants.O_TRUNC;
   if (options.direct) flags |= constants.O_DIRECT;
   if (options.noFollow) flags |= constants.O_NOFOLLOW;
@@ -118,14 +124,12 @@ export function fdatasyncAsync(fd: number, done: IoDone): void {
 
 /** As punchHole, on libuv's pool. */
 export function punchHoleAsync(fd: number, offsetBytes: number, lengthBytes: number, done: IoDone): void {
-  const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-  libc().fallocate.async(fd, mode, offsetBytes, lengthBytes, asResult(done));
+  libc().fallocate.async(fd, PUNCH_HOLE, offsetBytes, lengthBytes, asResult(done));
 }
 
 /** As zeroRange, on libuv's pool. */
 export function zeroRangeAsync(fd: number, offsetBytes: number, lengthBytes: number, done: IoDone): void {
-  const mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
-  libc().fallocate.async(fd, mode, offsetBytes, lengthBytes, asResult(done));
+  libc().fallocate.async(fd, ZERO_RANGE, offsetBytes, lengthBytes, asResult(done));
 }
 
 /** An ioctl that takes long (BLKDISCARD, BLKZEROOUT), on libuv's pool. */
@@ -161,14 +165,12 @@ export function allocate(fd: number, offsetBytes: number, lengthBytes: number): 
 
 /** Gives the storage of the range back; it reads as zeroes then. EOPNOTSUPP where the file system cannot. */
 export function punchHole(fd: number, offsetBytes: number, lengthBytes: number): void {
-  const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-  checkUninterrupted("fallocate", () => libc().fallocate(fd, mode, offsetBytes, lengthBytes), "punch hole");
+  checkUninterrupted("fallocate", () => libc().fallocate(fd, PUNCH_HOLE, offsetBytes, lengthBytes), "punch hole");
 }
 
 /** Zeroes the range without writing it, and keeps its storage. EOPNOTSUPP where the file system cannot. */
 export function zeroRange(fd: number, offsetBytes: number, lengthBytes: number): void {
-  const mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
-  checkUninterrupted("fallocate", () => libc().fallocate(fd, mode, offsetBytes, lengthBytes), "zero range");
+  checkUninterrupted("fallocate", () => libc().fallocate(fd, ZERO_RANGE, offsetBytes, lengthBytes), "zero range");
 }
 
 /** Where data starts at or after `offsetBytes`; null when only holes follow. */

@@ -74,6 +74,27 @@ function realDevice(): { path: string; number: [string, string] } {
   return { path: `/dev/${name}`, number: [major, minor] };
 }
 
+/** A block device of the test's own. */
+class LoopDevice implements Disposable {
+  readonly path: string;
+  constructor() {
+    const file = join(nodes, "backing");
+    writeFileSync(file, new Uint8Array(1 << 20));
+    this.path = execFileSync("losetup", ["--find", "--show", file], { encoding: "utf8" }).trim();
+  }
+
+  get number(): [string, string] {
+    const [major = "", minor = ""] = readFileSync(`/sys/block/${basename(this.path)}/dev`, "utf8")
+      .trim()
+      .split(":");
+    return [major, minor];
+  }
+
+  [Symbol.dispose](): void {
+    execFileSync("losetup", ["--detach", this.path]);
+  }
+}
+
 const O_ACCMODE = 0o3;
 const O_DIRECT = 0o40000;
 /** Block major numbers from 240 are for local use: opening one that nobody serves fails with ENXIO. */
@@ -99,6 +120,23 @@ describe("a block volume of the pod", () => {
     volume("/dev/has-gone", "kubernetes.io~csi");
     volume(device.path, "kubernetes.io~csi");
     expect((await ask([block(nodeInImage("data", device.number))])).answer.ok).toBe(true);
+  });
+
+  it("is claimed by who writes it, past the page cache too, and then refused to others, on whatever node", async () => {
+    using device = new LoopDevice();
+    volume(device.path);
+    const [mine, theirs] = [nodeInImage("mine", device.number), nodeInImage("theirs", device.number)];
+    using client = agent.connect();
+    const { answer, fds } = await client.ask([
+      block(mine, { readOnly: false }),
+      block(mine, { readOnly: false, direct: true }),
+    ]);
+    expect(answer.ok).toBe(true);
+    expect((await ask([block(theirs, { readOnly: false })])).answer).toMatchObject({
+      error: { code: "DeviceBusy", message: expect.stringContaining("another virtual machine") },
+    });
+    for (const fd of fds) fd[Symbol.dispose]();
+    expect((await ask([block(theirs, { readOnly: false })])).answer.ok).toBe(true);
   });
 
   it("that cannot be opened is said so, with its item", async () => {

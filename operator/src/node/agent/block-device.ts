@@ -15,6 +15,9 @@ const OPEN_TIMEOUT_MS = 5_000;
  */
 const TRUSTED_FILE_SYSTEMS: readonly string[] = ["tmpfs", "devtmpfs", "overlay"];
 
+const IN_USE =
+  "is in use on this node: by another virtual machine, or mounted, or by LVM or RAID; free it, or give this machine its own";
+
 type BlockWant = Extract<AgentWant, { kind: "block" }>;
 
 /**
@@ -64,7 +67,9 @@ function fileSystemOf(peer: Peer, node: OwnedFd): string {
  * `node` stays until the call has come back: its number would soon be another file's.
  */
 function openAgain(node: OwnedFd, want: BlockWant): Promise<OwnedFd> {
-  const flags = openFlags({ write: !want.readOnly, direct: want.direct });
+  // Locks on a node are those of its container: who writes claims the device itself, once for its two descriptors.
+  const exclusive = !want.readOnly && !want.direct;
+  const flags = openFlags({ write: !want.readOnly, direct: want.direct, exclusive });
   return new Promise((resolve, reject) => {
     let late = false;
     const timer = setTimeout(() => {
@@ -76,7 +81,9 @@ function openAgain(node: OwnedFd, want: BlockWant): Promise<OwnedFd> {
     open(`/proc/self/fd/${node.fd}`, flags, (error, fd) => {
       clearTimeout(timer);
       node[Symbol.dispose]();
-      if (error !== null) reject(new AgentFailure("DeviceMissing", `${want.path} cannot be opened (${error.code})`));
+      if (error?.code === "EBUSY") reject(new AgentFailure("DeviceBusy", `${want.path} ${IN_USE}`));
+      else if (error !== null)
+        reject(new AgentFailure("DeviceMissing", `${want.path} cannot be opened (${error.code})`));
       else if (late) new OwnedFd(fd)[Symbol.dispose]();
       else resolve(new OwnedFd(fd));
     });
