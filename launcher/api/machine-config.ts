@@ -32,7 +32,15 @@ export interface MachineIdentity {
   readonly uid: string;
 }
 
-export interface BootConfig {
+export type BootConfig = KernelBoot | FirmwareBoot;
+
+/** UEFI firmware, which boots from the first disk that it can boot from. At least 64 MiB of memory. */
+export interface FirmwareBoot {
+  /** Absolute path of an ELF file with a PVH entry point: EDK2 as it is built for Cloud Hypervisor. */
+  readonly firmwarePath: string;
+}
+
+export interface KernelBoot {
   /** Directory that the two paths below are resolved in, symbolic links included; they can not leave it. */
   readonly imageRoot: string;
   /** bzImage or ELF, e.g. "/boot/vmlinuz". */

@@ -9,8 +9,6 @@ import {
   PCI_PORT_WINDOW,
   PCI_WINDOW32,
   PCI_WINDOW32_BYTES,
-  PCI_WINDOW64,
-  PCI_WINDOW64_BYTES,
   PORTS,
 } from "../boot/x86/layout.ts";
 import {
@@ -48,11 +46,17 @@ import { newTable, sealTable, TABLE_HEADER_BYTES } from "./table.ts";
 /** Integers of 64 bits. */
 const REVISION = 2;
 
+/** A range of guest-physical addresses. */
+export interface PciWindow {
+  readonly start: number;
+  readonly sizeBytes: number;
+}
+
 /** Differentiated System Description Table: the devices that can not be found by probing. */
-export function buildDsdt(): Uint8Array {
+export function buildDsdt(window64: PciWindow): Uint8Array {
   const sleepType = integer(ACPI_S5_SLEEP_TYPE);
   const aml = concat(
-    scope("\\_SB", pciRoot(), ecamReservation(), serialPort(), powerButton(), eventDevice(), panicDevice()),
+    scope("\\_SB", pciRoot(window64), ecamReservation(), serialPort(), powerButton(), eventDevice(), panicDevice()),
     // All four elements: some guests read past the first (section 7.4.2.6).
     name("\\_S5", packageOf(sleepType, sleepType, integer(0), integer(0))),
   );
@@ -62,7 +66,7 @@ export function buildDsdt(): Uint8Array {
 }
 
 /** The PCI Express root. Without _PRT: devices have no interrupt pins, only MSI-X. */
-function pciRoot(): Aml {
+function pciRoot(window64: PciWindow): Aml {
   return device(
     "PCI0",
     name("_HID", eisaId("PNP0A08")),
@@ -76,7 +80,7 @@ function pciRoot(): Aml {
         window("buses", 2, 0, PCI_BUS_COUNT),
         window("ports", 2, PCI_PORT_WINDOW.start, PCI_PORT_WINDOW.sizeBytes),
         window("memory", 4, PCI_WINDOW32, PCI_WINDOW32_BYTES),
-        window("memory", 8, PCI_WINDOW64, PCI_WINDOW64_BYTES),
+        window("memory", 8, window64.start, window64.sizeBytes),
       ),
     ),
     operatingSystemCapabilities(),

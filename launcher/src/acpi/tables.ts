@@ -1,4 +1,4 @@
-import { ACPI_TABLES, ACPI_TABLES_MAX_BYTES } from "../boot/x86/layout.ts";
+import { ACPI_TABLES, ACPI_TABLES_MAX_BYTES, pciWindow64 } from "../boot/x86/layout.ts";
 import { type Gpa, gpa } from "../memory/gpa.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
 import { buildDsdt } from "./dsdt.ts";
@@ -23,7 +23,7 @@ export function buildAcpiTables(machine: { readonly memory: GuestMemory; readonl
     machine.memory.write(address, table);
     return address;
   };
-  const dsdt = place(buildDsdt());
+  const dsdt = place(buildDsdt(pciWindow64(machine.memory.regions)));
   const tables = [place(buildFadt(dsdt)), place(buildMadt(machine.cpuCount)), place(buildMcfg())];
   machine.memory.write(ACPI_TABLES, buildRsdp(place(buildXsdt(tables))));
   return ACPI_TABLES;

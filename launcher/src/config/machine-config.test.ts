@@ -131,6 +131,25 @@ describe("a machine.json", () => {
   });
 });
 
+describe("a machine.json without a kernel", () => {
+  const byFirmware = { ...full, boot: { firmwarePath: "/usr/share/typevisor/CLOUDHV_EFI.fd" } };
+
+  it("names a firmware", () => {
+    expect(parseMachineConfig(JSON.stringify(byFirmware))).toEqual(byFirmware);
+  });
+
+  it("needs the memory that firmware needs", () => {
+    const withMemory = (mebibytes: number) => JSON.stringify({ ...byFirmware, memory: { sizeBytes: mebibytes * MIB } });
+    expect(() => parseMachineConfig(withMemory(64))).not.toThrow();
+    expect(refusal(withMemory(63)).message).toMatch(/firmware.* needs 64 MiB .*raise memory\.sizeBytes/);
+  });
+
+  it("does not name a kernel as well", () => {
+    const both = { ...full, boot: { ...full.boot, ...byFirmware.boot } };
+    expect(refusal(JSON.stringify(both)).message).toMatch(/boot.imageRoot is not a known field.* firmwarePath/);
+  });
+});
+
 describe("a wrong machine.json is refused with the field and the way out", () => {
   const cases: readonly [path: string, value: unknown, field: string, says: RegExp][] = [
     ["version", 2, "version", /is 2; give 1/],

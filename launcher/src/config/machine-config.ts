@@ -20,6 +20,8 @@ const FILE_MAX_BYTES = MIB;
 const PATH_MAX_BYTES = 4095;
 /** sockaddr_un.sun_path without the terminating zero, and without the "~" of a socket that is not ready yet. */
 const SOCKET_PATH_MAX_BYTES = 106;
+/** EDK2 unpacks itself to 21 MiB, and needs room to work; with less it stops without a word. */
+const FIRMWARE_MIN_BYTES = 64 * MIB;
 /** Longest delay of a Node timer. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
@@ -67,16 +69,15 @@ const FIELDS = [
 function machine(root: Field): MachineConfig {
   checkVersion(root);
   const fields = root.object(FIELDS);
+  const sizeBytes = fields.memory
+    .object(["sizeBytes"])
+    .sizeBytes.integer({ min: 16 * MIB, max: 2 ** 52, multipleOf: MIB });
   return {
     version: fields.version.oneOf([MACHINE_CONFIG_VERSION]),
     identity: identity(fields.identity),
     cpu: cpu(fields.cpu),
-    memory: {
-      sizeBytes: fields.memory
-        .object(["sizeBytes"])
-        .sizeBytes.integer({ min: 16 * MIB, max: 2 ** 52, multipleOf: MIB }),
-    },
-    boot: boot(fields.boot),
+    memory: { sizeBytes },
+    boot: boot(fields.boot, sizeBytes),
     disks: disks(fields.disks),
     console: consoleConfig(fields.console),
     control: control(fields.control),
@@ -119,13 +120,15 @@ function cpu(field: Field): MachineConfig["cpu"] {
   return { count: count.integer({ min: 1, max: 64 }), model: model.oneOf(["Host"]) };
 }
 
-function boot(field: Field): BootConfig {
-  const { imageRoot, kernelPath, initrdPath, commandLine } = field.object([
+function boot(field: Field, memoryBytes: number): BootConfig {
+  const { imageRoot, kernelPath, initrdPath, commandLine, firmwarePath } = field.object([
     "imageRoot",
     "kernelPath",
     "initrdPath",
     "commandLine",
+    "firmwarePath",
   ]);
+  if (firmwarePath.present) return firmwareBoot(field, memoryBytes);
   return {
     imageRoot: absolutePath(imageRoot),
     kernelPath: pathInImage(kernelPath),
@@ -136,6 +139,13 @@ function boot(field: Field): BootConfig {
       wanted: "one line of printable ASCII",
     }),
   };
+}
+
+function firmwareBoot(field: Field, memoryBytes: number): BootConfig {
+  const { firmwarePath } = field.object(["firmwarePath"]);
+  if (memoryBytes < FIRMWARE_MIN_BYTES)
+    field.fail(`is by firmware, which needs ${FIRMWARE_MIN_BYTES / MIB} MiB of memory; raise memory.sizeBytes`);
+  return { firmwarePath: absolutePath(firmwarePath) };
 }
 
 /** Slots of PCI bus 0 that are left for disks. */

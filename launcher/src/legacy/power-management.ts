@@ -53,8 +53,15 @@ export class PowerManagement implements ByteRegisters {
   }
 
   writeRegister(offset: number, value: number): void {
-    if (offset === ACPI_REGISTERS.reset && value === ACPI_RESET_VALUE) this.#events.onReset();
-    if (offset !== ACPI_REGISTERS.sleepControl || (value & SLEEP_ENABLE) === 0) return;
-    if (((value >>> SLEEP_TYPE_SHIFT) & SLEEP_TYPE_MASK) === ACPI_S5_SLEEP_TYPE) this.#events.onPowerOff();
+    const isReset = offset === ACPI_REGISTERS.reset;
+    if (isReset && value === ACPI_RESET_VALUE) this.#events.onReset();
+    if (offset === ACPI_REGISTERS.sleepControl && isPowerOff(value)) this.#events.onPowerOff();
+    // EDK2 reads no FADT: it writes to where Cloud Hypervisor has both registers in one.
+    if (isReset && value === (SLEEP_ENABLE | (ACPI_S5_SLEEP_TYPE << SLEEP_TYPE_SHIFT))) this.#events.onPowerOff();
   }
+}
+
+function isPowerOff(sleepControl: number): boolean {
+  if ((sleepControl & SLEEP_ENABLE) === 0) return false;
+  return ((sleepControl >>> SLEEP_TYPE_SHIFT) & SLEEP_TYPE_MASK) === ACPI_S5_SLEEP_TYPE;
 }

@@ -25,7 +25,8 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
   const virtio = await makeVirtioDevices(config, dependencies, board);
   resources.defer(() => virtio.close());
   milestones.mark("devices");
-  const { commandLine } = config.boot;
+  const byFirmware = "firmwarePath" in config.boot;
+  const commandLine = "commandLine" in config.boot ? config.boot.commandLine : "";
   const load = () => {
     const rsdp = buildAcpiTables({ memory: board.memory, cpuCount: config.cpu.count });
     const request: KernelRequest = { ...bootFiles, commandLine, memory: board.memory, rsdp };
@@ -35,7 +36,7 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
   milestones.mark("kernel");
   const machine = new Machine({
     board,
-    devices: (events) => new Devices({ board, console, events, virtio }),
+    devices: (events) => new Devices({ board, console, events, virtio, pciPorts: byFirmware }),
     load,
     bootFiles,
     milestones,

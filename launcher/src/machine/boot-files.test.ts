@@ -34,6 +34,15 @@ describe("the files that a machine boots from", () => {
     expect([files.kernel.sizeBytes, files.initrd?.name]).toEqual([6, "/boot/initrd"]);
   });
 
+  it("may be a firmware of the launcher's own", async () => {
+    const firmwarePath = join(base, "secret");
+    using files = new BootFiles({ firmwarePath });
+    expect([files.kernel.name, files.kernel.sizeBytes, files.initrd]).toEqual([firmwarePath, 11, undefined]);
+    expect(() => new BootFiles({ firmwarePath: "/nowhere/fw" })).toThrow(
+      /^\/nowhere\/fw: the firmware cannot be opened/,
+    );
+  });
+
   it("are none of the host's", () => {
     expect(() => open("/boot/escape")).toThrow("/boot/escape: it cannot be opened in the image");
   });

@@ -4,6 +4,7 @@ import type { BootConfig } from "../../api/machine-config.ts";
 import { BootImageError } from "../boot/boot-image-error.ts";
 import type { FileSource } from "../boot/file-source.ts";
 import type { OwnedFd } from "../sys/fd.ts";
+import { openFile } from "../sys/file-io.ts";
 import { openInRoot } from "../sys/open-in-root.ts";
 
 const readAsync = promisify(read);
@@ -11,15 +12,21 @@ const readAsync = promisify(read);
 /** Most that one read takes; Linux gives no more than 2 GiB at once. */
 const READ_LIMIT_BYTES = 2 ** 30;
 
-/** Kernel and initrd, held open for as long as the machine lives: each reset loads them again. */
+/** Kernel and initrd, or the firmware in the kernel's place, held open for as long as the machine lives: each reset loads them again. */
 export class BootFiles implements Disposable {
   readonly kernel: FileSource;
   readonly initrd: FileSource | undefined;
   readonly #resources: DisposableStack;
 
-  /** Paths are taken inside of `imageRoot`, symbolic links too. Throws BootImageError. */
+  /** Paths are taken inside of `imageRoot`, symbolic links too; the firmware's is the host's. Throws BootImageError. */
   constructor(config: BootConfig) {
     using resources = new DisposableStack();
+    if ("firmwarePath" in config) {
+      const { firmwarePath } = config;
+      this.kernel = fileSource(firmwarePath, resources.use(openFirmware(firmwarePath)));
+      this.#resources = resources.move();
+      return;
+    }
     const open = (path: string) => fileSource(path, resources.use(openBootFile(config.imageRoot, path)));
     this.kernel = open(config.kernelPath);
     this.initrd = config.initrdPath === undefined ? undefined : open(config.initrdPath);
@@ -29,6 +36,16 @@ export class BootFiles implements Disposable {
   /** No load is under way. */
   [Symbol.dispose](): void {
     this.#resources[Symbol.dispose]();
+  }
+}
+
+function openFirmware(path: string): OwnedFd {
+  try {
+    return openFile(path);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const wayOut = "Check boot.firmwarePath: the launcher's own image has a firmware";
+    throw new BootImageError("unreadable", path, `the firmware cannot be opened (${reason})`, wayOut, { cause });
   }
 }
 

@@ -14,6 +14,8 @@ export interface DevicesRequest {
   readonly events: MachineEvents;
   /** Put into the first slots of the PCI bus, in order. */
   readonly virtio: VirtioDevices;
+  /** With PCI configuration by ports as well, see PORTS.pciConfig. */
+  readonly pciPorts: boolean;
 }
 
 /** All devices of a machine, at their ports and addresses. */
@@ -25,14 +27,16 @@ export class Devices {
   readonly #virtio: VirtioDevices;
 
   /** Throws PciSpaceError where there are too many. */
-  constructor({ board, console, events, virtio }: DevicesRequest) {
+  constructor({ board, console, events, virtio, pciPorts }: DevicesRequest) {
     const irqLine = (gsi: number) => board.irqLine(gsi);
     this.#legacy = new LegacyDevices({ ports: this.ports, irqLine, console, ram: board.memory.regions, events });
     this.#pci = new PciRoot(this.mmio, [
       { start: layout.PCI_WINDOW32, sizeBytes: layout.PCI_WINDOW32_BYTES },
-      { start: layout.PCI_WINDOW64, sizeBytes: layout.PCI_WINDOW64_BYTES },
+      layout.pciWindow64(board.memory.regions),
     ]);
     this.mmio.add(layout.PCI_ECAM, layout.PCI_ECAM_BYTES, this.#pci.ecam);
+    const { pciConfig } = layout.PORTS;
+    if (pciPorts) this.ports.add(pciConfig.start, pciConfig.sizeBytes, this.#pci.ports);
     this.#virtio = virtio;
     for (const device of virtio.devices) this.#pci.add(device);
   }

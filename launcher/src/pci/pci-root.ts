@@ -21,10 +21,13 @@ export const PCI_SLOTS = 32;
 export const PCI_CONFIG_PORT = 0xcf8;
 export const PCI_CONFIG_PORT_COUNT = 8;
 
-/** Red Hat's generic PCI Express host bridge, as the PCI ID repository has it: no driver binds to it. */
+/**
+ * Cloud Hypervisor's host bridge: EDK2's build for that machine knows it by the device id and halts at any other
+ * (OvmfPkg/Include/IndustryStandard/CloudHv.h). No driver binds to it.
+ */
 const HOST_BRIDGE = {
-  vendorId: 0x1b36,
-  deviceId: 0x0008,
+  vendorId: 0x8086,
+  deviceId: 0x0d57,
   revision: 0,
   classCode: 0x060000,
   subsystemVendorId: 0x1af4,

@@ -7,8 +7,7 @@ import {
   PCI_ECAM_BYTES,
   PCI_WINDOW32,
   PCI_WINDOW32_BYTES,
-  PCI_WINDOW64,
-  PCI_WINDOW64_BYTES,
+  pciWindow64,
 } from "../boot/x86/layout.ts";
 import { TestBoard } from "../machine/testing/test-board.ts";
 import { PciRoot } from "../pci/pci-root.ts";
@@ -43,7 +42,7 @@ class VirtioMachine implements AsyncDisposable {
     this.faults = faults;
     this.root = new PciRoot(board.mmio, [
       { start: PCI_WINDOW32, sizeBytes: PCI_WINDOW32_BYTES },
-      { start: PCI_WINDOW64, sizeBytes: PCI_WINDOW64_BYTES },
+      pciWindow64(board.board.memory.regions),
     ]);
     board.mmio.add(PCI_ECAM, PCI_ECAM_BYTES, this.root.ecam);
     for (const device of devices.devices) this.root.add(device);

@@ -7,8 +7,7 @@ import type { MemoryRegion } from "../../memory/guest-memory.ts";
  *   0                  RAM: boot structures below 0x90000, firmware area 0x9fc00..0x100000, kernel from 1 MiB
  *   3 GiB              hole: 32-bit PCI window, ECAM, IOAPIC, LAPIC, KVM's own pages
  *   4 GiB              RAM
- *   256 GiB            64-bit PCI window
- *   512 GiB            RAM
+ *   end of RAM         64-bit PCI window (from 4 GiB at the least)
  */
 
 const KIB = 2 ** 10;
@@ -74,9 +73,17 @@ export const KVM_TSS = gpa(0xfffb_d000);
 
 // Above 4 GiB.
 
-/** 64-bit window for BARs; fits CPUs of 39 physical address bits. RAM goes on above it. */
-export const PCI_WINDOW64 = gpa(256 * GIB);
-export const PCI_WINDOW64_BYTES = 256 * GIB;
+/** Fits CPUs of 36 physical address bits, with little memory. */
+const PCI_WINDOW64_BYTES = 32 * GIB;
+
+/**
+ * 64-bit window for BARs: right behind the RAM, since that is where EDK2 puts them (OvmfPkg/Library/PlatformInitLib,
+ * PlatformAddressWidthInitialization for Cloud Hypervisor's host bridge), and it asks nobody.
+ */
+export function pciWindow64(ram: readonly MemoryRegion[]): { readonly start: Gpa; readonly sizeBytes: number } {
+  const end = Math.max(HOLE_END, ...ram.map((region) => region.gpa + region.sizeBytes));
+  return { start: gpa(end), sizeBytes: PCI_WINDOW64_BYTES };
+}
 
 /** Ports. `sizeBytes` is how many the device answers at. */
 export const PORTS = {
@@ -93,13 +100,16 @@ export const PORTS = {
   /** Power-management timer, for firmware: a hardware-reduced FADT does not name it. */
   pmTimer: { start: 0x608, sizeBytes: 4 },
   /**
-   * Mechanism #1 of PCI configuration. Where it answers, Linux prefers it to ECAM at two exits an access instead of
-   * one: leave it out for kernels that are booted directly.
+   * Mechanism #1 of PCI configuration: the only one that firmware knows before it has read any table. Where it answers,
+   * Linux prefers it to ECAM at two exits an access instead of one: left out for kernels that are booted directly.
    */
   pciConfig: { start: 0xcf8, sizeBytes: 8 },
 } as const;
 
-/** Offsets in PORTS.acpi, one byte each. */
+/**
+ * Offsets in PORTS.acpi, one byte each. EDK2 takes the first one for the sleep control register too, as it is on Cloud
+ * Hypervisor (OvmfPkg/Include/IndustryStandard/CloudHv.h): see power-management.ts.
+ */
 export const ACPI_REGISTERS = { reset: 0, sleepControl: 1, sleepStatus: 2, events: 3 } as const;
 /** What the FADT tells the guest to write to the reset register. */
 export const ACPI_RESET_VALUE = 0x06;
@@ -120,8 +130,7 @@ export const IOAPIC_PINS = 24;
 export function ramRegions(sizeBytes: number): MemoryRegion[] {
   const runs: readonly (readonly [start: Gpa, end: number])[] = [
     [gpa(0), HOLE],
-    [HOLE_END, PCI_WINDOW64],
-    [gpa(PCI_WINDOW64 + PCI_WINDOW64_BYTES), Number.POSITIVE_INFINITY],
+    [HOLE_END, Number.POSITIVE_INFINITY],
   ];
   const regions: MemoryRegion[] = [];
   let offsetBytes = 0;

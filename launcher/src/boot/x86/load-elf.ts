@@ -68,11 +68,11 @@ async function load(kernel: FileSource, head: Uint8Array, memory: GuestMemory): 
       "Use a vmlinux or bzImage",
     );
   const pvhEntry = await readPvhEntry(kernel, programs);
-  if (pvhEntry === null && header.bits === 32)
+  if (pvhEntry === null && header.machine === EM_386)
     throw new BootImageError(
       "unsupported",
       kernel.name,
-      "this 32-bit ELF file has no PVH entry point (ELF note 18 of Xen)",
+      "this ELF file for 32-bit x86 has no PVH entry point (ELF note 18 of Xen)",
       "Use a 64-bit kernel, or one built with CONFIG_PVH",
     );
   const segments = checkSegments(kernel, programs, memory);
@@ -91,7 +91,8 @@ async function load(kernel: FileSource, head: Uint8Array, memory: GuestMemory): 
 }
 
 function checkKind(file: string, header: ElfHeader): void {
-  if (header.machine !== EM_X86_64 && !(header.machine === EM_386 && header.bits === 32))
+  // EDK2 calls itself a 64-bit file for the 386: what counts is the mode in which it is entered.
+  if (header.machine !== EM_X86_64 && header.machine !== EM_386)
     throw new BootImageError(
       "wrong-machine",
       file,
