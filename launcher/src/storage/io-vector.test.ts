@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
+import { Mapping } from "../sys/mapping.ts";
 import { IoVector } from "./io-vector.ts";
 
 const PAGE = 4096;
@@ -30,6 +31,17 @@ describe("an I/O vector", () => {
       [5 * PAGE, 70],
       [9 * PAGE + 50, 50],
     ]);
+  });
+
+  it("is filled and zeroed, range by range, and nothing beside them", () => {
+    using mapping = Mapping.anonymous(PAGE);
+    const bytes = new Uint8Array(mapping.buffer).fill(9);
+    using vector = vectorOf([mapping.hostAddress + 1, 3], [mapping.hostAddress + 6, 2]);
+    vector.fill(Uint8Array.of(1, 2, 3, 4, 5));
+    expect([...bytes.subarray(0, 9)]).toEqual([9, 1, 2, 3, 9, 9, 4, 5, 9]);
+    vector.zero();
+    expect([...bytes.subarray(0, 9)]).toEqual([9, 0, 0, 0, 9, 9, 0, 0, 9]);
+    expect(() => vector.fill(new Uint8Array(6))).toThrow(RangeError);
   });
 
   it.each([

@@ -1,3 +1,4 @@
+import { copyToHost, zeroHost } from "../sys/host-memory.ts";
 import { IovecBlock } from "../sys/iovec.ts";
 
 /** Ranges that fit one page of native memory; more than any request of ours has. */
@@ -73,6 +74,22 @@ export class IoVector implements Disposable {
     }
     this.#count = kept;
     this.#lengthBytes -= lengthBytes - drop;
+  }
+
+  /** Copies `source`, which is as long as the vector, into its memory. */
+  fill(source: Uint8Array): void {
+    if (source.length !== this.#lengthBytes) throw new RangeError(`${source.length} bytes for ${this.#lengthBytes}`);
+    let from = 0;
+    for (let i = 0; i < this.#count; i++) {
+      const length = this.#lengths[i] ?? 0;
+      copyToHost(this.#addresses[i] ?? 0, source.subarray(from, from + length));
+      from += length;
+    }
+  }
+
+  /** Makes its memory zero. */
+  zero(): void {
+    for (let i = 0; i < this.#count; i++) zeroHost(this.#addresses[i] ?? 0, this.#lengths[i] ?? 0);
   }
 
   /** True when every range starts and ends at a multiple of `bytes`. */

@@ -34,6 +34,8 @@ export interface Libc {
   >;
   munmap: NativeFunction<[address: number, sizeBytes: number]>;
   madvise: NativeFunction<[address: number, sizeBytes: number, advice: number]>;
+  memcpy: NativeFunction<[target: number, source: Pointer, lengthBytes: number]>;
+  memset: NativeFunction<[target: number, byte: number, lengthBytes: number]>;
   ioctl: NativeFunction<[fd: number, request: number, argument: Pointer]>;
   socket: NativeFunction<[domain: number, type: number, protocol: number]>;
   socketpair: NativeFunction<[domain: number, type: number, protocol: number, fds: Pointer]>;
@@ -47,6 +49,8 @@ export interface Libc {
   /** `syscall` with two arguments: those that the C library has no function for. */
   syscall2: Syscall2;
   syscall4: NativeFunction<[number: number, a: number, b: Pointer | string, c: Pointer, d: number]>;
+  /** Addresses are numbers here. */
+  syscall6: NativeFunction<[number: number, a: number, b: number, c: number, d: number, e: number, f: number]>;
 }
 
 type Prototype = readonly [symbol: string, result: string, args: readonly string[]];
@@ -73,6 +77,8 @@ const prototypes: { readonly [Name in keyof Libc]: Prototype } = {
   mmap: of("mmap", "int64_t", "int64_t", "size_t", "int", "int", "int", "int64_t"),
   munmap: of("munmap", "int", "int64_t", "size_t"),
   madvise: of("madvise", "int", "int64_t", "size_t", "int"),
+  memcpy: of("memcpy", "int64_t", "int64_t", "const void *", "size_t"),
+  memset: of("memset", "int64_t", "int64_t", "int", "size_t"),
   ioctl: of("ioctl", "int", "int", "unsigned long", "void *"),
   socket: of("socket", "int", "int", "int", "int"),
   socketpair: of("socketpair", "int", "int", "int", "int", "void *"),
@@ -85,6 +91,7 @@ const prototypes: { readonly [Name in keyof Libc]: Prototype } = {
   setxattr: of("setxattr", "int", "const char *", "const char *", "const void *", "size_t", "int"),
   syscall2: of("syscall", "int64_t", "int64_t", "int64_t", "int64_t"),
   syscall4: of("syscall", "int64_t", "int64_t", "int64_t", "const char *", "void *", "int64_t"),
+  syscall6: of("syscall", "int64_t", "int64_t", "int64_t", "int64_t", "int64_t", "int64_t", "int64_t", "int64_t"),
 };
 
 let table: Libc | undefined;
