@@ -167,6 +167,31 @@ describe("the controllers with the chart's permissions", () => {
     expect(message).toMatch(/no-such-class.*spec\.template\.spec\.priorityClassName/);
   }, 120_000);
 
+  it("say what a kubelet warns of while a pod waits", async () => {
+    await apply("seedless");
+    const waiting = await until(() => pod("seedless"), PATIENCE_MS);
+    const { name = "", uid = "" } = waiting.metadata ?? {};
+    const target = { apiVersion: "v1", kind: "Node", name: "node-1" };
+    expect((await server.request("POST", `${podUrl}/${name}/binding`, { body: { target } })).status).toBe(201);
+    const time = new Date().toISOString();
+    const event = {
+      metadata: { name: `${name}.1`, namespace: NAMESPACE },
+      involvedObject: { apiVersion: "v1", kind: "Pod", namespace: NAMESPACE, name, uid },
+      type: "Warning",
+      reason: "FailedMount",
+      message: 'MountVolume.SetUp failed for volume "disk-root" : secret "web-seed" not found',
+      source: { component: "kubelet", host: "node-1" },
+      firstTimestamp: time,
+      lastTimestamp: time,
+      count: 1,
+    };
+    const events = `/api/v1/namespaces/${NAMESPACE}/events`;
+    expect((await server.request("POST", events, { body: event })).status).toBe(201);
+    await until(async () => reasonOf(await machine("seedless")) === "SecretNotFound", PATIENCE_MS);
+    const message = (await machine("seedless"))?.status?.conditions?.find((c) => c.type === "Ready")?.message;
+    expect(message).toMatch(/^Secret web-seed of spec\.disks\[root\]/);
+  }, 120_000);
+
   it("stop a machine that shall be off", async () => {
     await patch(`${machineUrl}/later`, { spec: { runStrategy: "Halted" } });
     await until(async () => (await pod("later")) === undefined, PATIENCE_MS);

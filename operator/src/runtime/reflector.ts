@@ -9,7 +9,7 @@ export interface ReflectorOptions<T extends KubernetesObject> {
   readonly client: Client;
   readonly resource: Resource;
   readonly selection?: Selection;
-  readonly store: Store<T>;
+  readonly store: Pick<Store<T>, "put" | "remove" | "replace">;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Called once, when the first list has been taken in. */

@@ -6,7 +6,14 @@ import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
 import { Reflector } from "../../runtime/reflector.ts";
 import type { Store } from "../../runtime/store.ts";
-import { type KubernetesObject, type Node, type Pod, type Resource, resources } from "../../runtime/wire.ts";
+import {
+  type Event,
+  type KubernetesObject,
+  type Node,
+  type Pod,
+  type Resource,
+  resources,
+} from "../../runtime/wire.ts";
 import { WorkQueue } from "../../runtime/work-queue.ts";
 import type { WorkQueueMetrics } from "../../runtime/work-queue-metrics.ts";
 import { act, type Hands, RefusedError } from "./act.ts";
@@ -27,6 +34,7 @@ import {
   trimVirtualMachine,
   type World,
 } from "./observe.ts";
+import { mayStillStart, PodWarnings, type StoredWarning, trimWarning, WARNINGS_SELECTOR } from "./pod-warnings.ts";
 import type { Settings } from "./settings.ts";
 
 export interface ControllerOptions {
@@ -53,6 +61,7 @@ export class VirtualMachineController {
   readonly #options: ControllerOptions;
   readonly #queue: WorkQueue;
   readonly #monitor: LauncherMonitor;
+  readonly #warnings: PodWarnings;
   readonly #refusals = new Map<string, Refusal>();
   /** Pods that are gone, by the key of their VirtualMachine, until another pod is there. */
   readonly #departed = new Map<string, Pod>();
@@ -63,6 +72,7 @@ export class VirtualMachineController {
     const metrics = queueMetrics === undefined ? {} : { metrics: queueMetrics };
     this.#queue = new WorkQueue({ name: "virtualmachine", clock, ...metrics });
     this.#monitor = new LauncherMonitor(options.launchers, clock, (key) => this.#queue.add(key));
+    this.#warnings = new PodWarnings(this.world.pods, (pod) => this.#queueOwner(pod));
     this.#connect();
   }
 
@@ -98,11 +108,12 @@ export class VirtualMachineController {
     }
     this.requeueAll();
     signal.addEventListener("abort", () => this.#queue.close(), { once: true });
-    await this.#queue.run(
+    const reconciling = this.#queue.run(
       WORKERS,
       (key) => this.reconcile(key),
       (key, error) => this.#onError(key, error),
     );
+    await Promise.all([reconciling, ...this.#watchWarnings(signal)]);
     this.#monitor[Symbol.dispose]();
   }
 
@@ -124,6 +135,7 @@ export class VirtualMachineController {
     const observation = observe(this.world, vm, {
       launcher: (podUID) => this.#monitor.facts(podUID),
       refusal: this.#refusals.get(vm.metadata.uid ?? ""),
+      warnings: (podUID) => this.#warnings.about(podUID),
       departed: this.#departed.get(key),
       trustId: authority.trustId,
     });
@@ -201,6 +213,10 @@ export class VirtualMachineController {
     pods.onChange(({ previous, current }) => {
       if (previous?.metadata?.uid !== undefined && previous.metadata.uid !== current?.metadata?.uid) {
         this.#monitor.forget(previous.metadata.uid);
+        this.#warnings.forget(previous.metadata.uid);
+      }
+      if (current?.metadata?.uid !== undefined && !mayStillStart(current)) {
+        this.#warnings.forget(current.metadata.uid);
       }
       for (const key of keysOfPod(current ?? previous ?? {})) {
         if (current !== undefined) {
@@ -220,10 +236,23 @@ export class VirtualMachineController {
     });
   }
 
+  /** Leaders only: the API server keeps no cache of events, so that each watch of them costs it something. */
+  #watchWarnings(signal: AbortSignal): Promise<void>[] {
+    const trim = (event: KubernetesObject) => trimWarning(event as Event);
+    const how = { trim, fieldSelector: WARNINGS_SELECTOR };
+    return this.#reflect<StoredWarning>(resources.events, this.#warnings, how, signal);
+  }
+
+  #queueOwner(pod: Pod): void {
+    for (const key of keysOfPod(pod)) {
+      this.#queue.add(key);
+    }
+  }
+
   #reflect<T extends KubernetesObject>(
     resource: Resource,
-    store: Store<T>,
-    how: { readonly trim: (object: T) => T; readonly labelSelector?: string },
+    store: Pick<Store<T>, "put" | "remove" | "replace" | "markSynced">,
+    how: { readonly trim: (object: T) => T; readonly labelSelector?: string; readonly fieldSelector?: string },
     signal: AbortSignal,
   ): Promise<void>[] {
     const { client, clock, logger, namespaces } = this.#options;
@@ -233,7 +262,7 @@ export class VirtualMachineController {
       new Reflector<T>({
         client,
         resource,
-        selection: { namespace, labelSelector: how.labelSelector },
+        selection: { namespace, labelSelector: how.labelSelector, fieldSelector: how.fieldSelector },
         store,
         clock,
         logger,

@@ -24,6 +24,7 @@ import type { Settings } from "./settings.ts";
 import { buildStatus, type StatusRecord, sameStatus, type View } from "./status.ts";
 import { classOf, NEEDS_CHANGE, terminationOf, vanished } from "./termination.ts";
 import { transitions } from "./transitions.ts";
+import { REASONS_FROM_EVENTS } from "./trouble.ts";
 import { whatPodWaitsFor } from "./waiting.ts";
 
 const REFUSED_MIN_DELAY_MS = 5_000;
@@ -236,7 +237,17 @@ function whilePending(c: Case, pod: Pod, record: StatusRecord): Plan {
   if (node === null || node?.ready === "Unknown") {
     return { view: nodeLost(pod), record };
   }
-  const waiting = whatPodWaitsFor(pod, { spec: vm.spec, settings: c.settings, nodes });
+  const { warnings } = c.observation;
+  const waiting = whatPodWaitsFor(pod, { spec: vm.spec, settings: c.settings, nodes, warnings: warnings ?? [] });
+  const before = conditionOf(c.previous, "Ready");
+  if (
+    warnings === undefined &&
+    c.previous.podUID === pod.metadata?.uid &&
+    REASONS_FROM_EVENTS.has(before?.reason ?? "")
+  ) {
+    // This operator has only just started: what its predecessor read in events holds until they are listed.
+    return { view: underWay(before?.reason as Reason, before?.message ?? ""), record };
+  }
   const view = waiting.stalled ? stalled(waiting.reason, waiting.message) : underWay(waiting.reason, waiting.message);
   return { view, record };
 }

@@ -17,6 +17,8 @@ export interface Observation {
   readonly launcher: LauncherFacts | undefined;
   /** Why the last attempt to make the pod failed. */
   readonly refusal: Refusal | undefined;
+  /** What kubelets warned of about the pod; undefined while that is not known. */
+  readonly warnings: readonly PodWarning[] | undefined;
   /** Which authorities a pod made now would trust. */
   readonly trustId: string;
 }
@@ -29,6 +31,20 @@ export interface NodeFacts {
   readonly outOfService: boolean;
   readonly kvmDevices: number;
   readonly memoryBytes: number;
+}
+
+/** An event of type Warning about a pod that has not started. */
+export interface PodWarning {
+  readonly reason:
+    | "FailedMount"
+    | "FailedAttachVolume"
+    | "FailedMapVolume"
+    | "FailedCreatePodSandBox"
+    | "NetworkNotReady"
+    | "FailedToRetrieveImagePullSecret";
+  readonly note: string;
+  /** When it was last seen, by the clock of who warned, in milliseconds since the epoch. */
+  readonly atMs: number;
 }
 
 /** What a launcher said when it was last asked. */

@@ -4,7 +4,7 @@ import { KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
 import { Store } from "../../runtime/store.ts";
 import type { KubernetesObject, Node, Pod } from "../../runtime/wire.ts";
 import { identityOf, podKeyOf, VM_LABEL } from "./names.ts";
-import type { LauncherFacts, NodeFacts, Observation, Refusal } from "./observation.ts";
+import type { LauncherFacts, NodeFacts, Observation, PodWarning, Refusal } from "./observation.ts";
 
 /** A VirtualMachine as an object of a store. */
 export type StoredVirtualMachine = VirtualMachine & KubernetesObject;
@@ -85,6 +85,7 @@ export function observe(
   memory: {
     readonly launcher: (podUID: string) => LauncherFacts | undefined;
     readonly refusal: Refusal | undefined;
+    readonly warnings: (podUID: string) => readonly PodWarning[] | undefined;
     readonly departed: Pod | undefined;
     readonly trustId: string;
   },
@@ -99,6 +100,7 @@ export function observe(
     nodes: pod !== undefined && nodeName === undefined ? [...world.nodes.values()].map((node) => node.facts) : [],
     launcher: pod?.metadata?.uid === undefined ? undefined : memory.launcher(pod.metadata.uid),
     refusal: memory.refusal,
+    warnings: memory.warnings(pod?.metadata?.uid ?? ""),
     trustId: memory.trustId,
   };
 }

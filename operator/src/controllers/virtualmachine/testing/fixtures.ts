@@ -164,6 +164,7 @@ export function observation(vm: StoredVirtualMachine, parts: Partial<Observation
     nodes: onNode || parts.pod === undefined ? [] : [node],
     launcher: undefined,
     refusal: undefined,
+    warnings: [],
     trustId: TRUST,
     ...parts,
   };
