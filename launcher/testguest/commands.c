@@ -92,6 +92,40 @@ static void command_floodall(struct arguments *a) {
   flood(0);
 }
 
+static void print_lines(uint64_t count) {
+  for (uint64_t i = 0; i < count; i++) print("line %u\n", i);
+}
+
+// lines COUNT: as fast as it can.
+static void command_lines(struct arguments *a) {
+  print_lines(a->number[0]);
+  print("lines done\n");
+}
+
+// polledlines COUNT: asks the serial port for room before each character.
+static void command_polledlines(struct arguments *a) {
+  console_poll(true);
+  print_lines(a->number[0]);
+  console_poll(false);
+  print("polledlines done\n");
+}
+
+// sentlines COUNT: by "transmitter empty" interrupts.
+static void command_sentlines(struct arguments *a) {
+  static const char text[] = "a line of some forty characters, sent\r\n";
+  for (uint64_t i = 0; i < a->number[0]; i++) console_send(text, sizeof text - 1);
+  print("sentlines done\n");
+}
+
+// talkall COUNT: lines of all processors, mixed.
+static void command_talkall(struct arguments *a) {
+  talk_start(a->number[0]);
+  processors_work(talk);
+  talk(0);
+  while (!talk_is_over()) pause();
+  print("talkall done\n");
+}
+
 static void command_hlt(struct arguments *a) {
   (void)a;
   print("halted\n");
@@ -269,6 +303,8 @@ static const struct {
 } commands[] = {
     {"echo", command_echo},     {"poweroff", command_poweroff}, {"deaf", command_deaf}, {"reboot", command_reboot},
     {"panic", command_panic},   {"triplefault", command_triplefault}, {"spin", command_spin},
+    {"lines", command_lines},   {"polledlines", command_polledlines}, {"sentlines", command_sentlines},
+    {"talkall", command_talkall},
     {"hlt", command_hlt},       {"flood", command_flood}, {"floodall", command_floodall},       {"garbage", command_garbage},
     {"in", command_in},         {"out", command_out},           {"ins", command_ins},
     {"outs", command_outs},     {"read", command_read},         {"write", command_write},

@@ -2,12 +2,21 @@
 #include <stdarg.h>
 
 enum { DATA = PORT_SERIAL, INTERRUPT_ENABLE, FIFO_CONTROL, LINE_CONTROL, MODEM_CONTROL, LINE_STATUS };
-enum { RECEIVED = 1, FIFO_ENABLE = 1, DTR_RTS_OUT2 = 0x0b, EIGHT_BITS = 3, DATA_READY = 1 };
+enum { RECEIVED = 1, FIFO_ENABLE = 1, DTR_RTS_OUT2 = 0x0b, EIGHT_BITS = 3, DATA_READY = 1, HOLDING_EMPTY = 0x20 };
+enum { INTERRUPT_ID = FIFO_CONTROL, INTERRUPT_CAUSE = 0x0f, TRANSMITTER_EMPTY = 2, FIFO_BYTES = 16 };
 
 static char input[1024];
 static volatile size_t input_head, input_tail;
 
-static void put(char c) { out8(DATA, (uint8_t)c); }
+static bool polls;
+
+// As Linux prints before anyone has opened the port: it asks for room before each character.
+void console_poll(bool whether) { polls = whether; }
+
+static void put(char c) {
+  while (polls && !(in8(LINE_STATUS) & HOLDING_EMPTY)) pause();
+  out8(DATA, (uint8_t)c);
+}
 
 static void put_number(uint64_t value, unsigned base) {
   char digits[20];
@@ -53,7 +62,29 @@ void console_start(void) {
   out8(INTERRUPT_ENABLE, RECEIVED);
 }
 
-void console_input_interrupt(void) {
+static const char *volatile unsent;
+static volatile size_t unsent_count;
+
+static bool all_is_sent(void) { return unsent_count == 0; }
+
+static void send_fifo(void) {
+  for (unsigned i = 0; i < FIFO_BYTES && unsent_count; i++, unsent_count--) put(*unsent++);
+  if (!unsent_count) out8(INTERRUPT_ENABLE, RECEIVED);
+}
+
+// Sends by interrupts: each brings a FIFO full, and nothing else is asked of the port until the next.
+void console_send(const char *text, size_t count) {
+  unsent = text;
+  unsent_count = count;
+  out8(INTERRUPT_ENABLE, RECEIVED | TRANSMITTER_EMPTY);
+  while (!all_is_sent()) wait_for_interrupt_unless(all_is_sent);
+}
+
+void console_interrupt(void) {
+  if (unsent_count && (in8(INTERRUPT_ID) & INTERRUPT_CAUSE) == TRANSMITTER_EMPTY) {
+    send_fifo();
+    return;
+  }
   while (in8(LINE_STATUS) & DATA_READY) {
     char c = (char)in8(DATA);
     size_t next = (input_tail + 1) % sizeof input;

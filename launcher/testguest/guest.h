@@ -59,7 +59,9 @@ static inline void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
 // console.c: lines out, lines in.
 void print(const char *format, ...);  // %s, %u (64 bits), %x (64 bits), %c
 void console_start(void);
-void console_input_interrupt(void);
+void console_interrupt(void);
+void console_poll(bool whether);
+void console_send(const char *text, size_t count);
 bool console_read_line(char *line, size_t size);  // false when there is none yet
 
 // interrupts.c
@@ -75,10 +77,13 @@ void power_button_ignore(void);
 
 // processors.c
 unsigned processors_start(void);  // answers how many run, the boot processor included
-// All others do it for ever: count at SPIN_COUNTERS, or read a port that a device has to answer.
+// All others do it: count at SPIN_COUNTERS for ever, read a port that a device has to answer for ever, or print lines.
 void processors_work(void (*what)(unsigned processor));
 _Noreturn void spin(unsigned processor);
 _Noreturn void flood(unsigned processor);
+void talk(unsigned processor);
+void talk_start(uint64_t lines);
+bool talk_is_over(void);
 
 // pci.c
 void pci_list(void);

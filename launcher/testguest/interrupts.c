@@ -58,7 +58,7 @@ void interrupt(uint64_t vector, uint64_t error, uint64_t rip) {
     for (;;) asm volatile("cli; hlt");
   }
   interrupt_counts[vector]++;
-  if (vector == VECTOR_SERIAL) console_input_interrupt();
+  if (vector == VECTOR_SERIAL) console_interrupt();
   if (vector == VECTOR_POWER) power_event_interrupt();
   AT(uint32_t, LAPIC + LAPIC_EOI) = 0;
 }

@@ -7,6 +7,7 @@ const { at } = structs.kvm_run;
 /** Words of suberror data that KVM_EXIT_INTERNAL_ERROR and KVM_EXIT_SYSTEM_EVENT have room for. */
 const INTERNAL_DATA_WORDS = 16;
 const MMIO_DATA_BYTES = 8;
+const PAGE_BYTES = 4096;
 
 /**
  * The `kvm_run` of one vCPU, shared with the kernel. Only looked at while the vCPU is out of the guest, and its union
@@ -30,6 +31,11 @@ export class RunPage implements Disposable {
 
   get hostAddress(): number {
     return this.#mapping.hostAddress;
+  }
+
+  /** A page of the mapping behind the first, such as the ring of coalesced writes. */
+  page(index: number): Uint8Array {
+    return this.#bytes.subarray(index * PAGE_BYTES, (index + 1) * PAGE_BYTES);
   }
 
   get exitReason(): number {

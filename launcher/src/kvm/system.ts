@@ -82,6 +82,11 @@ export class KvmSystem {
     return kvmIoctl(this.fd, "KVM_GET_VCPU_MMAP_SIZE");
   }
 
+  /** Which page of a vCPU's mapping is the ring of coalesced port writes; 0 where the host has none. */
+  coalescedPortsPage(): number {
+    return this.capability("KVM_CAP_COALESCED_PIO") > 0 ? this.capability("KVM_CAP_COALESCED_MMIO") : 0;
+  }
+
   /** An empty machine. Throws KvmUnavailable where the host refuses one more. */
   createVm(): OwnedFd {
     try {

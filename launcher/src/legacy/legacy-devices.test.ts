@@ -17,7 +17,8 @@ function make() {
   const events = new RecordingEvents();
   const backend = new RecordingBackend();
   const ram = ramRegions(64 * 2 ** 20);
-  const devices = new LegacyDevices({ ports, irqLine, console: backend, ram, events });
+  const coalescedWrites = () => null;
+  const devices = new LegacyDevices({ ports, irqLine, console: backend, coalescedWrites, ram, events });
   const read = (port: number, widthBytes: 1 | 2 | 4 = 1) => {
     const data = new Uint8Array(widthBytes);
     ports.read(port, data);

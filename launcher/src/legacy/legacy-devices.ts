@@ -1,4 +1,5 @@
 import { GSI, PORTS } from "../boot/x86/layout.ts";
+import type { CoalescedWrites } from "../kvm/coalesced-port.ts";
 import type { IrqLine } from "../kvm/interrupts.ts";
 import type { AddressSpace } from "../memory/address-space.ts";
 import type { MemoryRegion } from "../memory/guest-memory.ts";
@@ -11,12 +12,15 @@ import { pmTimerPort } from "./pm-timer.ts";
 import { PowerManagement } from "./power-management.ts";
 import { pvpanicPort } from "./pvpanic.ts";
 import { SerialPort } from "./serial.ts";
+import { SerialCoalescing } from "./serial-coalescing.ts";
 
 export interface LegacyRequest {
   readonly ports: AddressSpace;
   /** The line of a GSI of the IOAPIC. */
   readonly irqLine: (gsi: number) => IrqLine;
   readonly console: CharacterBackend;
+  /** Has KVM keep byte writes to a port; null where it cannot. */
+  readonly coalescedWrites: (port: number) => CoalescedWrites | null;
   readonly ram: readonly MemoryRegion[];
   readonly events: MachineEvents;
 }
@@ -25,12 +29,14 @@ export interface LegacyRequest {
 export class LegacyDevices implements Disposable {
   readonly serial: SerialPort;
   readonly powerManagement: PowerManagement;
+  readonly #coalescing: SerialCoalescing;
   readonly #keyboard: KeyboardController;
   readonly #cmos: Cmos;
   readonly #ranges = new DisposableStack();
 
-  constructor({ ports, irqLine, console, ram, events }: LegacyRequest) {
+  constructor({ ports, irqLine, console, coalescedWrites, ram, events }: LegacyRequest) {
     this.serial = new SerialPort(irqLine(GSI.com1), console);
+    this.#coalescing = new SerialCoalescing(this.serial, coalescedWrites(PORTS.com1.start));
     this.powerManagement = new PowerManagement(irqLine(GSI.ged), events);
     this.#keyboard = new KeyboardController(events);
     this.#cmos = new Cmos(ram);
@@ -39,7 +45,7 @@ export class LegacyDevices implements Disposable {
       [PORTS.i8042Command, this.#keyboard.commandPort],
       [PORTS.cmos, this.#cmos.ports],
       [PORTS.debug, debugPort()],
-      [PORTS.com1, this.serial.ports],
+      [PORTS.com1, this.#coalescing.ports],
       [PORTS.pvpanic, pvpanicPort(events)],
       [PORTS.acpi, this.powerManagement.ports],
       [PORTS.pmTimer, pmTimerPort()],
@@ -47,8 +53,20 @@ export class LegacyDevices implements Disposable {
     for (const [{ start, sizeBytes }, handler] of devices) this.#ranges.use(ports.add(start, sizeBytes, handler));
   }
 
+  /** Before an exit is handled: what the guest wrote earlier without leaving reaches its device. */
+  collectWrites(): void {
+    this.#coalescing.collect();
+  }
+
+  /** Hands on what the guest has sent. No vCPU is in the guest. */
+  flush(): void {
+    this.#coalescing.collect();
+    this.serial.flush();
+  }
+
   /** As after power-on. */
   reset(): void {
+    this.#coalescing.stop();
     this.serial.reset();
     this.powerManagement.reset();
     this.#keyboard.reset();
@@ -58,6 +76,7 @@ export class LegacyDevices implements Disposable {
   /** Takes the devices out of the port space; what the guest has sent is handed on. */
   [Symbol.dispose](): void {
     this.#ranges.dispose();
+    this.#coalescing[Symbol.dispose]();
     this.serial[Symbol.dispose]();
   }
 }

@@ -31,7 +31,7 @@ const OUTPUT_DELAY_MS = 4;
  * Input that does not fit is left with the backend, so nothing overruns but in loopback.
  */
 export class SerialPort implements ByteRegisters, CharacterSink, Disposable {
-  /** The eight ports. KVM may coalesce writes to the first one; they are replayed before any other access. */
+  /** The eight ports. */
   readonly ports: RangeHandler = byteWise(this);
   readonly #irq: IrqLine;
   readonly #backend: CharacterBackend;
@@ -126,6 +126,21 @@ export class SerialPort implements ByteRegisters, CharacterSink, Disposable {
     this.#drainListeners.push(listener);
   }
 
+  /** Writes to the data register, oldest first, that come together: the transmitter becomes empty once, behind them. */
+  writeData(bytes: Uint8Array): void {
+    if ((this.#lineControl & LCR_DLAB) !== 0) {
+      for (const value of bytes) this.writeRegister(SERIAL.data, value);
+    } else {
+      for (const value of bytes) this.#send(value);
+      this.#becomeEmpty();
+    }
+  }
+
+  /** Whether it asks for an interrupt right now. */
+  get isInterrupting(): boolean {
+    return this.#irqAsserted;
+  }
+
   /** Hands buffered output to the backend now: before a pause, and before the process ends. */
   flush(): void {
     if (this.#outputTimer) clearTimeout(this.#outputTimer);
@@ -164,6 +179,11 @@ export class SerialPort implements ByteRegisters, CharacterSink, Disposable {
   }
 
   #transmit(value: number): void {
+    this.#send(value);
+    this.#becomeEmpty();
+  }
+
+  #send(value: number): void {
     if (this.#loopback) {
       if (this.#receivedCount < this.#capacity) this.#enqueue(value);
       else this.#overrun = true;
@@ -172,7 +192,10 @@ export class SerialPort implements ByteRegisters, CharacterSink, Disposable {
       if (this.#outputLength === OUTPUT_BUFFER_BYTES) this.flush();
       else this.#outputTimer ??= setTimeout(() => this.flush(), OUTPUT_DELAY_MS);
     }
-    // The register was full for no time: the line goes down and up, since its interrupt is edge triggered.
+  }
+
+  /** The register was full for no time: the line goes down and up, since its interrupt is edge triggered. */
+  #becomeEmpty(): void {
     this.#transmitterEmptyPending = false;
     this.#updateIrq();
     this.#transmitterEmptyPending = true;

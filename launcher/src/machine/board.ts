@@ -1,5 +1,6 @@
 import type { EntryState } from "../boot/x86/entry.ts";
 import { KVM_IDENTITY_MAP, KVM_TSS, ramRegions } from "../boot/x86/layout.ts";
+import { CoalescedPort, type CoalescedWrites } from "../kvm/coalesced-port.ts";
 import { KvmDoorbells } from "../kvm/doorbells.ts";
 import type { Doorbells, IrqLine, MsiSink } from "../kvm/interrupts.ts";
 import { KvmIrqLine } from "../kvm/irq-line.ts";
@@ -49,6 +50,8 @@ export class Board implements Disposable {
   readonly vmFd: number;
   readonly #memfd: OwnedFd;
   readonly #resources: DisposableStack;
+  /** 0: the host has none. */
+  readonly #coalescedPortsPage: number;
   readonly #controllersAtPowerOn: InterruptControllerState;
   readonly #vcpusAtPowerOn: readonly VcpuState[];
 
@@ -72,6 +75,7 @@ export class Board implements Disposable {
     this.vcpus = makeVcpus(system, vm.fd, config.cpuCount, resources);
     this.msi = new KvmMsiSink(vm.fd);
     this.doorbells = new KvmDoorbells(vm.fd);
+    this.#coalescedPortsPage = system.coalescedPortsPage();
     this.#controllersAtPowerOn = saveInterruptControllers(vm.fd);
     const layout = { xsaveBytes: system.capability("KVM_CAP_XSAVE2"), msrIndexes: msrIndexList(kvm.fd) };
     this.#vcpusAtPowerOn = this.vcpus.map(({ fd }) => withoutTime(saveVcpuState(fd, layout)));
@@ -82,6 +86,13 @@ export class Board implements Disposable {
   /** The wired line of a pin of the IOAPIC (and of the PIC below 16). One object a line. */
   irqLine(gsi: number): IrqLine {
     return new KvmIrqLine(this.vmFd, gsi);
+  }
+
+  /** For one port of the machine; null where the host's KVM cannot (before Linux 4.20). Not used after `dispose`. */
+  coalescedWrites(port: number): CoalescedWrites | null {
+    const [first] = this.vcpus;
+    if (!first || this.#coalescedPortsPage === 0) return null;
+    return new CoalescedPort(this.vmFd, first.run.page(this.#coalescedPortsPage), port);
   }
 
   /** Where the first processor starts; the others wait for it to wake them. No vCPU is in the guest. */

@@ -29,7 +29,9 @@ export class Devices {
   /** Throws PciSpaceError where there are too many. */
   constructor({ board, console, events, virtio, pciPorts }: DevicesRequest) {
     const irqLine = (gsi: number) => board.irqLine(gsi);
-    this.#legacy = new LegacyDevices({ ports: this.ports, irqLine, console, ram: board.memory.regions, events });
+    const coalescedWrites = (port: number) => board.coalescedWrites(port);
+    const ram = board.memory.regions;
+    this.#legacy = new LegacyDevices({ ports: this.ports, irqLine, console, coalescedWrites, ram, events });
     this.#pci = new PciRoot(this.mmio, [
       { start: layout.PCI_WINDOW32, sizeBytes: layout.PCI_WINDOW32_BYTES },
       layout.pciWindow64(board.memory.regions),
@@ -39,6 +41,16 @@ export class Devices {
     if (pciPorts) this.ports.add(pciConfig.start, pciConfig.sizeBytes, this.#pci.ports);
     this.#virtio = virtio;
     for (const device of virtio.devices) this.#pci.add(device);
+  }
+
+  /** Before an exit is handled: what the guest wrote earlier without leaving reaches its device. */
+  collectWrites(): void {
+    this.#legacy.collectWrites();
+  }
+
+  /** Hands on what the guest has sent. All vCPUs are halted. */
+  flush(): void {
+    this.#legacy.flush();
   }
 
   pressPowerButton(): void {

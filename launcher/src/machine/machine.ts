@@ -133,6 +133,7 @@ export class Machine implements StartableMachine {
     this.#lifecycle.target("pause");
     if (!this.#pauseWanted) throw new PauseAborted();
     await this.#runner.halt();
+    this.#devices.flush();
     this.#lifecycle.take("pause");
   }
 
@@ -190,6 +191,7 @@ export class Machine implements StartableMachine {
 
   #onExit(dispatch: ExitDispatch, vcpu: Vcpu): void {
     try {
+      this.#devices.collectWrites();
       dispatch.dispatch(vcpu.run);
     } catch (error) {
       this.#defect("handling an exit of the guest", error);

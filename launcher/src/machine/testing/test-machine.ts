@@ -112,9 +112,14 @@ export class TestConsole implements CharacterBackend {
 
   /** Resolves once `text` was printed. */
   async said(text: string): Promise<void> {
+    await this.until(() => this.text.includes(text), `the guest to say ${JSON.stringify(text)}`);
+  }
+
+  /** Resolves once `condition` holds, which is looked at after each output. */
+  async until(condition: () => boolean, what: string): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const look = () => this.text.includes(text) && resolve();
-    const fail = () => reject(new Error(`the guest did not say ${JSON.stringify(text)}: ${JSON.stringify(this.text)}`));
+    const look = () => condition() && resolve();
+    const fail = () => reject(new Error(`waited for ${what}: ${JSON.stringify(this.text)}`));
     const timer = setTimeout(fail, DEADLINE_MS);
     this.#readers.add(look);
     try {
