@@ -1,12 +1,13 @@
 import { fstatSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { SysError } from "../sys/errors.ts";
-import { OwnedFd } from "../sys/fd.ts";
+import type { OwnedFd } from "../sys/fd.ts";
 import { fdatasync, ftruncate, openFile } from "../sys/file-io.ts";
 import { openInRoot } from "../sys/open-in-root.ts";
 import { asDiskError, DiskError } from "./disk-error.ts";
 import type { IoPool } from "./io-pool.ts";
 import { lockDisk, type RawDisk, rawDiskOn } from "./raw-disk.ts";
+import { openVolumeDirectory } from "./volume-directory.ts";
 
 /** The one file of a claim's file system that is a disk. */
 const DISK_FILE = "disk.img";
@@ -22,7 +23,7 @@ export interface SizedSource {
  */
 export function openDirectoryDisk(name: string, source: SizedSource, pool: IoPool, readOnly: boolean): RawDisk {
   const path = join(source.path, DISK_FILE);
-  using directory = openDirectory(name, source.path);
+  using directory = openVolumeDirectory(name, source.path);
   using cleanup = new DisposableStack();
   const found = openRegularFile(name, path, directory, !readOnly);
   if (found === null && readOnly)
@@ -43,7 +44,7 @@ export function openDirectoryDisk(name: string, source: SizedSource, pool: IoPoo
 /** Opens the file `source.path` as an empty sparse disk, whatever was there before. Throws DiskError. */
 export function openEmptyDisk(name: string, source: SizedSource, pool: IoPool): RawDisk {
   const { path, sizeBytes } = source;
-  using directory = openDirectory(name, dirname(path));
+  using directory = openVolumeDirectory(name, dirname(path));
   using cleanup = new DisposableStack();
   const fd = cleanup.use(openRegularFile(name, path, directory, true) ?? createFile(name, path, directory));
   lockDisk(name, path, fd.fd, false);
@@ -54,14 +55,6 @@ export function openEmptyDisk(name: string, source: SizedSource, pool: IoPool): 
   const disk = rawDiskOn({ name, path, fd, directFd: null, pool, readOnly: false });
   cleanup.move();
   return disk;
-}
-
-function openDirectory(name: string, path: string): OwnedFd {
-  return asDiskError(name, `${path} cannot be opened`, "check that its volume is mounted", () => {
-    using directory = openFile(path);
-    if (!fstatSync(directory.fd).isDirectory()) throw new DiskError(name, `${path} is not a directory`);
-    return new OwnedFd(directory.take());
-  });
 }
 
 /** The file of that name in the directory; null when there is none. It is opened only once it is known to be regular. */
