@@ -24,14 +24,16 @@ const persistentVolumeClaimDisk = z
     claimName: objectName("PersistentVolumeClaim in the namespace of the VirtualMachine."),
   })
   .describe(
-    "A disk that lasts: the device of a claim of mode Block, or the file disk.img (raw) in one of mode Filesystem.",
+    "A disk that lasts: the device of a claim of mode Block, or the file disk.img (raw, made when missing, as large as the claim) in one of mode Filesystem. It grows with the claim. Two machines can have a claim at the same time only where both have it readOnly.",
   );
 
 const emptyDisk = z
   .strictObject({
     size: byteQuantity("size", { minimum: "1Mi", maximum: "64Ti", stepBytes: 512 }, "Size of the disk, e.g. 10Gi."),
   })
-  .describe("A disk that begins empty and lives as long as the pod.");
+  .describe(
+    "A disk that begins empty and lives as long as the pod. It takes room on the node as the guest writes; set aside some with template.spec.resources.requests.ephemeral-storage.",
+  );
 
 const inlineDataMaxLength = 64 * 1024;
 const secretRef = (what: string) =>
@@ -40,30 +42,43 @@ const secretRef = (what: string) =>
     .describe(`Secret whose key ${what} holds it.`)
     .exactOptional();
 
-const cloudInitDisk = z
-  .strictObject({
-    userData: z
-      .string()
-      .max(inlineDataMaxLength)
-      .describe("User data for cloud-init, in plain sight; use userDataSecretRef for secrets.")
-      .exactOptional(),
-    userDataSecretRef: secretRef("userdata"),
-    networkData: z
-      .string()
-      .max(inlineDataMaxLength)
-      .describe("Network configuration for cloud-init, version 1 or 2.")
-      .exactOptional(),
-    networkDataSecretRef: secretRef("networkdata"),
-  })
-  .describe("A NoCloud seed for cloud-init, as a read-only ISO 9660 disk with the label cidata.");
+/** Rule of cloudInit: of two ways to give the same thing, one. */
+const notBoth = (inline: string, secret: string) => ({
+  rule: `!(has(self.${inline}) && has(self.${secret}))`,
+  message: `cloudInit takes ${inline} or ${secret}, not both: remove one`,
+  fieldPath: `.${secret}`,
+});
+
+const cloudInitDisk = withRules(
+  z
+    .strictObject({
+      userData: z
+        .string()
+        .max(inlineDataMaxLength)
+        .describe("User data for cloud-init, in plain sight; use userDataSecretRef for secrets.")
+        .exactOptional(),
+      userDataSecretRef: secretRef("userdata"),
+      networkData: z
+        .string()
+        .max(inlineDataMaxLength)
+        .describe("Network configuration for cloud-init, version 1 or 2.")
+        .exactOptional(),
+      networkDataSecretRef: secretRef("networkdata"),
+    })
+    .describe(
+      "A NoCloud seed for cloud-init, as a read-only ISO 9660 disk with the label cidata. The instance ID is the VirtualMachine's UID, the host name its pod's.",
+    ),
+  notBoth("userData", "userDataSecretRef"),
+  notBoth("networkData", "networkDataSecretRef"),
+);
 
 const configMapDisk = z
   .strictObject({ name: objectName("ConfigMap in the namespace of the VirtualMachine.") })
-  .describe("The keys of a ConfigMap as files of a read-only ISO 9660 disk.");
+  .describe("The keys of a ConfigMap as files of a read-only ISO 9660 disk, as they are when the machine starts.");
 
 const secretDisk = z
   .strictObject({ secretName: objectName("Secret in the namespace of the VirtualMachine.") })
-  .describe("The keys of a Secret as files of a read-only ISO 9660 disk.");
+  .describe("The keys of a Secret as files of a read-only ISO 9660 disk, as they are when the machine starts.");
 
 const sources = {
   image: imageDisk.exactOptional(),
@@ -81,16 +96,33 @@ const disk = withRules(
       DISK_NAME_MAX_LENGTH,
       `Name of the disk, unique in the machine, at most ${DISK_NAME_MAX_LENGTH} characters. The guest sees it as the disk's serial: /dev/disk/by-id/virtio-NAME.`,
     ),
-    readOnly: z.boolean().describe("The guest cannot write to the disk.").default(false),
+    readOnly: z
+      .boolean()
+      .describe("The guest cannot write to the disk. Disks of cloudInit, configMap and secret are always read-only.")
+      .default(false),
     ...sources,
   }),
   exactlyOneOf("a disk", Object.keys(sources)),
+  {
+    rule: "!(has(self.emptyDisk) && self.readOnly)",
+    message: "readOnly makes no sense with emptyDisk, which would stay empty for ever: remove readOnly",
+    fieldPath: ".readOnly",
+  },
 );
 
-export const disks = z
-  .array(disk)
-  .max(DISKS_MAX)
-  .describe("Disks in the order of the guest's PCI bus: the first is /dev/vda. Each has exactly one source.");
+const claimOf = (entry: string) => `has(${entry}.persistentVolumeClaim)`;
+const sameClaim = "other.persistentVolumeClaim.claimName == disk.persistentVolumeClaim.claimName";
+
+export const disks = withRules(
+  z
+    .array(disk)
+    .max(DISKS_MAX)
+    .describe("Disks in the order of the guest's PCI bus: the first is /dev/vda. Each has exactly one source."),
+  {
+    rule: `self.all(disk, !${claimOf("disk")} || self.filter(other, ${claimOf("other")} && ${sameClaim}).size() == 1)`,
+    message: "disks must not name one PersistentVolumeClaim twice: the guest would write over its own data",
+  },
+);
 
 export type Disk = z.output<typeof disk>;
 export type DiskSourceName = keyof typeof sources;

@@ -10,6 +10,8 @@ export const reasons = {
   Starting: "The launcher runs and prepares the machine; the guest has not run yet.",
   Running: "The guest's processors run.",
   Paused: "The guest is paused because spec.paused is true; set it to false to go on.",
+  StorageFull:
+    "The guest is paused because the storage of a disk is full; it goes on by itself once there is room. Make room, or grow the claim.",
   Pausing: "The launcher has been asked to pause the guest because spec.paused is true.",
   Resuming: "The launcher has been asked to let the guest go on because spec.paused is false.",
   Stopping: "The guest was asked to power off and has until the end of its grace period.",
@@ -52,6 +54,15 @@ export const reasons = {
   StartBackOff: "The pod failed before the machine started; it is made anew after a delay.",
   Unschedulable: "No node has room, KVM and what spec.template asks for; the message is the scheduler's.",
   ImagePullFailed: "An image of a disk or kernel cannot be pulled; check its reference and imagePullSecrets.",
+  ClaimNotFound: "A PersistentVolumeClaim that spec.disks names does not exist; create it or correct the name.",
+  ClaimNotBound:
+    "A PersistentVolumeClaim has no volume yet; the message names it and says what the scheduler or its StorageClass waits for.",
+  ClaimLost: "The volume of a PersistentVolumeClaim is gone; restore it, or make a new claim.",
+  ClaimDeleting:
+    "A PersistentVolumeClaim is being deleted; wait until it is gone and create it again, or name another.",
+  ClaimInUse:
+    "Another machine has the PersistentVolumeClaim; stop that one, or give this one a claim of its own. Machines share a claim only where all have it readOnly.",
+  ClaimReadOnly: "A PersistentVolumeClaim can only be read; set readOnly on its disk.",
   VolumeNotReady: "A volume of the pod cannot be mounted yet; the message is the kubelet's.",
   SecretNotFound: "A Secret that spec names does not exist; create it or correct the name.",
   ContainerNotStarted: "The container runtime cannot start the launcher; the message is the kubelet's.",

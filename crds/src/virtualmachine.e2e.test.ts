@@ -20,6 +20,7 @@ interface Manifest {
 const spec = (changes: Record<string, unknown>): Manifest => ({ spec: { ...smallest, ...changes } });
 const booting = (changes: Record<string, unknown>) => spec({ boot: { kernel: { ...kernel, ...changes } } });
 const disks = (...list: unknown[]) => spec({ disks: list });
+const onClaim = (name: string, claimName: string) => ({ name, persistentVolumeClaim: { claimName } });
 const pod = (podSpec: Record<string, unknown>) => spec({ template: { spec: podSpec } });
 
 const placement = {
@@ -105,6 +106,22 @@ describe("a VirtualMachine is accepted with", () => {
     ["16 disks", disks(...Array.from({ length: 16 }, (_, index) => ({ name: `disk-${index}`, image })))],
     ["a disk name of 20 characters", disks({ name: "a".repeat(20), readOnly: true, image })],
     ["a disk file of its own", disks({ name: "root", image: { ...image, pullPolicy: "Never", path: "/disk/a.img" } })],
+    [
+      "a disk of each kind",
+      disks(
+        { name: "root", image },
+        onClaim("data", "data"),
+        { ...onClaim("shared", "shared"), readOnly: true },
+        { name: "scratch", emptyDisk: { size: "10Gi" } },
+        { name: "seed", cloudInit: { userData: "#cloud-config", networkDataSecretRef: { name: "net" } } },
+        { name: "conf", configMap: { name: "conf" } },
+        { name: "keys", secret: { secretName: "keys" } },
+      ),
+    ],
+    [
+      "16 disks on claims",
+      disks(...Array.from({ length: 16 }, (_, index) => onClaim(`disk-${index}`, `claim-${index}`))),
+    ],
     ["an empty list of interfaces", spec({ interfaces: [] })],
     [
       "a run strategy, a pause and no grace",
@@ -243,6 +260,31 @@ describe("a VirtualMachine is refused for", () => {
     ],
     ["a disk from nowhere", disks({ name: "root" }), `spec.disks[0]: ${anyDiskSource}`],
     [
+      "one claim twice",
+      disks(onClaim("a", "data"), onClaim("b", "other"), onClaim("c", "data")),
+      "spec.disks: disks must not name one PersistentVolumeClaim twice: the guest would write over its own data",
+    ],
+    [
+      "an empty disk that stays empty",
+      disks({ name: "a", readOnly: true, emptyDisk: { size: "1Gi" } }),
+      "spec.disks[0].readOnly: readOnly makes no sense with emptyDisk, which would stay empty for ever: remove readOnly",
+    ],
+    [
+      "an empty disk of half a sector",
+      disks({ name: "a", emptyDisk: { size: "1048577" } }),
+      "spec.disks[0].emptyDisk.size: size must be a multiple of 512; write it with Mi or Gi, not M or G",
+    ],
+    [
+      "user data in two ways",
+      disks({ name: "a", cloudInit: { userData: "#cloud-config", userDataSecretRef: { name: "user" } } }),
+      "spec.disks[0].cloudInit.userDataSecretRef: cloudInit takes userData or userDataSecretRef, not both: remove one",
+    ],
+    [
+      "network data in two ways",
+      disks({ name: "a", cloudInit: { networkData: "version: 2", networkDataSecretRef: { name: "net" } } }),
+      "spec.disks[0].cloudInit.networkDataSecretRef: cloudInit takes networkData or networkDataSecretRef, not both: remove one",
+    ],
+    [
       "17 disks",
       disks(...Array.from({ length: 17 }, (_, index) => ({ name: `disk-${index}`, image }))),
       "spec.disks: Too many: 17: must have at most 16 items",
@@ -293,11 +335,6 @@ describe("what this version does not do is refused, not ignored:", () => {
     spec: spec({ boot: {} }),
     "spec.evictionStrategy": spec({ evictionStrategy: "LiveMigrateIfPossible" }),
     "spec.interfaces": spec({ interfaces: [{ name: "default", masquerade: {} }] }),
-    "spec.disks[].persistentVolumeClaim": disks({ name: "a", persistentVolumeClaim: { claimName: "data" } }),
-    "spec.disks[].emptyDisk": disks({ name: "a", emptyDisk: { size: "1Gi" } }),
-    "spec.disks[].cloudInit": disks({ name: "a", cloudInit: { userData: "#cloud-config" } }),
-    "spec.disks[].configMap": disks({ name: "a", configMap: { name: "conf" } }),
-    "spec.disks[].secret": disks({ name: "a", secret: { secretName: "conf" } }),
   };
 
   it("these fields, and no others", () => {

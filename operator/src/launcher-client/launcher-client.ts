@@ -73,12 +73,25 @@ export class LauncherClient {
     return this.#call(target, { method: "POST", path: "/v1/resume", timeoutMs: CALL_TIMEOUT_MS });
   }
 
+  /** Has a disk of the running machine grow to `sizeBytes`. */
+  resizeDisk(target: LauncherTarget, disk: string, sizeBytes: number): Promise<LauncherStatus> {
+    const path = `/v1/disks/${encodeURIComponent(disk)}/resize`;
+    return this.#call(target, { method: "POST", path, body: { sizeBytes }, timeoutMs: CALL_TIMEOUT_MS });
+  }
+
   async #call(
     target: LauncherTarget,
-    call: { method: "GET" | "POST"; path: string; timeoutMs: number; signal?: AbortSignal | undefined },
+    call: {
+      method: "GET" | "POST";
+      path: string;
+      body?: unknown;
+      timeoutMs: number;
+      signal?: AbortSignal | undefined;
+    },
   ): Promise<LauncherStatus> {
     const { certificate, key, trust } = await this.#options.credentials();
     const deadline = AbortSignal.timeout(call.timeoutMs);
+    const body = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
     const { promise, resolve, reject } = Promise.withResolvers<{ statusCode: number; body: string }>();
     const request = https.request({
       host: target.ip,
@@ -93,13 +106,16 @@ export class LauncherClient {
       minVersion: "TLSv1.3",
       agent: false,
       signal: call.signal === undefined ? deadline : AbortSignal.any([call.signal, deadline]),
-      headers: { Accept: "application/json" },
+      headers: {
+        Accept: "application/json",
+        ...(body === undefined ? {} : { "Content-Type": "application/json", "Content-Length": body.length }),
+      },
     });
     request.on("response", (response) => {
       readBounded(response).then((body) => resolve({ statusCode: response.statusCode ?? 0, body }), reject);
     });
     request.on("error", reject);
-    request.end();
+    request.end(body);
     const answer = await promise.catch((error: unknown) => {
       const message = deadline.aborted ? `no answer within ${call.timeoutMs} ms` : messageOf(error);
       throw new LauncherError(0, "Unreachable", message);
@@ -151,7 +167,31 @@ export function parseAnswer(statusCode: number, body: string): LauncherStatus {
     memoryBytes: count(parsed["memoryBytes"]),
     milestones: {},
     exits: {},
+    ...pauseOf(parsed["pause"]),
+    ...disksOf(parsed["disks"]),
   };
+}
+
+/** More than a machine can have. */
+const DISKS_MAX = 64;
+
+function pauseOf(value: unknown): Pick<LauncherStatus, "pause"> {
+  const pause = parseObjectValue(value);
+  if (pause === undefined) return {};
+  const full = Array.isArray(pause["storageFull"]) ? pause["storageFull"].slice(0, DISKS_MAX) : [];
+  const storageFull = full.flatMap((name: unknown) => text(name) ?? []);
+  return { pause: { asked: pause["asked"] === true, storageFull } };
+}
+
+function disksOf(value: unknown): Pick<LauncherStatus, "disks"> {
+  if (!Array.isArray(value)) return {};
+  const disks = value.slice(0, DISKS_MAX).flatMap((item: unknown) => {
+    const disk = parseObjectValue(item);
+    const name = text(disk?.["name"]);
+    if (disk === undefined || name === undefined) return [];
+    return [{ name, sizeBytes: count(disk["sizeBytes"]), readOnly: disk["readOnly"] === true }];
+  });
+  return { disks };
 }
 
 function parseObject(body: string): Record<string, unknown> | undefined {

@@ -4,6 +4,7 @@ import type {
   V1Node,
   V1ObjectMeta,
   V1OwnerReference,
+  V1PersistentVolumeClaim,
   V1Pod,
   V1Secret,
 } from "@kubernetes/client-node";
@@ -23,6 +24,7 @@ export type Wire<T> = T extends Date
 export type ObjectMeta = Wire<V1ObjectMeta>;
 export type OwnerReference = Wire<V1OwnerReference>;
 export type Pod = Wire<V1Pod>;
+export type PersistentVolumeClaim = Wire<V1PersistentVolumeClaim>;
 export type Secret = Wire<V1Secret>;
 export type Node = Wire<V1Node>;
 export type Lease = Wire<V1Lease>;
@@ -53,6 +55,13 @@ export interface Resource {
 
 export const resources = {
   pods: { group: "", version: "v1", plural: "pods", kind: "Pod", namespaced: true },
+  persistentVolumeClaims: {
+    group: "",
+    version: "v1",
+    plural: "persistentvolumeclaims",
+    kind: "PersistentVolumeClaim",
+    namespaced: true,
+  },
   secrets: { group: "", version: "v1", plural: "secrets", kind: "Secret", namespaced: true },
   nodes: { group: "", version: "v1", plural: "nodes", kind: "Node", namespaced: false },
   leases: { group: "coordination.k8s.io", version: "v1", plural: "leases", kind: "Lease", namespaced: true },

@@ -7,6 +7,8 @@ import { ApiError } from "../../runtime/errors.ts";
 import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
 import { type KubernetesObject, type Pod, resources, type Secret } from "../../runtime/wire.ts";
+import type { Claims } from "./claims.ts";
+import { allDiskParts } from "./disk-parts.ts";
 import type { LauncherMonitor, Question } from "./launcher-monitor.ts";
 import { machineConfig } from "./machine-config.ts";
 import {
@@ -15,13 +17,14 @@ import {
   identityOf,
   MANAGED_BY,
   MANAGED_BY_LABEL,
+  podKeyOf,
   podNameOf,
   secretNameOf,
   VM_LABEL,
   virtualMachines,
 } from "./names.ts";
 import { type Refusal, readinessOf } from "./observation.ts";
-import type { StoredVirtualMachine, World } from "./observe.ts";
+import { claimsOf, type StoredVirtualMachine, type World } from "./observe.ts";
 import type { Action } from "./plan.ts";
 import { launcherPod, ownerReferenceTo } from "./pod.ts";
 import { nameConflict, refusalOf } from "./refusal.ts";
@@ -56,16 +59,22 @@ export class RefusedError extends Error {
 export async function act(action: Action, vm: StoredVirtualMachine, hands: Hands): Promise<void> {
   switch (action.kind) {
     case "start":
-      return await start(vm, action.restarts, hands);
+      return await start(vm, action, hands);
     case "delete-pod":
       return await deletePod(vm, action, hands);
     case "ask-launcher":
       return hands.monitor.ask(questionAbout(vm, action));
     case "pause":
     case "resume": {
-      const pod = hands.world.pods.get(`${identityOf(vm).namespace}/${podNameOf(identityOf(vm).name)}`);
+      const pod = hands.world.pods.get(podKeyOf(identityOf(vm)));
       const readiness = pod === undefined ? "" : readinessOf(pod);
       return await hands.monitor.set(action.kind, questionAbout(vm, { ...action, readiness }));
+    }
+    case "resize-disk": {
+      const pod = hands.world.pods.get(podKeyOf(identityOf(vm)));
+      const readiness = pod === undefined ? "" : readinessOf(pod);
+      const question = questionAbout(vm, { ...action, readiness });
+      return await hands.monitor.resizeDisk(question, action.disk, action.sizeBytes);
     }
     case "renew-certificate":
       return await renewCertificate(vm, action.podUID, hands);
@@ -83,16 +92,21 @@ function questionAbout(
 }
 
 /** Secret, then pod, without reading in between: the Secret must be there when the kubelet mounts it. */
-async function start(vm: StoredVirtualMachine, restarts: number, hands: Hands): Promise<void> {
+async function start(
+  vm: StoredVirtualMachine,
+  { restarts, claims }: Extract<Action, { kind: "start" }>,
+  hands: Hands,
+): Promise<void> {
   const { client, world, logger, settings } = hands;
   const identity = identityOf(vm);
   try {
-    const certificate = await applySecret(vm, hands);
+    const certificate = await applySecret(vm, claims, hands);
     const pod = launcherPod(vm, {
       settings,
       restarts,
       certificateRenewAt: formatTime(certificate.renewAtMs),
       trustId: certificate.trustId,
+      claims,
     });
     const created = await client.create<Pod>(resources.pods, pod, FIELD_MANAGER);
     world.pods.put(created);
@@ -131,6 +145,7 @@ async function settleExistingPod(vm: StoredVirtualMachine, { client, world }: Ha
 
 async function applySecret(
   vm: StoredVirtualMachine,
+  claims: Claims,
   { client, authority, settings }: Hands,
 ): Promise<MachineCertificate> {
   const identity = identityOf(vm);
@@ -144,7 +159,8 @@ async function applySecret(
     },
     type: "Opaque",
     data: {
-      "machine.json": base64(`${JSON.stringify(machineConfig(vm, settings), null, 2)}\n`),
+      "machine.json": base64(`${JSON.stringify(machineConfig(vm, settings, claims), null, 2)}\n`),
+      ...seedData(vm, claims),
       ...certificateData(certificate),
     },
   };
@@ -165,7 +181,7 @@ async function renewCertificate(vm: StoredVirtualMachine, podUID: string, hands:
       throw error;
     }
     // Somebody deleted it. A running machine has read its configuration long ago.
-    await applySecret(vm, hands);
+    await applySecret(vm, claimsOf(world, vm), hands);
   }
   // Last: a crash before this renews once more.
   const marks: Pod = {
@@ -247,6 +263,12 @@ function certificateData(certificate: MachineCertificate): Record<string, string
     "tls.key": base64(certificate.key),
     "ca.crt": base64(certificate.trust),
   };
+}
+
+/** Inline cloud-init data, which the pod sees as files. */
+function seedData(vm: StoredVirtualMachine, claims: Claims): Record<string, string> {
+  const seeds = allDiskParts(vm, claims).flatMap(({ secretData }) => Object.entries(secretData));
+  return Object.fromEntries(seeds.map(([key, text]) => [key, base64(text)]));
 }
 
 function base64(text: string): string {

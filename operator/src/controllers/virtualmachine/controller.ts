@@ -10,6 +10,7 @@ import {
   type Event,
   type KubernetesObject,
   type Node,
+  type PersistentVolumeClaim,
   type Pod,
   type Resource,
   resources,
@@ -17,6 +18,7 @@ import {
 import { WorkQueue } from "../../runtime/work-queue.ts";
 import type { WorkQueueMetrics } from "../../runtime/work-queue-metrics.ts";
 import { act, type Hands, RefusedError } from "./act.ts";
+import { claimKeysOfMachine, claimKeysOfPod, type StoredClaim, trimClaim } from "./claims.ts";
 import { decide } from "./decide.ts";
 import { type LauncherCalls, LauncherMonitor } from "./launcher-monitor.ts";
 import type { VirtualMachineMetrics } from "./metrics.ts";
@@ -24,6 +26,8 @@ import { VM_LABEL, virtualMachines } from "./names.ts";
 import type { Refusal } from "./observation.ts";
 import {
   createWorld,
+  isFinished,
+  keysOfClaims,
   keysOfNode,
   keysOfPod,
   observe,
@@ -78,8 +82,7 @@ export class VirtualMachineController {
 
   /** True once all that decisions look at has been listed. */
   get hasSynced(): boolean {
-    const { virtualMachines: vms, pods, nodes } = this.world;
-    return vms.hasSynced && pods.hasSynced && nodes.hasSynced;
+    return Object.values(this.world).every((store) => store.hasSynced);
   }
 
   /** Follows the cluster until `signal` is aborted; leaders and others alike. */
@@ -95,14 +98,20 @@ export class VirtualMachineController {
       ),
       ...this.#reflect<Pod>(resources.pods, world.pods, { trim: trimPod, labelSelector }, signal),
       ...this.#reflect<StoredNode>(resources.nodes, world.nodes, { trim: (node) => trimNode(node as Node) }, signal),
+      ...this.#reflect<StoredClaim>(
+        resources.persistentVolumeClaims,
+        world.claims,
+        { trim: (claim) => trimClaim(claim as PersistentVolumeClaim) },
+        signal,
+      ),
     ]);
   }
 
   /** Works until `signal` is aborted, and then until what was begun is done; leaders only. */
   async work(signal: AbortSignal): Promise<void> {
-    const { virtualMachines: vms, pods, nodes } = this.world;
+    const synced = Promise.all(Object.values(this.world).map((store) => store.synced));
     const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-    await Promise.race([Promise.all([vms.synced, pods.synced, nodes.synced]), aborted]);
+    await Promise.race([synced, aborted]);
     if (signal.aborted) {
       return;
     }
@@ -202,13 +211,24 @@ export class VirtualMachineController {
   }
 
   #connect(): void {
-    const { virtualMachines: vms, pods, nodes } = this.world;
+    const { virtualMachines: vms, pods, nodes, claims } = this.world;
     vms.onChange(({ key, previous, current }) => {
       if (current === undefined) {
         this.#refusals.delete(previous?.metadata.uid ?? "");
         this.#departed.delete(key);
       }
       this.#queue.add(key);
+      if (
+        previous?.metadata.generation !== current?.metadata.generation ||
+        previous?.status?.phase !== current?.status?.phase
+      ) {
+        this.#addAll(
+          keysOfClaims(
+            this.world,
+            [previous, current].flatMap((vm) => (vm === undefined ? [] : claimKeysOfMachine(vm))),
+          ),
+        );
+      }
     });
     pods.onChange(({ previous, current }) => {
       if (previous?.metadata?.uid !== undefined && previous.metadata.uid !== current?.metadata?.uid) {
@@ -226,12 +246,19 @@ export class VirtualMachineController {
         }
         this.#queue.add(key);
       }
+      // Its claims may be free now, or taken.
+      if (previous === undefined || current === undefined || isFinished(previous) !== isFinished(current)) {
+        this.#addAll(keysOfClaims(this.world, claimKeysOfPod(current ?? previous ?? {})));
+      }
+    });
+    claims.onChange(({ key, previous, current }) => {
+      if (JSON.stringify(previous?.facts) !== JSON.stringify(current?.facts)) {
+        this.#addAll(keysOfClaims(this.world, [key]));
+      }
     });
     nodes.onChange(({ key: nodeName, previous, current }) => {
       if (JSON.stringify(previous?.facts) !== JSON.stringify(current?.facts)) {
-        for (const key of keysOfNode(this.world, nodeName)) {
-          this.#queue.add(key);
-        }
+        this.#addAll(keysOfNode(this.world, nodeName));
       }
     });
   }
@@ -245,6 +272,12 @@ export class VirtualMachineController {
 
   #queueOwner(pod: Pod): void {
     for (const key of keysOfPod(pod)) {
+      this.#queue.add(key);
+    }
+  }
+
+  #addAll(keys: readonly string[]): void {
+    for (const key of keys) {
       this.#queue.add(key);
     }
   }

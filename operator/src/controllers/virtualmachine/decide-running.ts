@@ -1,6 +1,7 @@
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { LauncherStatus } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { claimDisks, diskBytes } from "./claims.ts";
 import { annotations, LAUNCHER_CONTAINER } from "./names.ts";
 import { type LauncherFacts, readinessOf } from "./observation.ts";
 import { type Action, type Case, nodeLost, type Plan, stalled, underWay } from "./plan.ts";
@@ -29,7 +30,26 @@ export function decideRunning(c: Case, pod: Pod, podRecord: StatusRecord): Plan 
   const stableAtMs = Date.parse(status.startedAt ?? "") + STABLE_RUN_MS;
   const record = runRecord(podRecord, status, c.nowMs >= stableAtMs);
   const settling = (record.consecutiveCrashes ?? 0) > 0 && !Number.isNaN(stableAtMs) ? stableAtMs : undefined;
-  return { ...stateOf(c, pod, status), record, before, wakeAtMs: earliest(certificate.wakeAtMs, settling) };
+  const { view, after = [] } = stateOf(c, pod, status);
+  const wakeAtMs = earliest(certificate.wakeAtMs, settling);
+  return { view, after: [...after, ...growths(c, pod, status)], record, before, wakeAtMs };
+}
+
+/** Disks whose claims have grown beyond what the guest sees. A disk that nobody can write to stays as it is. */
+function growths(c: Case, pod: Pod, status: LauncherStatus): Action[] {
+  if (status.state !== "Running" && status.state !== "Paused") {
+    return [];
+  }
+  return claimDisks(c.observation.vm).flatMap(({ disk, claimName }): Action[] => {
+    const claim = c.observation.claims[claimName];
+    const seen = status.disks?.find((candidate) => candidate.name === disk.name);
+    if (claim?.capacityBytes === undefined || seen === undefined || seen.readOnly) {
+      return [];
+    }
+    const sizeBytes = diskBytes(claim);
+    const where = { podUID: pod.metadata?.uid ?? "", ip: pod.status?.podIP ?? "" };
+    return sizeBytes > seen.sizeBytes ? [{ kind: "resize-disk", ...where, disk: disk.name, sizeBytes }] : [];
+  });
 }
 
 function runRecord(podRecord: StatusRecord, status: LauncherStatus, stable: boolean): StatusRecord {
@@ -59,6 +79,9 @@ function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after
         ? { view: { ...underWay("Pausing", "The guest is being paused"), running: "True" }, after: act("pause") }
         : { view: running(pod) };
     case "Paused":
+      if (!wanted && status.pause?.asked === false && status.pause.storageFull.length > 0) {
+        return { view: storageFull(status.pause.storageFull) };
+      }
       return wanted
         ? {
             view: {
@@ -117,6 +140,12 @@ function ranInPod(previous: VirtualMachineStatus, pod: Pod): boolean {
 function running(pod: Pod): View {
   const message = `The guest runs on node ${pod.spec?.nodeName}`;
   return { reason: "Running", message, ready: "True", running: "True", progress: "done" };
+}
+
+/** The launcher lets the guest go on by itself, so there is nothing to do but to say so. */
+function storageFull(disks: readonly string[]): View {
+  const message = `The storage of disk ${disks.join(", ")} is full, and the guest is paused until there is room: make room on the node, or grow the claim`;
+  return { ...underWay("StorageFull", message), running: "True", paused: true };
 }
 
 /** The processors run, but no kernel does. What comes next is the guest's own affair (kernel parameter panic=) or ours. */

@@ -66,7 +66,7 @@ const following = (vm: StoredVirtualMachine, decision: Decision): StoredVirtualM
 describe("a machine that shall run and has no pod", () => {
   it("is started at once", () => {
     const decision = now(observation(machine()));
-    expect(decision.actions).toEqual([{ kind: "start", restarts: 0 }]);
+    expect(decision.actions).toEqual([{ kind: "start", restarts: 0, claims: {} }]);
   });
 
   it("is not started while it is being deleted", () => {
@@ -362,7 +362,7 @@ describe("a machine that ended", () => {
     const ended = end(vm, "GuestPowerOff", 0);
     const pod = edit(ended, (copy) => Object.assign(copy.metadata?.annotations ?? {}, { [annotations.restarts]: "4" }));
     const gone = following(vm, now(observation(vm, { pod })));
-    expect(now(observation(gone)).actions).toEqual([{ kind: "start", restarts: 5 }]);
+    expect(now(observation(gone)).actions).toEqual([{ kind: "start", restarts: 5, claims: {} }]);
   });
 
   it("is removed and forgotten when it shall be off, so that it can be started again", () => {
@@ -401,7 +401,7 @@ describe("a pod that failed before the machine started", () => {
       expect(summary(statusOf(decision))).toMatchObject({ reason: "StartBackOff", reconciling: "True" });
       expect(decision.wakeAtMs).toBe(NOW_MS - 5_000 + 4_000);
       const gone = following(vm, decision);
-      expect(now(observation(gone)).actions).toEqual([{ kind: "start", restarts: 0 }]);
+      expect(now(observation(gone)).actions).toEqual([{ kind: "start", restarts: 0, claims: {} }]);
     },
   );
 
@@ -445,7 +445,7 @@ describe("a pod that somebody took away", () => {
   it("without a trace is noticed by what the status knew, and a machine that runs once does not run again", () => {
     const again = now(observation(ran()));
     expect(kinds(again)).toEqual(["write-status", "start"]);
-    expect(again.actions).toContainEqual({ kind: "start", restarts: 1 });
+    expect(again.actions).toContainEqual({ kind: "start", restarts: 1, claims: {} });
     expect(statusOf(again).lastTermination).toMatchObject({ reason: "PodDeleted", podUID: POD_UID });
     const once = now(observation(ran({ runStrategy: "Once" })));
     expect(kinds(once)).toEqual(["write-status"]);

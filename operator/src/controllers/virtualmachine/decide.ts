@@ -2,11 +2,13 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { Termination, VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import { formatTime } from "../../runtime/clock.ts";
 import { controllerOf, type Pod } from "../../runtime/wire.ts";
+import { claimProblem, unboundClaim } from "./claim-problems.ts";
 import { decideRunning } from "./decide-running.ts";
 import { driftedFields, fieldDigests } from "./drift.ts";
-import { machineConfig, SpecError } from "./machine-config.ts";
+import { machineConfig } from "./machine-config.ts";
 import { annotations, identityOf } from "./names.ts";
 import type { Observation } from "./observation.ts";
+import { isFinished } from "./observe.ts";
 import {
   type Action,
   type Case,
@@ -21,11 +23,12 @@ import {
 import { nameConflict } from "./refusal.ts";
 import { countEnd, doubling, restartDelayMs, startsAgain } from "./restart.ts";
 import type { Settings } from "./settings.ts";
-import { buildStatus, type StatusRecord, sameStatus, type View } from "./status.ts";
+import { SpecError } from "./spec-error.ts";
+import { buildStatus, type StatusRecord, sameStatus, type View, type VolumeFacts } from "./status.ts";
 import { classOf, NEEDS_CHANGE, terminationOf, vanished } from "./termination.ts";
 import { transitions } from "./transitions.ts";
 import { REASONS_FROM_EVENTS } from "./trouble.ts";
-import { whatPodWaitsFor } from "./waiting.ts";
+import { type Waiting, whatPodWaitsFor } from "./waiting.ts";
 
 const REFUSED_MIN_DELAY_MS = 5_000;
 const REFUSED_MAX_DELAY_MS = 60_000;
@@ -45,13 +48,31 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
   const drift = own === undefined ? [] : driftedFields(own, fieldDigests(vm.spec, settings));
   const actions: Action[] = [...(plan.before ?? [])];
   if (plan.view !== undefined) {
-    const status = buildStatus(vm, { view: plan.view, record: plan.record, drift, settings, nowMs });
+    const status = buildStatus(vm, {
+      view: plan.view,
+      record: plan.record,
+      drift,
+      settings,
+      volumes: volumeFacts(observation, own),
+      nowMs,
+    });
     if (!sameStatus(vm.status, status)) {
       actions.push({ kind: "write-status", status, events: transitions(vm.status, status) });
     }
   }
   actions.push(...(plan.after ?? []));
   return { actions, wakeAtMs: plan.wakeAtMs };
+}
+
+/** Sizes as the launcher says; after a restart of the operator, as it last said of the same pod. */
+function volumeFacts({ vm, claims, launcher }: Observation, own: Pod | undefined): VolumeFacts {
+  const uid = own?.metadata?.uid;
+  const said = launcher?.podUID === uid ? launcher?.status?.disks : undefined;
+  if (said !== undefined) {
+    return { claims, seenBytes: Object.fromEntries(said.map((disk) => [disk.name, disk.sizeBytes])) };
+  }
+  const before = uid !== undefined && vm.status?.podUID === uid ? vm.status.volumes : undefined;
+  return { claims, seenBytes: Object.fromEntries((before ?? []).map((volume) => [volume.name, volume.size])) };
 }
 
 function planFor(c: Case): Plan {
@@ -107,6 +128,10 @@ function withoutPod(c: Case): Plan {
   if (last?.podUID !== undefined && !startsAgain(runStrategy, last)) {
     return { view: ended(last, runStrategy), record: kept };
   }
+  const waiting = claimProblem(c.observation);
+  if (waiting !== undefined) {
+    return { view: viewOf(waiting), record: kept };
+  }
   const invalid = specProblem(c);
   if (invalid !== undefined) {
     return { view: stalled("SpecInvalid", invalid), record: kept };
@@ -121,7 +146,8 @@ function withoutPod(c: Case): Plan {
   // A pod that came after the last end and went without having run was no start.
   const counted = c.previous.podUID !== undefined && c.previous.podUID !== last?.podUID;
   const startsOver = last !== undefined && classOf(last) !== "never-started" && !counted;
-  const start: Action = { kind: "start", restarts: (kept.restarts ?? 0) + (startsOver ? 1 : 0) };
+  const restarts = (kept.restarts ?? 0) + (startsOver ? 1 : 0);
+  const start: Action = { kind: "start", restarts, claims: c.observation.claims };
   return end === undefined
     ? { record: kept, before: [start] }
     : { view: underWay("Restarting", `Starts again: ${end.message}`), record: kept, after: [start] };
@@ -238,7 +264,13 @@ function whilePending(c: Case, pod: Pod, record: StatusRecord): Plan {
     return { view: nodeLost(pod), record };
   }
   const { warnings } = c.observation;
-  const waiting = whatPodWaitsFor(pod, { spec: vm.spec, settings: c.settings, nodes, warnings: warnings ?? [] });
+  const ofPod = whatPodWaitsFor(pod, { spec: vm.spec, settings: c.settings, nodes, warnings: warnings ?? [] });
+  // A node that no claim would help to find is the worse news.
+  const unbound = pod.spec?.nodeName === undefined ? unboundClaim(c.observation, pod) : undefined;
+  const ofClaims = claimProblem(c.observation) ?? (ofPod.isOfNodes === true ? undefined : unbound);
+  if (ofClaims !== undefined) {
+    return { view: viewOf(ofClaims), record };
+  }
   const before = conditionOf(c.previous, "Ready");
   if (
     warnings === undefined &&
@@ -248,8 +280,11 @@ function whilePending(c: Case, pod: Pod, record: StatusRecord): Plan {
     // This operator has only just started: what its predecessor read in events holds until they are listed.
     return { view: underWay(before?.reason as Reason, before?.message ?? ""), record };
   }
-  const view = waiting.stalled ? stalled(waiting.reason, waiting.message) : underWay(waiting.reason, waiting.message);
-  return { view, record };
+  return { view: viewOf(ofPod), record };
+}
+
+function viewOf({ reason, message, stalled: needsChange }: Waiting): View {
+  return needsChange ? stalled(reason, message) : underWay(reason, message);
 }
 
 /** What the status says about a pod that is there. */
@@ -297,7 +332,7 @@ function acknowledged(record: StatusRecord): StatusRecord {
 
 function specProblem(c: Case): string | undefined {
   try {
-    machineConfig(c.observation.vm, c.settings);
+    machineConfig(c.observation.vm, c.settings, c.observation.claims);
     return undefined;
   } catch (error) {
     if (error instanceof SpecError) {
@@ -309,10 +344,6 @@ function specProblem(c: Case): string | undefined {
 
 function isOwn({ vm }: Observation, pod: Pod): boolean {
   return controllerOf(pod)?.uid === vm.metadata.uid;
-}
-
-function isFinished(pod: Pod): boolean {
-  return pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
 }
 
 function conditionOf(status: VirtualMachineStatus, type: string) {

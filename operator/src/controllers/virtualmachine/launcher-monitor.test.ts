@@ -17,7 +17,7 @@ function setUp(answers: (() => Promise<LauncherStatus>)[]) {
     calls += 1;
     return (answers.shift() ?? (() => new Promise<never>(() => undefined)))();
   };
-  const launcher: LauncherCalls = { status: next, waitFor: next, pause: next, resume: next };
+  const launcher: LauncherCalls = { status: next, waitFor: next, pause: next, resume: next, resizeDisk: next };
   const monitor = new LauncherMonitor(launcher, clock, (key) => woken.push(key));
   return { clock, woken, monitor, calls: () => calls };
 }

@@ -15,6 +15,7 @@ export interface LauncherCalls {
   ): Promise<LauncherStatus>;
   pause(target: LauncherTarget): Promise<LauncherStatus>;
   resume(target: LauncherTarget): Promise<LauncherStatus>;
+  resizeDisk(target: LauncherTarget, disk: string, sizeBytes: number): Promise<LauncherStatus>;
 }
 
 /** What is asked about one launcher. */
@@ -81,6 +82,12 @@ export class LauncherMonitor implements Disposable {
   /** Pauses or lets go on; rejects with a LauncherError. */
   async set(kind: "pause" | "resume", question: Question): Promise<void> {
     const status = await this.#calls[kind](question);
+    this.#answer(question, this.#entries.get(question.podUID), status);
+  }
+
+  /** Has a disk grow; rejects with a LauncherError. */
+  async resizeDisk(question: Question, disk: string, sizeBytes: number): Promise<void> {
+    const status = await this.#calls.resizeDisk(question, disk, sizeBytes);
     this.#answer(question, this.#entries.get(question.podUID), status);
   }
 

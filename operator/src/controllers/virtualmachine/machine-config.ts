@@ -1,4 +1,3 @@
-import type { Disk } from "../../../../crds/src/disk.ts";
 import type { VirtualMachine, VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
 import { AGENT_MOUNT_PATH, AGENT_SOCKET_NAME } from "../../../../launcher/api/agent.ts";
 import {
@@ -8,26 +7,18 @@ import {
   type MachineConfig,
 } from "../../../../launcher/api/machine-config.ts";
 import { OPERATOR_COMMON_NAME } from "../../certificates/identities.ts";
+import type { Claims } from "./claims.ts";
+import { allDiskParts, type DiskParts } from "./disk-parts.ts";
 import { identityOf, paths } from "./names.ts";
 import { guestMemoryBytes } from "./overhead.ts";
 import type { Settings } from "./settings.ts";
+import { SpecError } from "./spec-error.ts";
 
 const QUEUES_MAX = 8;
 const CONSOLE_HISTORY_BYTES = 64 * 1024;
 
-/** A spec asks for something that no machine can be made of; the message names the field and the way out. */
-export class SpecError extends Error {
-  override readonly name = "SpecError";
-  readonly field: string;
-
-  constructor(field: string, message: string) {
-    super(`${field} ${message}`);
-    this.field = field;
-  }
-}
-
 /** What the launcher is told; throws SpecError where the spec cannot be carried out. */
-export function machineConfig(vm: VirtualMachine, settings: Settings): MachineConfig {
+export function machineConfig(vm: VirtualMachine, settings: Settings, claims: Claims): MachineConfig {
   const { spec } = vm;
   const { name, namespace, uid } = identityOf(vm);
   return {
@@ -36,7 +27,7 @@ export function machineConfig(vm: VirtualMachine, settings: Settings): MachineCo
     cpu: { count: spec.cpu.cores, model: spec.cpu.model },
     memory: { sizeBytes: guestMemoryBytes(spec) },
     boot: bootConfig(spec),
-    disks: spec.disks.map((disk) => diskConfig(disk, spec.cpu.cores)),
+    disks: diskConfigs(vm, claims),
     console: { historyBytes: CONSOLE_HISTORY_BYTES },
     control: {
       socketPath: `${paths.run}/control.sock`,
@@ -70,19 +61,24 @@ function bootConfig(spec: VirtualMachineSpec): BootConfig {
   };
 }
 
-function diskConfig(disk: Disk, cores: number): DiskConfig {
-  if (disk.image === undefined) {
-    throw new SpecError(`spec.disks[${disk.name}]`, "has a source that this version can not provide: use image");
+function diskConfigs(vm: VirtualMachine, claims: Claims): DiskConfig[] {
+  const queues = Math.min(vm.spec.cpu.cores, QUEUES_MAX);
+  const parts = allDiskParts(vm, claims);
+  checkSeeds(parts);
+  return vm.spec.disks.map((disk, index) => {
+    const { source, readOnly } = parts[index] as DiskParts;
+    return { name: disk.name, readOnly, queues, source };
+  });
+}
+
+/** An object of the API server ends at 1 MiB, so the machine's Secret does. */
+const SEEDS_MAX_BYTES = 768 * 1024;
+
+function checkSeeds(parts: readonly DiskParts[]): void {
+  const seeds = parts.flatMap(({ secretData }) => Object.values(secretData));
+  const bytes = seeds.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  if (bytes > SEEDS_MAX_BYTES) {
+    const found = `have ${Math.ceil(bytes / 1024)} KiB of inline cloudInit data, more than ${SEEDS_MAX_BYTES / 1024} KiB`;
+    throw new SpecError("spec.disks", `${found}: use userDataSecretRef and networkDataSecretRef`);
   }
-  return {
-    name: disk.name,
-    readOnly: disk.readOnly,
-    queues: Math.min(cores, QUEUES_MAX),
-    source: {
-      kind: "image",
-      imageRoot: `${paths.disks}/${disk.name}`,
-      ...(disk.image.path === undefined ? {} : { path: disk.image.path }),
-      overlayPath: `${paths.overlay}/${disk.name}.overlay`,
-    },
-  };
 }

@@ -37,7 +37,10 @@ export const paths = {
   machine: "/etc/typevisor/machine",
   bootImage: "/boot-image",
   disks: "/disks",
+  /** Block claims, a device node each. */
+  devices: "/dev/typevisor",
   overlay: "/var/lib/typevisor/overlay",
+  empty: "/var/lib/typevisor/empty",
   run: "/run/typevisor/launcher",
   terminationMessage: "/dev/termination-log",
 } as const;

@@ -2,6 +2,7 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import type { LauncherStatus } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import type { Claims } from "./claims.ts";
 
 /** All that a decision is made from, besides the settings and the time. */
 export interface Observation {
@@ -15,12 +16,24 @@ export interface Observation {
   /** All nodes; only where a pod waits for one. */
   readonly nodes: readonly NodeFacts[];
   readonly launcher: LauncherFacts | undefined;
+  /** The claims that the machine's disks name, as far as they exist. */
+  readonly claims: Claims;
+  /** Other machines that have one of those claims, or come first to have it. */
+  readonly rivals: readonly Rival[];
   /** Why the last attempt to make the pod failed. */
   readonly refusal: Refusal | undefined;
   /** What kubelets warned of about the pod; undefined while that is not known. */
   readonly warnings: readonly PodWarning[] | undefined;
   /** Which authorities a pod made now would trust. */
   readonly trustId: string;
+}
+
+/** Another machine that keeps this one from a claim. */
+export interface Rival {
+  readonly claimName: string;
+  readonly vmName: string;
+  /** It has a pod with the claim; or it has none yet, and is older. */
+  readonly runs: boolean;
 }
 
 export interface NodeFacts {

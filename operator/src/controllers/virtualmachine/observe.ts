@@ -2,9 +2,18 @@ import { parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
 import { Store } from "../../runtime/store.ts";
-import type { KubernetesObject, Node, Pod } from "../../runtime/wire.ts";
+import { controllerOf, type KubernetesObject, type Node, type Pod } from "../../runtime/wire.ts";
+import {
+  type Claims,
+  claimDisks,
+  claimKeysOfMachine,
+  claimKeysOfPod,
+  claimNameOf,
+  type StoredClaim,
+  writesTo,
+} from "./claims.ts";
 import { identityOf, podKeyOf, VM_LABEL } from "./names.ts";
-import type { LauncherFacts, NodeFacts, Observation, PodWarning, Refusal } from "./observation.ts";
+import type { LauncherFacts, NodeFacts, Observation, PodWarning, Refusal, Rival } from "./observation.ts";
 
 /** A VirtualMachine as an object of a store. */
 export type StoredVirtualMachine = VirtualMachine & KubernetesObject;
@@ -19,16 +28,22 @@ export interface World {
   readonly virtualMachines: Store<StoredVirtualMachine>;
   readonly pods: Store<Pod>;
   readonly nodes: Store<StoredNode>;
+  readonly claims: Store<StoredClaim>;
 }
 
 const POD_NODE_INDEX = "node";
+const CLAIM_INDEX = "claim";
 
 /** Empty stores with the indexes that the controller needs. */
 export function createWorld(): World {
   return {
-    virtualMachines: new Store(),
-    pods: new Store({ [POD_NODE_INDEX]: (pod) => (pod.spec?.nodeName === undefined ? [] : [pod.spec.nodeName]) }),
+    virtualMachines: new Store({ [CLAIM_INDEX]: claimKeysOfMachine }),
+    pods: new Store({
+      [POD_NODE_INDEX]: (pod) => (pod.spec?.nodeName === undefined ? [] : [pod.spec.nodeName]),
+      [CLAIM_INDEX]: claimKeysOfPod,
+    }),
     nodes: new Store(),
+    claims: new Store(),
   };
 }
 
@@ -43,6 +58,59 @@ export function keysOfNode(world: World, nodeName: string): string[] {
   const there = world.pods.byIndex(POD_NODE_INDEX, nodeName);
   const waiting = [...world.pods.values()].filter((pod) => pod.spec?.nodeName === undefined);
   return [...there, ...waiting].flatMap(keysOfPod);
+}
+
+/** Keys of the VirtualMachines that have a disk on one of the claims, given as "namespace/claim". */
+export function keysOfClaims(world: World, claimKeys: readonly string[]): string[] {
+  return claimKeys.flatMap((claim) =>
+    world.virtualMachines.byIndex(CLAIM_INDEX, claim).map((vm) => `${vm.metadata.namespace}/${vm.metadata.name}`),
+  );
+}
+
+/** The claims of a machine's disks, as far as they exist. */
+export function claimsOf(world: World, vm: StoredVirtualMachine): Claims {
+  const stored = claimKeysOfMachine(vm).flatMap((key) => world.claims.get(key)?.facts ?? []);
+  return Object.fromEntries(stored.map((facts) => [facts.name, facts]));
+}
+
+/**
+ * Who else has one of the machine's claims, or comes first to have it. A machine that has a pod comes before those
+ * that have none, then the older one. Those that only read do not disturb each other.
+ */
+function rivalsOf(world: World, vm: StoredVirtualMachine): Rival[] {
+  return claimDisks(vm).flatMap(({ disk, claimName }) => {
+    const key = `${vm.metadata.namespace}/${claimName}`;
+    const running = world.pods
+      .byIndex(CLAIM_INDEX, key)
+      .filter((pod) => controllerOf(pod)?.uid !== vm.metadata.uid && !isFinished(pod))
+      .filter((pod) => !disk.readOnly || writesTo(pod, claimName))
+      .map((pod) => ({ claimName, vmName: controllerOf(pod)?.name ?? "", runs: true }));
+    const older = world.virtualMachines
+      .byIndex(CLAIM_INDEX, key)
+      .filter((other) => isAboutToStart(other) && comesBefore(other, vm))
+      .filter(
+        (other) => !disk.readOnly || other.spec.disks.some((its) => claimNameOf(its) === claimName && !its.readOnly),
+      )
+      .map((other) => ({ claimName, vmName: other.metadata.name ?? "", runs: false }));
+    return [...running, ...older];
+  });
+}
+
+/** True of a pod that has ended for good. */
+export function isFinished(pod: Pod): boolean {
+  return pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
+}
+
+/** A machine that is off for good, or that cannot start, does not keep others from what it would have. */
+function isAboutToStart({ metadata, spec, status }: StoredVirtualMachine): boolean {
+  const off = status?.phase === "Stopped" || status?.phase === "Failed";
+  return spec.runStrategy !== "Halted" && metadata.deletionTimestamp === undefined && !off;
+}
+
+/** A total order, so that of two that wait for each other one does not. */
+function comesBefore({ metadata: a }: StoredVirtualMachine, { metadata: b }: StoredVirtualMachine): boolean {
+  const [ageOfA, ageOfB] = [Date.parse(a.creationTimestamp ?? ""), Date.parse(b.creationTimestamp ?? "")];
+  return ageOfA === ageOfB ? (a.uid ?? "") < (b.uid ?? "") : ageOfA < ageOfB;
 }
 
 /** Keeps of a node what decisions need: the rest, images above all, is most of its size. */
@@ -98,6 +166,8 @@ export function observe(
     departed: memory.departed,
     node: nodeName === undefined ? undefined : (world.nodes.get(nodeName)?.facts ?? null),
     nodes: pod !== undefined && nodeName === undefined ? [...world.nodes.values()].map((node) => node.facts) : [],
+    claims: claimsOf(world, vm),
+    rivals: pod === undefined ? rivalsOf(world, vm) : [],
     launcher: pod?.metadata?.uid === undefined ? undefined : memory.launcher(pod.metadata.uid),
     refusal: memory.refusal,
     warnings: memory.warnings(pod?.metadata?.uid ?? ""),

@@ -2,6 +2,7 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { EventDraft } from "../../runtime/event-recorder.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import type { Claims } from "./claims.ts";
 import type { Observation } from "./observation.ts";
 import type { Settings } from "./settings.ts";
 import type { StatusRecord, View } from "./status.ts";
@@ -9,11 +10,19 @@ import type { StatusRecord, View } from "./status.ts";
 /** One thing to do. They are done in order; the first that fails ends the pass. */
 export type Action =
   /** Makes the machine's Secret and its pod. */
-  | { readonly kind: "start"; readonly restarts: number }
+  | { readonly kind: "start"; readonly restarts: number; readonly claims: Claims }
   | { readonly kind: "delete-pod"; readonly uid: string; readonly force: boolean; readonly note: string }
   /** Asks the launcher how it is, now and until it runs; the answer brings the next pass. */
   | { readonly kind: "ask-launcher"; readonly podUID: string; readonly ip: string; readonly readiness: string }
   | { readonly kind: "pause" | "resume"; readonly podUID: string; readonly ip: string }
+  /** Has the disk in the running guest grow to `sizeBytes`. */
+  | {
+      readonly kind: "resize-disk";
+      readonly podUID: string;
+      readonly ip: string;
+      readonly disk: string;
+      readonly sizeBytes: number;
+    }
   | { readonly kind: "renew-certificate"; readonly podUID: string }
   | { readonly kind: "write-status"; readonly status: VirtualMachineStatus; readonly events: readonly EventDraft[] };
 

@@ -6,7 +6,7 @@ import { machineConfig } from "./machine-config.ts";
 import { launcherPod } from "./pod.ts";
 import { at, machine, settings, TRUST } from "./testing/fixtures.ts";
 
-const inputs = { settings, restarts: 2, certificateRenewAt: at(0), trustId: TRUST };
+const inputs = { settings, restarts: 2, certificateRenewAt: at(0), trustId: TRUST, claims: {} };
 const podFor = (vm = machine()): Pod => launcherPod(vm, inputs);
 const withTemplate = (spec: object, metadata: object = {}) => machine({ template: { metadata, spec } });
 
@@ -93,7 +93,7 @@ describe("the launcher pod", () => {
 
 describe("machine.json", () => {
   it("is what the launcher accepts, and says what the spec says", () => {
-    const config = parseMachineConfig(JSON.stringify(machineConfig(machine(), settings)));
+    const config = parseMachineConfig(JSON.stringify(machineConfig(machine(), settings, {})));
     expect(config).toMatchObject({
       identity: { name: "web", namespace: "shop" },
       cpu: { count: 2 },
@@ -106,7 +106,7 @@ describe("machine.json", () => {
 
   it("points nowhere but into what the pod mounts", () => {
     const mounts = podFor().spec?.containers[0]?.volumeMounts?.map((mount) => mount.mountPath) ?? [];
-    const config = JSON.stringify(machineConfig(machine(), settings));
+    const config = JSON.stringify(machineConfig(machine(), settings, {}));
     const pointed = [...config.matchAll(/"(\/(?:etc|disks|boot-image|var|run\/typevisor\/launcher)[^"]*)"/g)];
     expect(pointed.length).toBeGreaterThan(5);
     for (const [, path = ""] of pointed) {
@@ -114,8 +114,8 @@ describe("machine.json", () => {
     }
   });
 
-  it("names the field where a disk's source is not available", () => {
+  it("names the disk whose claim does not exist", () => {
     const vm = machine({ disks: [{ name: "data", readOnly: false, persistentVolumeClaim: { claimName: "x" } }] });
-    expect(() => machineConfig(vm, settings)).toThrow(/spec\.disks\[data\].*use image/);
+    expect(() => machineConfig(vm, settings, {})).toThrow(/spec\.disks\[data\].*PersistentVolumeClaim x/);
   });
 });

@@ -1,8 +1,10 @@
-import type { Disk } from "../../../../crds/src/disk.ts";
 import { GROUP_VERSION } from "../../../../crds/src/names.ts";
+import { formatBytes, parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
 import type { OwnerReference, Pod } from "../../runtime/wire.ts";
+import type { Claims } from "./claims.ts";
+import { allDiskParts, type Volume, type VolumeDevice, type VolumeMount } from "./disk-parts.ts";
 import { fieldDigests } from "./drift.ts";
 import {
   annotations,
@@ -19,8 +21,6 @@ import { resourcesOf } from "./overhead.ts";
 import type { Settings } from "./settings.ts";
 
 type PodSpec = NonNullable<Pod["spec"]>;
-type Volume = NonNullable<PodSpec["volumes"]>[number];
-type VolumeMount = NonNullable<PodSpec["containers"][number]["volumeMounts"]>[number];
 type Toleration = NonNullable<PodSpec["tolerations"]>[number];
 
 /** What a pod is made from besides the VirtualMachine. */
@@ -30,6 +30,8 @@ export interface PodInputs {
   /** RFC 3339. */
   readonly certificateRenewAt: string;
   readonly trustId: string;
+  /** Those that the machine's disks are on. */
+  readonly claims: Claims;
 }
 
 /** User and group of the launcher in its container. */
@@ -66,7 +68,7 @@ export function launcherPod(vm: VirtualMachine, inputs: PodInputs): Pod {
       },
       ownerReferences: [ownerReferenceTo(vm)],
     },
-    spec: podSpec(vm, settings),
+    spec: podSpec(vm, inputs),
   };
 }
 
@@ -83,7 +85,8 @@ export function ownerReferenceTo(vm: VirtualMachine): OwnerReference {
   };
 }
 
-function podSpec(vm: VirtualMachine, settings: Settings): PodSpec {
+function podSpec(vm: VirtualMachine, { settings, claims }: PodInputs): PodSpec {
+  const storage = storageOf(vm, claims);
   const { name } = identityOf(vm);
   const given = vm.spec.template?.spec;
   const { resources: _resources, hostname, tolerations, imagePullSecrets, ...placement } = given ?? {};
@@ -113,12 +116,12 @@ function podSpec(vm: VirtualMachine, settings: Settings): PodSpec {
       fsGroupChangePolicy: "OnRootMismatch",
       seccompProfile: { type: "RuntimeDefault" },
     },
-    containers: [launcherContainer(vm, settings)],
-    volumes: volumes(vm),
+    containers: [launcherContainer(vm, settings, storage)],
+    volumes: storage.volumes,
   };
 }
 
-function launcherContainer(vm: VirtualMachine, settings: Settings): PodSpec["containers"][number] {
+function launcherContainer(vm: VirtualMachine, settings: Settings, storage: PodStorage): PodSpec["containers"][number] {
   const { requests, limits } = resourcesOf(vm.spec, settings);
   const probe = (path: string) => ({ httpGet: { path, port: "telemetry" } });
   return {
@@ -144,47 +147,57 @@ function launcherContainer(vm: VirtualMachine, settings: Settings): PodSpec["con
     livenessProbe: { ...probe("/healthz"), periodSeconds: 10, timeoutSeconds: 10, failureThreshold: 12 },
     terminationMessagePath: paths.terminationMessage,
     terminationMessagePolicy: "FallbackToLogsOnError",
-    volumeMounts: volumeMounts(vm),
+    volumeMounts: storage.mounts,
+    ...(storage.devices.length === 0 ? {} : { volumeDevices: storage.devices }),
   };
 }
 
-function volumes(vm: VirtualMachine): Volume[] {
+interface PodStorage {
+  readonly volumes: Volume[];
+  readonly mounts: VolumeMount[];
+  readonly devices: VolumeDevice[];
+}
+
+function storageOf(vm: VirtualMachine, claims: Claims): PodStorage {
   const kernel = vm.spec.boot?.kernel;
+  const disks = allDiskParts(vm, claims);
+  const scratch = scratchOf(vm);
+  return {
+    volumes: [
+      { name: "machine", secret: { secretName: secretNameOf(identityOf(vm)), defaultMode: 0o440 } },
+      { name: "run", emptyDir: {} },
+      ...(kernel === undefined ? [] : [{ name: "boot-image", image: kernel.image }]),
+      ...disks.flatMap((disk) => disk.volumes),
+      ...scratch.map(({ name, emptyDir }) => ({ name, emptyDir })),
+    ],
+    mounts: [
+      { name: "machine", mountPath: paths.machine, readOnly: true },
+      { name: "run", mountPath: paths.run },
+      ...(kernel === undefined ? [] : [{ name: "boot-image", mountPath: paths.bootImage, readOnly: true }]),
+      ...disks.flatMap((disk) => disk.mounts),
+      ...scratch.map(({ name, mountPath }) => ({ name, mountPath })),
+    ],
+    devices: disks.flatMap((disk) => disk.devices),
+  };
+}
+
+/** What a file system takes for a file beside its data, as a share, and at least. */
+const METADATA_SHARE = 1 / 64;
+const METADATA_MIN_BYTES = 2 ** 20;
+
+/** Directories on the node for what guests write and nobody keeps. */
+function scratchOf(vm: VirtualMachine) {
+  const images = vm.spec.disks.filter((disk) => disk.image !== undefined);
+  const sizes = vm.spec.disks.flatMap(({ emptyDisk }) =>
+    emptyDisk === undefined ? [] : parseQuantity(emptyDisk.size),
+  );
+  const bytes = sizes.reduce((sum, size) => sum + size + Math.max(size * METADATA_SHARE, METADATA_MIN_BYTES), 0);
+  // Disks cannot outgrow it: the limit is for a launcher that its guest has taken over.
+  const sizeLimit = formatBytes(Math.ceil(bytes / 2 ** 20) * 2 ** 20);
   return [
-    { name: "machine", secret: { secretName: secretNameOf(identityOf(vm)), defaultMode: 0o440 } },
-    { name: "run", emptyDir: {} },
-    ...(kernel === undefined ? [] : [{ name: "boot-image", image: kernel.image }]),
-    ...imageDisks(vm).map(({ name, image }) => ({
-      name: diskVolumeName(name),
-      image: {
-        reference: image.reference,
-        ...(image.pullPolicy === undefined ? {} : { pullPolicy: image.pullPolicy }),
-      },
-    })),
-    ...(imageDisks(vm).length === 0 ? [] : [{ name: "overlay", emptyDir: {} }]),
+    ...(images.length === 0 ? [] : [{ name: "overlay", mountPath: paths.overlay, emptyDir: {} }]),
+    ...(sizes.length === 0 ? [] : [{ name: "empty-disks", mountPath: paths.empty, emptyDir: { sizeLimit } }]),
   ];
-}
-
-function volumeMounts(vm: VirtualMachine): VolumeMount[] {
-  return [
-    { name: "machine", mountPath: paths.machine, readOnly: true },
-    { name: "run", mountPath: paths.run },
-    ...(vm.spec.boot?.kernel === undefined ? [] : [{ name: "boot-image", mountPath: paths.bootImage, readOnly: true }]),
-    ...imageDisks(vm).map(({ name }) => ({
-      name: diskVolumeName(name),
-      mountPath: `${paths.disks}/${name}`,
-      readOnly: true,
-    })),
-    ...(imageDisks(vm).length === 0 ? [] : [{ name: "overlay", mountPath: paths.overlay }]),
-  ];
-}
-
-function imageDisks(vm: VirtualMachine): (Disk & { image: NonNullable<Disk["image"]> })[] {
-  return vm.spec.disks.filter((disk): disk is Disk & { image: NonNullable<Disk["image"]> } => disk.image !== undefined);
-}
-
-function diskVolumeName(diskName: string): string {
-  return `disk-${diskName}`;
 }
 
 /** Tolerations for silent nodes, unless the template has its own. */

@@ -4,6 +4,7 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { Phase, VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { type ConditionDraft, settleConditions } from "../../runtime/conditions.ts";
+import { type Claims, claimNameOf } from "./claims.ts";
 import { overheadBytes } from "./overhead.ts";
 import type { Settings } from "./settings.ts";
 
@@ -35,6 +36,7 @@ export function buildStatus(
     /** Fields that take effect at the next restart. */
     readonly drift: readonly string[];
     readonly settings: Settings;
+    readonly volumes: VolumeFacts;
     readonly nowMs: number;
   },
 ): VirtualMachineStatus {
@@ -46,9 +48,36 @@ export function buildStatus(
     phase: phaseOf(conditions),
     conditions,
     ...parts.record,
-    volumes: vm.spec.disks.map(({ name, readOnly: _, ...source }) => ({ name, source: Object.keys(source)[0] ?? "" })),
+    volumes: volumesOf(vm, parts.volumes),
     overhead: { memory: formatBytes(overheadBytes(vm.spec, parts.settings)) },
   };
+}
+
+/** What is known of a machine's disks. */
+export interface VolumeFacts {
+  readonly claims: Claims;
+  /** Bytes that the guest of this run sees, by disk. */
+  readonly seenBytes: Readonly<Record<string, number | string | undefined>>;
+}
+
+function volumesOf(
+  vm: VirtualMachine,
+  { claims, seenBytes }: VolumeFacts,
+): NonNullable<VirtualMachineStatus["volumes"]> {
+  return vm.spec.disks.map((disk) => {
+    const { name, readOnly: _, ...source } = disk;
+    const claimName = claimNameOf(disk);
+    const claim = claimName === undefined ? undefined : claims[claimName];
+    const capacity = claim?.capacityBytes === undefined ? undefined : formatBytes(claim.capacityBytes);
+    const size = seenBytes[name] ?? capacity ?? disk.emptyDisk?.size;
+    return {
+      name,
+      source: Object.keys(source)[0] ?? "",
+      ...(claimName === undefined ? {} : { claimName, phase: claim?.phase ?? "Missing" }),
+      ...(claim === undefined ? {} : { volumeMode: claim.mode }),
+      ...(size === undefined ? {} : { size: typeof size === "number" ? formatBytes(size) : size }),
+    };
+  });
 }
 
 function conditionDrafts(view: View, drift: readonly string[]): ConditionDraft<Condition>[] {
@@ -61,7 +90,12 @@ function conditionDrafts(view: View, drift: readonly string[]): ConditionDraft<C
     { type: "Reconciling", ...(view.progress === "reconciling" ? cause : asExpected) },
     { type: "Stalled", ...(view.progress === "stalled" ? cause : asExpected) },
     { type: "Running", status: view.running, reason: runningReason, message },
-    { type: "Paused", ...(view.paused === true ? ({ ...cause, reason: "Paused" } as const) : asExpected) },
+    {
+      type: "Paused",
+      ...(view.paused === true
+        ? ({ ...cause, reason: reason === "StorageFull" ? reason : "Paused" } as const)
+        : asExpected),
+    },
     {
       type: "Migratable",
       status: "False",

@@ -26,6 +26,8 @@ export class FakeNode implements LauncherCalls {
   starts = 0;
   /** How many pods the node refuses from now on. */
   refusals = 0;
+  /** Sizes that disks were made to grow to, by "podUID/disk". */
+  readonly sizes = new Map<string, number>();
   readonly #server: FakeApiServer;
   readonly #processes = new Map<string, Process>();
   readonly #nowMs: () => number;
@@ -79,6 +81,12 @@ export class FakeNode implements LauncherCalls {
   async resume(target: LauncherTarget): Promise<LauncherStatus> {
     const process = this.#find(target);
     process.state = "Running";
+    return this.#statusOf(process);
+  }
+
+  async resizeDisk(target: LauncherTarget, disk: string, sizeBytes: number): Promise<LauncherStatus> {
+    const process = this.#find(target);
+    this.sizes.set(`${process.podUID}/${disk}`, sizeBytes);
     return this.#statusOf(process);
   }
 

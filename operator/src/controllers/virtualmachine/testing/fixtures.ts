@@ -1,6 +1,7 @@
 import type { VirtualMachineSpec } from "../../../../../crds/src/virtualmachine.ts";
 import type { LauncherStatus } from "../../../../../launcher/api/control.ts";
 import type { Pod } from "../../../runtime/wire.ts";
+import type { ClaimFacts, Claims } from "../claims.ts";
 import { LAUNCHER_CONTAINER } from "../names.ts";
 import { type LauncherFacts, type NodeFacts, type Observation, readinessOf } from "../observation.ts";
 import type { StoredVirtualMachine } from "../observe.ts";
@@ -71,8 +72,12 @@ export const node: NodeFacts = {
 };
 
 /** The machine's pod as its node shows it at some point of its life. */
-export function podOf(vm: StoredVirtualMachine, stage: "unscheduled" | "scheduled" | "running"): Pod {
-  const made = launcherPod(vm, { settings, restarts: 0, certificateRenewAt: at(1_000_000), trustId: TRUST });
+export function podOf(
+  vm: StoredVirtualMachine,
+  stage: "unscheduled" | "scheduled" | "running",
+  claims: Claims = {},
+): Pod {
+  const made = launcherPod(vm, { settings, restarts: 0, certificateRenewAt: at(1_000_000), trustId: TRUST, claims });
   const metadata = { ...made.metadata, uid: POD_UID, creationTimestamp: at(-60) };
   if (stage === "unscheduled" || made.spec === undefined) {
     return { ...made, metadata, status: { phase: "Pending" } };
@@ -92,6 +97,21 @@ export function podOf(vm: StoredVirtualMachine, stage: "unscheduled" | "schedule
       conditions: [{ type: "Ready", status: "False", lastTransitionTime: at(-50) }],
       containerStatuses: [container(running)],
     },
+  };
+}
+
+/** A claim of 10 GiB that is bound to a volume of that size. */
+export function claim(name: string, changes: Partial<ClaimFacts> = {}): ClaimFacts {
+  return {
+    name,
+    phase: "Bound",
+    mode: "Filesystem",
+    accessModes: ["ReadWriteOnce"],
+    storageClassName: "fast",
+    requestBytes: 10 * 2 ** 30,
+    capacityBytes: 10 * 2 ** 30,
+    deleting: false,
+    ...changes,
   };
 }
 
@@ -163,6 +183,8 @@ export function observation(vm: StoredVirtualMachine, parts: Partial<Observation
     node: onNode ? node : undefined,
     nodes: onNode || parts.pod === undefined ? [] : [node],
     launcher: undefined,
+    claims: {},
+    rivals: [],
     refusal: undefined,
     warnings: [],
     trustId: TRUST,

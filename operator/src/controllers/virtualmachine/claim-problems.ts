@@ -1,0 +1,62 @@
+import type { Disk } from "../../../../crds/src/disk.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import { type ClaimFacts, claimDisks } from "./claims.ts";
+import type { Observation } from "./observation.ts";
+import type { Waiting } from "./waiting.ts";
+
+/** What keeps a machine from having the claims of its disks, the first of them; undefined when nothing does. */
+export function claimProblem(observation: Observation): Waiting | undefined {
+  for (const { disk, claimName } of claimDisks(observation.vm)) {
+    const problem = problemOf(disk, claimName, observation);
+    if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
+
+function problemOf(disk: Disk, claimName: string, { claims, rivals }: Observation): Waiting | undefined {
+  const claim = claims[claimName];
+  const subject = `PersistentVolumeClaim ${claimName} of disk ${disk.name}`;
+  if (claim === undefined) {
+    const message = `${subject} does not exist; create it, or correct claimName`;
+    return { reason: "ClaimNotFound", message, stalled: false };
+  }
+  if (claim.deleting) {
+    const message = `${subject} is being deleted; it can be created again once it is gone`;
+    return { reason: "ClaimDeleting", message, stalled: true };
+  }
+  if (claim.phase === "Lost") {
+    const message = `${subject} has lost its volume; restore the PersistentVolume, or make a new claim`;
+    return { reason: "ClaimLost", message, stalled: true };
+  }
+  if (!disk.readOnly && isReadOnly(claim)) {
+    const message = `${subject} has access mode ReadOnlyMany alone; set readOnly: true on the disk`;
+    return { reason: "ClaimReadOnly", message, stalled: true };
+  }
+  const rival = rivals.find((candidate) => candidate.claimName === claimName);
+  if (rival !== undefined) {
+    const other = `VirtualMachine ${rival.vmName}${rival.runs ? "" : ", which is older and about to start"}`;
+    const help =
+      "stop that one, or give this one a claim of its own. Machines share a claim only where all are readOnly";
+    return { reason: "ClaimInUse", message: `${subject} is in use by ${other}; ${help}`, stalled: true };
+  }
+  return undefined;
+}
+
+function isReadOnly(claim: ClaimFacts): boolean {
+  return claim.accessModes.length > 0 && claim.accessModes.every((mode) => mode === "ReadOnlyMany");
+}
+
+/** What a pod without a node waits for, where that is a claim: the scheduler binds those that wait for their consumer. */
+export function unboundClaim(observation: Observation, pod: Pod): Waiting | undefined {
+  const unbound = claimDisks(observation.vm).find(
+    ({ claimName }) => observation.claims[claimName]?.phase === "Pending",
+  );
+  if (unbound === undefined) return undefined;
+  const { disk, claimName } = unbound;
+  const storageClassName = observation.claims[claimName]?.storageClassName;
+  const from = storageClassName ? ` (StorageClass ${storageClassName})` : "";
+  const scheduled = pod.status?.conditions?.find((condition) => condition.type === "PodScheduled");
+  const said = scheduled?.reason === "Unschedulable" ? `; the scheduler says: ${scheduled.message}` : "";
+  const message = `PersistentVolumeClaim ${claimName} of disk ${disk.name}${from} is not bound to a volume yet${said}`;
+  return { reason: "ClaimNotBound", message, stalled: false };
+}

@@ -1,0 +1,225 @@
+import { describe, expect, it } from "@jest/globals";
+import type { Disk } from "../../../../crds/src/disk.ts";
+import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import { type ClaimFacts, type Claims, trimClaim } from "./claims.ts";
+import { decide } from "./decide.ts";
+import type { Observation } from "./observation.ts";
+import { createWorld, observe, type StoredVirtualMachine } from "./observe.ts";
+import type { Decision } from "./plan.ts";
+import { at, claim, launcherSays, machine, NOW_MS, node, observation, podOf, settings } from "./testing/fixtures.ts";
+
+const GIB = 2 ** 30;
+const data = (readOnly = false): Disk => ({ name: "data", readOnly, persistentVolumeClaim: { claimName: "c" } });
+const withClaim = (readOnly = false) => machine({ disks: [data(readOnly)] });
+const look = (o: Observation) => decide(o, settings, NOW_MS);
+const kinds = (decision: Decision) => decision.actions.map(({ kind }) => kind);
+const statusOf = (decision: Decision): VirtualMachineStatus =>
+  decision.actions.flatMap((action) => (action.kind === "write-status" ? [action.status] : []))[0] ?? {};
+const readyOf = (decision: Decision) => statusOf(decision).conditions?.find(({ type }) => type === "Ready");
+const stalledOf = (decision: Decision) =>
+  statusOf(decision).conditions?.find(({ type }) => type === "Stalled")?.status === "True";
+
+describe("a machine whose claim", () => {
+  const pending: Partial<ClaimFacts> = { phase: "Pending", capacityBytes: undefined };
+
+  it.each<[string, Claims, Disk, string, boolean, RegExp]>([
+    ["does not exist", {}, data(), "ClaimNotFound", false, /PersistentVolumeClaim c of disk data does not exist/],
+    ["is lost", { c: claim("c", { phase: "Lost" }) }, data(), "ClaimLost", true, /PersistentVolumeClaim c/],
+    ["is being deleted", { c: claim("c", { deleting: true }) }, data(), "ClaimDeleting", true, /Claim c of disk data/],
+    [
+      "can only be read",
+      { c: claim("c", { accessModes: ["ReadOnlyMany"] }) },
+      data(),
+      "ClaimReadOnly",
+      true,
+      /readOnly: true/,
+    ],
+  ])("%s is not started, and says so", (_what, claims, disk, reason, stalled, message) => {
+    const decision = look(observation(machine({ disks: [disk] }), { claims }));
+    expect(kinds(decision)).toEqual(["write-status"]);
+    expect(readyOf(decision)).toMatchObject({ status: "False", reason, message: expect.stringMatching(message) });
+    expect(stalledOf(decision)).toBe(stalled);
+  });
+
+  it.each<[string, Claims, Disk]>([
+    ["is bound", { c: claim("c") }, data()],
+    ["can only be read, as its disk", { c: claim("c", { accessModes: ["ReadOnlyMany"] }) }, data(true)],
+    ["waits for its first consumer", { c: claim("c", pending) }, data()],
+  ])("%s is started", (_what, claims, disk) => {
+    expect(look(observation(machine({ disks: [disk] }), { claims })).actions).toEqual([
+      { kind: "start", restarts: 0, claims },
+    ]);
+  });
+
+  it("is not bound says so while its pod has no node, with the scheduler's words", () => {
+    const vm = withClaim();
+    const claims = { c: claim("c", pending) };
+    const pod = podOf(vm, "unscheduled", claims);
+    const message = "pod has unbound immediate PersistentVolumeClaims";
+    const condition = { type: "PodScheduled", status: "False", reason: "Unschedulable", message };
+    const waiting: Pod = { ...pod, status: { ...pod.status, conditions: [condition] } };
+    const decision = look(observation(vm, { pod: waiting, claims }));
+    expect(readyOf(decision)).toMatchObject({
+      reason: "ClaimNotBound",
+      message: `PersistentVolumeClaim c of disk data (StorageClass fast) is not bound to a volume yet; the scheduler says: ${message}`,
+    });
+    const nodes = [{ ...node, kvmDevices: 0 }];
+    expect(readyOf(look(observation(vm, { pod: waiting, claims, nodes })))?.reason).toBe("Unschedulable");
+  });
+
+  it("is lost while its pod waits says so", () => {
+    const vm = withClaim();
+    const pod = podOf(vm, "scheduled", { c: claim("c") });
+    expect(readyOf(look(observation(vm, { pod, claims: { c: claim("c", { phase: "Lost" }) } })))?.reason).toBe(
+      "ClaimLost",
+    );
+  });
+});
+
+describe("of two machines with one claim", () => {
+  const named = (name: string, uid: string, createdAt: string, changes: Partial<StoredVirtualMachine> = {}) => {
+    const vm = { ...withClaim(), ...changes };
+    vm.metadata = { ...vm.metadata, name, uid, creationTimestamp: createdAt, resourceVersion: "1" };
+    return vm;
+  };
+  const stored = (facts: ClaimFacts) => ({ metadata: { name: "c", namespace: "shop", resourceVersion: "1" }, facts });
+  const older = () => named("older", "u2", at(-100));
+  const younger = () => named("younger", "u1", at(-50));
+
+  /** What is decided about `vm` in a world of both machines and these pods. */
+  function decided(vm: StoredVirtualMachine, others: StoredVirtualMachine[], pods: Pod[] = []) {
+    const world = createWorld();
+    for (const each of [vm, ...others]) world.virtualMachines.put(each);
+    for (const pod of pods) world.pods.put({ ...pod, metadata: { ...pod.metadata, resourceVersion: "1" } });
+    world.claims.put(stored(claim("c", { accessModes: ["ReadWriteMany"] })));
+    const nothing = { launcher: () => undefined, warnings: () => undefined, refusal: undefined, departed: undefined };
+    return look(observe(world, vm, { ...nothing, trustId: "t" }));
+  }
+  const refusal = (decision: Decision) => ({ kinds: kinds(decision), ready: readyOf(decision) });
+  const inUseBy = (name: string) => ({
+    kinds: ["write-status"],
+    ready: expect.objectContaining({
+      reason: "ClaimInUse",
+      message: expect.stringContaining(`VirtualMachine ${name}`),
+    }),
+  });
+  const running = (vm: StoredVirtualMachine) => podOf(vm, "running", { c: claim("c") });
+  const ended = (pod: Pod): Pod => ({ ...pod, status: { phase: "Succeeded" } });
+
+  it("the older one starts, and the younger one is told by whom it is kept", () => {
+    expect(kinds(decided(older(), [younger()]))).toEqual(["start"]);
+    expect(refusal(decided(younger(), [older()]))).toEqual(inUseBy("older"));
+  });
+
+  it("made in one second, one of them starts", () => {
+    const [a, b] = [named("a", "u1", at(0)), named("b", "u2", at(0))];
+    expect(kinds(decided(a, [b]))).toEqual(["start"]);
+    expect(refusal(decided(b, [a]))).toEqual(inUseBy("a"));
+  });
+
+  it("the one that runs keeps it, though it is younger", () => {
+    expect(refusal(decided(older(), [younger()], [running(younger())]))).toEqual(inUseBy("younger"));
+  });
+
+  it("the one that runs keeps it though its spec names another by now, or it is gone but for its pod", () => {
+    const changed = { ...younger(), spec: { ...younger().spec, disks: [] } };
+    expect(refusal(decided(older(), [changed], [running(younger())]))).toEqual(inUseBy("younger"));
+    expect(refusal(decided(older(), [], [running(younger())]))).toEqual(inUseBy("younger"));
+  });
+
+  it.each<[string, StoredVirtualMachine]>([
+    ["halted", { ...older(), spec: { ...older().spec, runStrategy: "Halted" } }],
+    ["off for good", { ...older(), status: { phase: "Stopped" } }],
+    ["unable to start", { ...older(), status: { phase: "Failed" } }],
+    ["being deleted", { ...older(), metadata: { ...older().metadata, deletionTimestamp: at(-1) } }],
+  ])("one that is %s keeps nobody", (_how, other) => {
+    expect(kinds(decided(younger(), [other]))).toEqual(["start"]);
+    expect(kinds(decided(younger(), [other], [ended(running(other))]))).toEqual(["start"]);
+  });
+
+  it("both start where both only read, and neither disturbs the other where one writes", () => {
+    const reading = (vm: StoredVirtualMachine) => ({ ...vm, spec: { ...vm.spec, disks: [data(true)] } });
+    const reader = reading(older());
+    expect(kinds(decided(reading(younger()), [reader], [running(reader)]))).toEqual(["start"]);
+    expect(refusal(decided(younger(), [reader], [running(reader)]))).toEqual(inUseBy("older"));
+    expect(refusal(decided(reading(younger()), [older()]))).toEqual(inUseBy("older"));
+  });
+});
+
+describe("a machine that runs", () => {
+  const runningOn = (
+    seenBytes: number,
+    facts: ClaimFacts,
+    changes: { readOnly?: boolean; state?: "Starting" } = {},
+  ) => {
+    const vm = withClaim();
+    const claims = { c: facts };
+    const pod = podOf(vm, "running", claims);
+    const { readOnly = false, state = "Running" } = changes;
+    const launcher = launcherSays(pod, { state, disks: [{ name: "data", sizeBytes: seenBytes, readOnly }] });
+    return look(observation(vm, { pod, launcher, claims }));
+  };
+  const resizes = (decision: Decision) => decision.actions.filter(({ kind }) => kind === "resize-disk");
+
+  it("has its disk grow when its claim has", () => {
+    const decision = runningOn(10 * GIB, claim("c", { capacityBytes: 20 * GIB }));
+    expect(resizes(decision)).toMatchObject([{ disk: "data", sizeBytes: 20 * GIB, ip: "10.0.0.7" }]);
+    expect(statusOf(decision).conditions?.find(({ type }) => type === "RestartRequired")?.status).toBe("False");
+  });
+
+  it.each<[string, Decision]>([
+    ["as large as its claim", runningOn(10 * GIB, claim("c"))],
+    ["larger", runningOn(11 * GIB, claim("c"))],
+    ["as large, but for a part of a sector", runningOn(10 * GIB, claim("c", { capacityBytes: 10 * GIB + 100 }))],
+    ["read-only", runningOn(10 * GIB, claim("c", { capacityBytes: 20 * GIB }), { readOnly: true })],
+    ["yet to be opened", runningOn(10 * GIB, claim("c", { capacityBytes: 20 * GIB }), { state: "Starting" })],
+  ])("leaves a disk alone that is %s", (_what, decision) => {
+    expect(resizes(decision)).toEqual([]);
+  });
+
+  it("tells of its disks what it knows", () => {
+    expect(statusOf(runningOn(12 * GIB, claim("c", { mode: "Block" }))).volumes).toEqual([
+      {
+        name: "data",
+        source: "persistentVolumeClaim",
+        claimName: "c",
+        phase: "Bound",
+        volumeMode: "Block",
+        size: "12Gi",
+      },
+    ]);
+    expect(statusOf(look(observation(withClaim()))).volumes).toEqual([
+      { name: "data", source: "persistentVolumeClaim", claimName: "c", phase: "Missing" },
+    ]);
+  });
+
+  it("and whose storage is full is paused with the disk's name, and not asked to go on", () => {
+    const vm = withClaim();
+    const claims = { c: claim("c") };
+    const pod = podOf(vm, "running", claims);
+    const pause = { asked: false, storageFull: ["data"] };
+    const decision = look(observation(vm, { pod, claims, launcher: launcherSays(pod, { state: "Paused", pause }) }));
+    expect(kinds(decision)).not.toContain("resume");
+    expect(readyOf(decision)).toMatchObject({ reason: "StorageFull", message: expect.stringContaining("disk data") });
+    expect(statusOf(decision)).toMatchObject({ phase: "Paused" });
+  });
+});
+
+it("a claim is read as the API server shows it", () => {
+  const claimOnTheWire = {
+    metadata: { name: "c", namespace: "shop", uid: "u", resourceVersion: "7", labels: { a: "b" } },
+    spec: {
+      accessModes: ["ReadWriteOnce"],
+      volumeMode: "Block",
+      storageClassName: "fast",
+      resources: { requests: { storage: "1Gi" } },
+    },
+    status: { phase: "Bound", capacity: { storage: "2Gi" } },
+  };
+  expect(trimClaim(claimOnTheWire)).toEqual({
+    metadata: { name: "c", namespace: "shop", uid: "u", resourceVersion: "7" },
+    facts: claim("c", { mode: "Block", requestBytes: GIB, capacityBytes: 2 * GIB }),
+  });
+  expect(trimClaim({ metadata: { name: "c" } }).facts).toMatchObject({ phase: "Pending", capacityBytes: undefined });
+});

@@ -1,0 +1,92 @@
+import type { Disk } from "../../../../crds/src/disk.ts";
+import { parseQuantity } from "../../../../crds/src/quantity.ts";
+import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
+import type { KubernetesObject, PersistentVolumeClaim, Pod } from "../../runtime/wire.ts";
+
+/** A PersistentVolumeClaim as far as decisions look at it. */
+export interface ClaimFacts {
+  readonly name: string;
+  readonly phase: "Pending" | "Bound" | "Lost";
+  readonly mode: "Block" | "Filesystem";
+  readonly accessModes: readonly string[];
+  readonly storageClassName: string | undefined;
+  readonly requestBytes: number;
+  /** Of the volume; undefined until the claim is bound. */
+  readonly capacityBytes: number | undefined;
+  readonly deleting: boolean;
+}
+
+/** Claims by name, of one namespace. */
+export type Claims = Readonly<Record<string, ClaimFacts>>;
+
+/** A claim as far as it is kept. */
+export interface StoredClaim extends KubernetesObject {
+  facts: ClaimFacts;
+}
+
+/** Keeps of a claim what decisions need. */
+export function trimClaim(claim: PersistentVolumeClaim): StoredClaim {
+  const { name = "", namespace, uid, resourceVersion, deletionTimestamp } = claim.metadata ?? {};
+  const { spec, status } = claim;
+  const capacity = status?.capacity?.["storage"];
+  return {
+    metadata: {
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(uid === undefined ? {} : { uid }),
+      ...(resourceVersion === undefined ? {} : { resourceVersion }),
+    },
+    facts: {
+      name,
+      phase: status?.phase === "Bound" || status?.phase === "Lost" ? status.phase : "Pending",
+      mode: spec?.volumeMode === "Block" ? "Block" : "Filesystem",
+      accessModes: spec?.accessModes ?? [],
+      storageClassName: spec?.storageClassName,
+      requestBytes: parseQuantity(spec?.resources?.requests?.["storage"] ?? 0),
+      capacityBytes: capacity === undefined ? undefined : parseQuantity(capacity),
+      deleting: deletionTimestamp !== undefined,
+    },
+  };
+}
+
+/** Name of the claim that a disk is on; undefined for other disks. */
+export function claimNameOf(disk: Disk): string | undefined {
+  return disk.persistentVolumeClaim?.claimName;
+}
+
+/** The disks of a machine that are on claims. */
+export function claimDisks(vm: VirtualMachine): { readonly disk: Disk; readonly claimName: string }[] {
+  return vm.spec.disks.flatMap((disk) => {
+    const claimName = claimNameOf(disk);
+    return claimName === undefined ? [] : [{ disk, claimName }];
+  });
+}
+
+/** Index values "namespace/claim" of a VirtualMachine. */
+export function claimKeysOfMachine(vm: VirtualMachine): string[] {
+  return claimDisks(vm).map(({ claimName }) => `${vm.metadata.namespace}/${claimName}`);
+}
+
+/** Index values "namespace/claim" of a launcher pod, whatever its VirtualMachine says by now. */
+export function claimKeysOfPod(pod: Pod): string[] {
+  return claimVolumes(pod).map((claim) => `${pod.metadata?.namespace}/${claim.claimName}`);
+}
+
+/** Whether a pod has a claim so that it can write to it. */
+export function writesTo(pod: Pod, claimName: string): boolean {
+  return claimVolumes(pod).some((claim) => claim.claimName === claimName && claim.readOnly !== true);
+}
+
+function claimVolumes(pod: Pod) {
+  return (pod.spec?.volumes ?? []).flatMap((volume) => volume.persistentVolumeClaim ?? []);
+}
+
+const SECTOR_BYTES = 512;
+/** Largest disk that a launcher takes. */
+const DISK_MAX_BYTES = 2 ** 50;
+
+/** Size of the disk on a claim: what the volume has, or what is asked for until there is one; whole sectors. */
+export function diskBytes(claim: ClaimFacts): number {
+  const bytes = Math.min(claim.capacityBytes ?? claim.requestBytes, DISK_MAX_BYTES);
+  return bytes - (bytes % SECTOR_BYTES);
+}
