@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
-import { podOf, TEST_GUEST_READY, testGuest } from "../support/vm.ts";
+import { guestAnswers, podOf, testGuest } from "../support/vm.ts";
 
 describe("when parts of the system fail", () => {
   let cluster: TestCluster;
@@ -20,10 +20,7 @@ describe("when parts of the system fail", () => {
   const bystanderRunsOn = async () => {
     const pod = await kubectl.get("pod", podOf("bystander"));
     expect(pod?.metadata.uid).toBe(bystanderUid);
-    await using session = kubectl.interactive(["exec", "-i", podOf("bystander"), "--", "console"]);
-    await session.expect(TEST_GUEST_READY);
-    session.write("echo running on\r");
-    await session.expect(/running on/);
+    await guestAnswers(kubectl, "bystander");
   };
   const startsANewOne = async (name: string) => {
     await kubectl.apply(testGuest(name));

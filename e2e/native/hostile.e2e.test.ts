@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
-import { podOf, tellGuest, testGuest } from "../support/vm.ts";
+import { guestAnswers, podOf, tellGuest, testGuest } from "../support/vm.ts";
 
 describe("a guest on a bad day", () => {
   let cluster: TestCluster;
@@ -32,7 +32,7 @@ describe("a guest on a bad day", () => {
   const neighbourIsUntouched = async () => {
     const neighbour = await kubectl.get("vm", "neighbour");
     expect(neighbour?.status).toMatchObject({ phase: "Running", podUID: neighbourUid });
-    await tell("neighbour", "echo still here", /still here/);
+    await guestAnswers(kubectl, "neighbour");
   };
 
   it.each([

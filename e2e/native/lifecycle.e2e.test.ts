@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
-import { podOf, TEST_GUEST_READY, tellGuest, testGuest } from "../support/vm.ts";
+import { openConsole, podOf, tellGuest, testGuest } from "../support/vm.ts";
 
 describe("the life of a VM", () => {
   let cluster: TestCluster;
@@ -86,8 +86,7 @@ describe("the life of a VM", () => {
   it("a guest's reboot stays in its pod", async () => {
     await start("reboot");
     const before = await podUid("reboot");
-    await using session = kubectl.interactive(["exec", "-i", podOf("reboot"), "--", "console"]);
-    await session.expect(TEST_GUEST_READY);
+    await using session = await openConsole(kubectl, "reboot");
     session.write("reboot\r");
     await session.expect(/TESTGUEST READY[\s\S]*TESTGUEST READY/);
     expect(await podUid("reboot")).toBe(before);

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
-import { podOf, TEST_GUEST_READY, testGuest } from "../support/vm.ts";
+import { openConsole, podOf, TEST_GUEST_READY, testGuest } from "../support/vm.ts";
 
 describe("from kubectl apply to the guest's console", () => {
   let cluster: TestCluster;
@@ -49,16 +49,14 @@ describe("from kubectl apply to the guest's console", () => {
   });
 
   it("attaches to the console, sees what the guest said before, and talks to it", async () => {
-    await using session = kubectl.interactive(["exec", "-i", podOf("hello"), "--", "console"]);
-    await session.expect(TEST_GUEST_READY);
+    await using session = await openConsole(kubectl, "hello");
     session.write("echo marco polo\r");
     await session.expect(/^marco polo/m);
   });
 
   it("serves several consoles at once", async () => {
-    await using first = kubectl.interactive(["exec", "-i", podOf("hello"), "--", "console"]);
+    await using first = await openConsole(kubectl, "hello");
     await using second = kubectl.interactive(["exec", "-i", podOf("hello"), "--", "console", "--read-only"]);
-    await first.expect(TEST_GUEST_READY);
     await second.expect(TEST_GUEST_READY);
     first.write("echo seen by both\r");
     await Promise.all([first.expect(/seen by both/), second.expect(/seen by both/)]);

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { EventEmitter, once } from "node:events";
 import { type CommandOptions, type CommandResult, command, tryCommand } from "./command.ts";
 import { eventually } from "./eventually.ts";
 
@@ -145,8 +146,10 @@ export class Kubectl {
 /** A command that goes on while a test talks to it. */
 export class Session implements AsyncDisposable {
   readonly #child;
+  readonly #news = new EventEmitter();
+  readonly #ended: Promise<unknown>;
   #output = "";
-  readonly ended: Promise<number>;
+  #exitCode: number | undefined;
 
   constructor(argv: readonly string[]) {
     const [program = "", ...args] = argv;
@@ -154,30 +157,36 @@ export class Session implements AsyncDisposable {
     for (const stream of [this.#child.stdout, this.#child.stderr])
       stream.setEncoding("utf8").on("data", (text: string) => {
         this.#output += text;
+        this.#news.emit("news");
       });
     this.#child.stdin.on("error", () => undefined);
-    this.ended = new Promise((resolve) => this.#child.on("close", (code) => resolve(code ?? 128)));
-  }
-
-  get output(): string {
-    return this.#output;
+    this.#ended = once(this.#child, "close");
+    this.#child.on("close", (code) => {
+      this.#exitCode = code ?? 128;
+      this.#news.emit("news");
+    });
   }
 
   write(text: string): void {
     this.#child.stdin.write(text);
   }
 
-  /** Waits until the output since the start holds `pattern`. */
+  /** Waits until the output since the start holds `pattern`; throws when the command ends without, or too late. */
   async expect(pattern: RegExp, deadlineMs = 30_000): Promise<RegExpExecArray> {
-    try {
-      return await eventually(`output ${pattern}`, deadlineMs, async () => pattern.exec(this.#output));
-    } catch (error) {
-      throw new Error(`${String(error)}\noutput so far:\n${this.#output}`);
+    const signal = AbortSignal.timeout(deadlineMs);
+    for (;;) {
+      const found = pattern.exec(this.#output);
+      if (found !== null) return found;
+      if (this.#exitCode !== undefined || signal.aborted) {
+        const why = signal.aborted ? `not within ${deadlineMs} ms` : `the command ended with ${this.#exitCode}`;
+        throw new Error(`output ${pattern}: ${why}\noutput so far:\n${this.#output}`);
+      }
+      await once(this.#news, "news", { signal }).catch(() => undefined);
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#child.kill();
-    await this.ended;
+    await this.#ended;
   }
 }

@@ -1,5 +1,7 @@
+import { randomUUID } from "node:crypto";
 import type { VirtualMachineManifest } from "../../crds/src/virtualmachine.ts";
-import type { Kubectl } from "./kubectl.ts";
+import { eventually } from "./eventually.ts";
+import type { Kubectl, Session } from "./kubectl.ts";
 
 export const TEST_GUEST_READY = /TYPEVISOR TESTGUEST READY/;
 
@@ -29,8 +31,27 @@ export function podOf(name: string): string {
 
 /** Says a line to the test guest of a VM, and waits for its answer. */
 export async function tellGuest(kubectl: Kubectl, name: string, line: string, answer: RegExp): Promise<void> {
-  await using session = kubectl.interactive(["exec", "-i", podOf(name), "--", "console"]);
-  await session.expect(TEST_GUEST_READY);
+  await using session = await openConsole(kubectl, name);
   session.write(`${line}\r`);
   await session.expect(answer);
+}
+
+/** Makes sure that the test guest of a VM answers now: with a word that its console has not shown before. */
+export async function guestAnswers(kubectl: Kubectl, name: string): Promise<void> {
+  const word = randomUUID();
+  await tellGuest(kubectl, name, `echo ${word}`, new RegExp(`^${word}`, "m"));
+}
+
+/** A console that has shown what the test guest said. A kubelet that has only just started does not know its pods. */
+export function openConsole(kubectl: Kubectl, name: string): Promise<Session> {
+  return eventually(`the console of ${name}`, 60_000, async () => {
+    const session = kubectl.interactive(["exec", "-i", podOf(name), "--", "console"]);
+    try {
+      await session.expect(TEST_GUEST_READY, 30_000);
+      return session;
+    } catch (error) {
+      await session[Symbol.asyncDispose]();
+      throw error;
+    }
+  });
 }

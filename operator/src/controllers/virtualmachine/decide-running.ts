@@ -10,13 +10,23 @@ import type { StatusRecord, View } from "./status.ts";
 
 /** A launcher that does not answer within this time of its start is worth a word. */
 const LAUNCHER_PATIENCE_MS = 10_000;
+/** Longer than the kubelet takes to find out what the launcher has just said. */
+const ASK_AGAIN_MIN_MS = 5_000;
+const ASK_AGAIN_MAX_MS = 300_000;
+
+/** What is to be done beside the status, and when to look again. */
+interface Errand {
+  readonly actions: readonly Action[];
+  readonly wakeAtMs: number | undefined;
+}
 
 /** The case of a pod whose launcher runs and shall run. */
 export function decideRunning(c: Case, pod: Pod, podRecord: StatusRecord): Plan {
   const { node, launcher } = c.observation;
   const facts = launcher?.podUID === pod.metadata?.uid ? launcher : undefined;
   const certificate = certificatePlan(c, pod);
-  const before = [...askLauncher(pod, facts), ...certificate.actions];
+  const asking = launcherPlan(c, pod, facts);
+  const before = [...asking.actions, ...certificate.actions];
   if (node === null || node?.ready === "Unknown") {
     return { view: nodeLost(pod), record: podRecord, wakeAtMs: certificate.wakeAtMs };
   }
@@ -31,7 +41,7 @@ export function decideRunning(c: Case, pod: Pod, podRecord: StatusRecord): Plan 
   const record = runRecord(podRecord, status, c.nowMs >= stableAtMs);
   const settling = (record.consecutiveCrashes ?? 0) > 0 && !Number.isNaN(stableAtMs) ? stableAtMs : undefined;
   const { view, after = [] } = stateOf(c, pod, status);
-  const wakeAtMs = earliest(certificate.wakeAtMs, settling);
+  const wakeAtMs = earliest(asking.wakeAtMs, earliest(certificate.wakeAtMs, settling));
   return { view, after: [...after, ...growths(c, pod, status)], record, before, wakeAtMs };
 }
 
@@ -155,22 +165,46 @@ function panicked(pod: Pod): View {
   return { ...stalled("GuestPanicked", message), running: "True" };
 }
 
-function askLauncher(pod: Pod, facts: LauncherFacts | undefined): Action[] {
+/**
+ * Asks when the kubelet finds another readiness than before; and again, ever more rarely, while it does not find what
+ * the launcher said. A guest that panics before its first probe was never ready, and no readiness changes with it.
+ */
+function launcherPlan(c: Case, pod: Pod, facts: LauncherFacts | undefined): Errand {
   const ip = pod.status?.podIP;
   const readiness = readinessOf(pod);
-  if (ip === undefined || facts?.readiness === readiness) {
-    return [];
+  const ask: Action = { kind: "ask-launcher", podUID: pod.metadata?.uid ?? "", ip: ip ?? "", readiness };
+  if (ip === undefined) {
+    return { actions: [], wakeAtMs: undefined };
   }
-  return [{ kind: "ask-launcher", podUID: pod.metadata?.uid ?? "", ip, readiness }];
+  if (facts?.readiness !== readiness) {
+    return { actions: [ask], wakeAtMs: undefined };
+  }
+  if (facts.status === undefined || isReady(pod) === countsAsReady(facts.status)) {
+    return { actions: [], wakeAtMs: undefined };
+  }
+  const disagreedForMs = facts.answeredAtMs - readinessSinceMs(pod);
+  const delayMs = Math.min(ASK_AGAIN_MAX_MS, Math.max(ASK_AGAIN_MIN_MS, disagreedForMs || 0));
+  const askAtMs = facts.answeredAtMs + delayMs;
+  return c.nowMs >= askAtMs ? { actions: [ask], wakeAtMs: undefined } : { actions: [], wakeAtMs: askAtMs };
 }
 
-function certificatePlan(c: Case, pod: Pod): { actions: Action[]; wakeAtMs: number | undefined } {
+/** What /readyz of the launcher tells the kubelet in this state. */
+function countsAsReady({ state, guestPanicked }: LauncherStatus): boolean {
+  return (state === "Running" || state === "Stopping") && !guestPanicked;
+}
+
+function certificatePlan(c: Case, pod: Pod): Errand {
   const { [annotations.certificateRenewAt]: renewAt, [annotations.trust]: trust } = pod.metadata?.annotations ?? {};
   const renewAtMs = Date.parse(renewAt ?? "");
   const due = Number.isNaN(renewAtMs) || c.nowMs >= renewAtMs || trust !== c.observation.trustId;
   return due
     ? { actions: [{ kind: "renew-certificate", podUID: pod.metadata?.uid ?? "" }], wakeAtMs: undefined }
     : { actions: [], wakeAtMs: renewAtMs };
+}
+
+function readinessSinceMs(pod: Pod): number {
+  const ready = pod.status?.conditions?.find((condition) => condition.type === "Ready");
+  return Date.parse(ready?.lastTransitionTime ?? "");
 }
 
 function isReady(pod: Pod): boolean {

@@ -176,6 +176,9 @@ describe("a pod that waits", () => {
 
 describe("a pod whose launcher runs", () => {
   const pod = podOf(machine(), "running");
+  const ready = edit(pod, (copy) => {
+    Object.assign(copy.status?.conditions?.[0] ?? {}, { status: "True", lastTransitionTime: at(0) });
+  });
 
   it("has its launcher asked at once, and is starting until that answers", () => {
     const decision = now(observation(machine(), { pod }), -45);
@@ -199,17 +202,36 @@ describe("a pod whose launcher runs", () => {
   });
 
   it("settles: what was written brings no further write and no question", () => {
-    const launcher = launcherSays(pod, {});
-    const first = now(observation(machine(), { pod, launcher }));
-    const second = now(observation(following(machine(), first), { pod, launcher }), 30);
+    const launcher = launcherSays(ready, {});
+    const first = now(observation(machine(), { pod: ready, launcher }));
+    const second = now(observation(following(machine(), first), { pod: ready, launcher }), 30);
     expect(second.actions).toEqual([]);
   });
 
   it("is asked again when its readiness changes", () => {
-    const ready = edit(pod, (copy) => {
-      Object.assign(copy.status?.conditions?.[0] ?? {}, { status: "True", lastTransitionTime: at(0) });
-    });
     expect(kinds(now(observation(ran(), { pod: ready, launcher: launcherSays(pod, {}) })))).toContain("ask-launcher");
+  });
+
+  it.each([
+    ["that was said to run and is not ready, as when its guest panicked before the first probe", pod, {}],
+    ["that was said to have panicked and is ready", ready, { guestPanicked: true }],
+    ["that was said to be paused and is ready", ready, { state: "Paused" as const }],
+  ])("%s is asked again after a while", (_, seen, said) => {
+    const launcher = { ...launcherSays(seen, said), answeredAtMs: Date.parse(at(0)) + 1_000 };
+    const early = now(observation(ran(), { pod: seen, launcher }), 2);
+    expect(kinds(early)).not.toContain("ask-launcher");
+    expect(early.wakeAtMs).toBeLessThanOrEqual(NOW_MS + 60_000);
+    const late = now(observation(ran(), { pod: seen, launcher }), 60);
+    expect(find(late, "ask-launcher")).toMatchObject({ podUID: POD_UID });
+  });
+
+  it("is asked ever more rarely when readiness and answer go on to differ, as where probes do not get through", () => {
+    const waits = [2, 10, 20, 200, 2_000].map((seconds) => {
+      const launcher = { ...launcherSays(pod, {}), answeredAtMs: Date.parse(at(-50)) + seconds * 1_000 };
+      const decision = now(observation(ran(), { pod, launcher }), -50);
+      return ((decision.wakeAtMs ?? 0) - launcher.answeredAtMs) / 1_000;
+    });
+    expect(waits).toEqual([5, 10, 20, 200, 300]);
   });
 
   it("is paused and resumed as the spec asks, and says so on the way", () => {
@@ -229,7 +251,8 @@ describe("a pod whose launcher runs", () => {
   });
 
   it("is not called unreachable within the first seconds, and is after them", () => {
-    const launcher = { podUID: POD_UID, status: undefined, error: "connect ECONNREFUSED", readiness: "" };
+    const error = "connect ECONNREFUSED";
+    const launcher = { podUID: POD_UID, status: undefined, answeredAtMs: 0, error, readiness: "" };
     const early = now(observation(machine(), { pod, launcher }), -45);
     expect(summary(statusOf(early))).toMatchObject({ reason: "Starting" });
     expect(early.wakeAtMs).toBe(NOW_MS - 40_000);
@@ -277,9 +300,9 @@ describe("a pod whose launcher runs", () => {
 
   it("forgets earlier crashes once it has run for ten minutes", () => {
     const vm = ran({}, { consecutiveCrashes: 3 });
-    const launcher = launcherSays(pod, { startedAt: at(0) });
-    expect(now(observation(vm, { pod, launcher })).wakeAtMs).toBe(NOW_MS + 600_000);
-    expect(statusOf(now(observation(vm, { pod, launcher }), 600)).consecutiveCrashes).toBe(0);
+    const launcher = launcherSays(ready, { startedAt: at(0) });
+    expect(now(observation(vm, { pod: ready, launcher })).wakeAtMs).toBe(NOW_MS + 600_000);
+    expect(statusOf(now(observation(vm, { pod: ready, launcher }), 600)).consecutiveCrashes).toBe(0);
   });
 });
 

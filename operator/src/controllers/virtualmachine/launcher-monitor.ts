@@ -63,7 +63,7 @@ export class LauncherMonitor implements Disposable {
   /** Asks in the background; a question that is already under way goes on. */
   ask(question: Question): void {
     const { podUID, key, readiness } = question;
-    const facts = { podUID, status: undefined, error: undefined, readiness: "" };
+    const facts = { podUID, status: undefined, answeredAtMs: 0, error: undefined, readiness: "" };
     const entry: Entry = this.#entries.get(podUID) ?? { facts, key, asking: undefined };
     this.#entries.set(podUID, entry);
     if (entry.asking?.readiness === readiness) {
@@ -135,7 +135,8 @@ export class LauncherMonitor implements Disposable {
     if (entry === undefined || this.#entries.get(question.podUID) !== entry) {
       return;
     }
-    entry.facts = { podUID: question.podUID, status, error: undefined, readiness: question.readiness };
+    const { podUID, readiness } = question;
+    entry.facts = { podUID, status, answeredAtMs: this.#clock.now(), error: undefined, readiness };
     this.#onAnswer(entry.key);
   }
 

@@ -65,6 +65,8 @@ export interface LauncherFacts {
   readonly podUID: string;
   /** Its last answer; undefined when there was none yet. */
   readonly status: LauncherStatus | undefined;
+  /** When that was, in milliseconds since the epoch. */
+  readonly answeredAtMs: number;
   /** Why it did not answer the last time. */
   readonly error: string | undefined;
   /** The pod's readiness as it was when the launcher was asked: another one is a reason to ask again. */

@@ -171,7 +171,8 @@ export function launcherSays(pod: Pod, status: Partial<LauncherStatus>): Launche
     exits: {},
     ...status,
   };
-  return { podUID: pod.metadata?.uid ?? "", status: full, error: undefined, readiness: readinessOf(pod) };
+  const podUID = pod.metadata?.uid ?? "";
+  return { podUID, status: full, answeredAtMs: NOW_MS, error: undefined, readiness: readinessOf(pod) };
 }
 
 export function observation(vm: StoredVirtualMachine, parts: Partial<Observation> = {}): Observation {
