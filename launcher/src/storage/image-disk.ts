@@ -8,6 +8,9 @@ import { asDiskError, DiskError } from "./disk-error.ts";
 import { FileIo } from "./file-io.ts";
 import type { IoPool } from "./io-pool.ts";
 import { OverlayDisk } from "./overlay-disk.ts";
+import type { DamageReport } from "./qcow2/damage.ts";
+import { describeHeader, isQcow2 } from "./qcow2/header.ts";
+import { Qcow2Image, type Qcow2Metadata, readMetadata } from "./qcow2/qcow2-image.ts";
 import { SECTOR_BYTES } from "./storage.ts";
 
 /** Where an image by the containerDisk convention has its disk: the one file in this directory. */
@@ -22,55 +25,70 @@ export interface ImageSource {
   readonly overlayPath: string;
 }
 
-/** First bytes of files that are no raw disks, though people put them where one is wanted. */
+/** First bytes of files that are no disks that we read, though people put them where one is wanted. */
 const FOREIGN_FORMATS: readonly {
   readonly magic: readonly number[];
   readonly format: string;
   readonly wayOut: string;
 }[] = [
-  {
-    magic: [0x51, 0x46, 0x49, 0xfb],
-    format: "qcow2",
-    wayOut: "this version reads raw images only: convert it with `qemu-img convert -O raw`",
-  },
-  { magic: [0x4b, 0x44, 0x4d, 0x56], format: "VMDK", wayOut: "convert it with `qemu-img convert -O raw`" },
-  { magic: [0x76, 0x68, 0x64, 0x78], format: "VHDX", wayOut: "convert it with `qemu-img convert -O raw`" },
+  { magic: [0x4b, 0x44, 0x4d, 0x56], format: "VMDK", wayOut: "convert it with `qemu-img convert -O qcow2`" },
+  { magic: [0x76, 0x68, 0x64, 0x78], format: "VHDX", wayOut: "convert it with `qemu-img convert -O qcow2`" },
   { magic: [0x1f, 0x8b], format: "gzip", wayOut: "decompress it when the image is built" },
   { magic: [0xfd, 0x37, 0x7a, 0x58], format: "xz", wayOut: "decompress it when the image is built" },
   { magic: [0x28, 0xb5, 0x2f, 0xfd], format: "zstd", wayOut: "decompress it when the image is built" },
 ];
 
+export interface ImageDiskOptions {
+  readonly readOnly: boolean;
+  readonly onDamage?: DamageReport | undefined;
+}
+
 /**
- * Opens the read-only raw disk of an image under a fresh overlay. The disk's size is that of the file, rounded up to
- * whole sectors. Throws DiskError.
+ * Opens the read-only disk of an image, raw or qcow2, under a fresh overlay. A raw disk has the size of its file, rounded
+ * up to whole sectors. Throws DiskError.
  */
-export function openImageDisk(name: string, source: ImageSource, pool: IoPool, readOnly: boolean): OverlayDisk {
-  const base = openBase(name, source);
+export function openImageDisk(name: string, source: ImageSource, pool: IoPool, options: ImageDiskOptions): OverlayDisk {
+  const file = openBase(name, source);
   let overlay: OwnedFd | undefined;
   try {
-    const baseBytes = fstatSync(base.fd).size;
-    if (baseBytes === 0 || baseBytes > SIZE_LIMIT_BYTES)
-      throw new DiskError(name, `the image's disk has ${baseBytes} bytes; rebuild the image with a raw disk in /disk`);
-    refuseForeignFormat(name, base.fd);
-    const sizeBytes = Math.ceil(baseBytes / SECTOR_BYTES) * SECTOR_BYTES;
+    const fileBytes = fstatSync(file.fd).size;
+    const qcow2 = qcow2Metadata(name, file.fd, fileBytes);
+    const sizeBytes = qcow2?.header.sizeBytes ?? Math.ceil(fileBytes / SECTOR_BYTES) * SECTOR_BYTES;
     overlay = openOverlay(name, source.overlayPath, sizeBytes);
     const held = new ClusterMap();
-    if (sizeBytes !== baseBytes) copyLastCluster(base.fd, overlay.fd, baseBytes, held);
+    if (!qcow2 && sizeBytes !== fileBytes) copyLastCluster(file.fd, overlay.fd, fileBytes, held);
     const lane = pool.openLane();
+    const image = qcow2 && new Qcow2Image(file.fd, lane, qcow2, options.onDamage ?? (() => {}));
     return new OverlayDisk({
-      base: new FileIo(base.fd, lane, true),
+      base: image ?? new FileIo(file.fd, lane, true),
       overlay: new FileIo(overlay.fd, lane, true),
       held,
       sizeBytes,
-      readOnly,
+      readOnly: options.readOnly,
+      description: `image, ${qcow2 ? describeHeader(qcow2.header) : `raw, ${fileBytes} bytes`}`,
       lane,
-      fds: [base, overlay],
+      resources: [...(image ? [image] : []), file, overlay],
     });
   } catch (error) {
-    base[Symbol.dispose]();
+    file[Symbol.dispose]();
     overlay?.[Symbol.dispose]();
     throw error;
   }
+}
+
+/** Null for a raw disk. Only what no guest can write is looked at: the file is the image's, and read-only. */
+function qcow2Metadata(name: string, fd: number, fileBytes: number): Qcow2Metadata | null {
+  const start = new Uint8Array(8);
+  preadFully(fd, start, 0);
+  if (isQcow2(start))
+    return asDiskError(name, "the image's disk cannot be read", "check the image", () =>
+      readMetadata(name, fd, fileBytes),
+    );
+  const foreign = FOREIGN_FORMATS.find(({ magic }) => magic.every((byte, i) => start[i] === byte));
+  if (foreign) throw new DiskError(name, `the image's disk is in ${foreign.format} format; ${foreign.wayOut}`);
+  if (fileBytes === 0 || fileBytes > SIZE_LIMIT_BYTES)
+    throw new DiskError(name, `the image's disk has ${fileBytes} bytes; rebuild the image with a disk in /disk`);
+  return null;
 }
 
 /** The image is data that anyone may have made: nothing in it leads out of it, and only a regular file is opened. */
@@ -90,7 +108,8 @@ function onlyFileOf(name: string, imageRoot: string): string {
   const entries = opendirSync(`/proc/self/fd/${directory.fd}`);
   try {
     const first = entries.readSync();
-    if (!first) throw new DiskError(name, "/disk of the image is empty; put the raw disk there as its only file");
+    if (!first)
+      throw new DiskError(name, "/disk of the image is empty; put the disk there, raw or qcow2, as its only file");
     if (entries.readSync())
       throw new DiskError(name, "/disk of the image holds more than one file; leave one, or say which in `path`");
     return first.name;
@@ -102,14 +121,6 @@ function onlyFileOf(name: string, imageRoot: string): string {
 function handleInImage(name: string, imageRoot: string, path: string): OwnedFd {
   const what = `/${path.replace(/^\/+/, "")} of the image at ${imageRoot} cannot be opened`;
   return asDiskError(name, what, "check the image", () => openInRoot(imageRoot, path, { pathOnly: true }));
-}
-
-/** Only what the guest cannot write is looked at: the base is read-only. */
-function refuseForeignFormat(name: string, fd: number): void {
-  const start = new Uint8Array(8);
-  preadFully(fd, start, 0);
-  const foreign = FOREIGN_FORMATS.find(({ magic }) => magic.every((byte, i) => start[i] === byte));
-  if (foreign) throw new DiskError(name, `the image's disk is in ${foreign.format} format; ${foreign.wayOut}`);
 }
 
 function openOverlay(name: string, path: string, sizeBytes: number): OwnedFd {

@@ -1,25 +1,25 @@
-import type { OwnedFd } from "../sys/fd.ts";
 import { CLUSTER_BYTES, type ClusterMap } from "./cluster-map.ts";
 import type { FileIo } from "./file-io.ts";
 import type { IoLane } from "./io-pool.ts";
 import type { IoVector } from "./io-vector.ts";
-import { OverlayRead } from "./overlay-read.ts";
 import { OverlayState } from "./overlay-state.ts";
 import { OverlayWrite } from "./overlay-write.ts";
 import { OverlayZero } from "./overlay-zero.ts";
-import { type IoCompletion, SECTOR_BYTES, type Storage } from "./storage.ts";
+import { PartedRead } from "./parted-read.ts";
+import { type IoCompletion, type ReadSource, SECTOR_BYTES, type Storage } from "./storage.ts";
 
 export interface OverlayDiskParts {
-  readonly base: FileIo;
+  readonly base: ReadSource;
   /** As large as the disk, and sparse. */
   readonly overlay: FileIo;
   /** Clusters that were put into the overlay already. */
   readonly held: ClusterMap;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  readonly description: string;
   readonly lane: IoLane;
   /** Closed with the disk. */
-  readonly fds: readonly OwnedFd[];
+  readonly resources: readonly Disposable[];
 }
 
 /**
@@ -30,16 +30,18 @@ export interface OverlayDiskParts {
 export class OverlayDisk implements Storage {
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  readonly description: string;
   readonly logicalBlockBytes = SECTOR_BYTES;
   readonly physicalBlockBytes = CLUSTER_BYTES;
   readonly #state: OverlayState;
   readonly #parts: OverlayDiskParts;
-  readonly #spareReads: OverlayRead[] = [];
+  readonly #spareReads: PartedRead[] = [];
   readonly #spareWrites: OverlayWrite[] = [];
 
   constructor(parts: OverlayDiskParts) {
     this.sizeBytes = parts.sizeBytes;
     this.readOnly = parts.readOnly;
+    this.description = parts.description;
     this.#parts = parts;
     this.#state = new OverlayState(parts.base, parts.overlay, parts.held, parts.sizeBytes);
   }
@@ -70,11 +72,11 @@ export class OverlayDisk implements Storage {
 
   async close(): Promise<void> {
     await this.#parts.lane.close();
-    for (const fd of this.#parts.fds) fd[Symbol.dispose]();
+    for (const resource of this.#parts.resources) resource[Symbol.dispose]();
   }
 
-  #newRead(): OverlayRead {
-    return new OverlayRead(this.#state, (read) => this.#spareReads.push(read));
+  #newRead(): PartedRead {
+    return new PartedRead(this.#state, (read) => this.#spareReads.push(read));
   }
 
   #newWrite(): OverlayWrite {

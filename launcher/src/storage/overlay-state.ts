@@ -1,5 +1,7 @@
 import { CLUSTER_BYTES, type ClusterMap, clusterOf } from "./cluster-map.ts";
 import type { FileIo } from "./file-io.ts";
+import type { PartedRead, PartReader } from "./parted-read.ts";
+import type { ReadSource } from "./storage.ts";
 
 /** An operation that changes clusters. */
 export interface Changer {
@@ -14,15 +16,15 @@ export interface Changer {
  * A cluster is copied up by one operation at a time, which has a claim on it; its bit is set when all of it is in the
  * overlay, so that readers see either all old or all new.
  */
-export class OverlayState {
-  readonly base: FileIo;
+export class OverlayState implements PartReader {
+  readonly base: ReadSource;
   readonly overlay: FileIo;
   readonly held: ClusterMap;
   readonly sizeBytes: number;
   readonly #claims = new Set<Changer>();
   #waiting: Changer[] = [];
 
-  constructor(base: FileIo, overlay: FileIo, held: ClusterMap, sizeBytes: number) {
+  constructor(base: ReadSource, overlay: FileIo, held: ClusterMap, sizeBytes: number) {
     this.base = base;
     this.overlay = overlay;
     this.held = held;
@@ -35,8 +37,14 @@ export class OverlayState {
     return Math.min(end, run * CLUSTER_BYTES);
   }
 
-  sourceAt(offsetBytes: number): FileIo {
+  sourceAt(offsetBytes: number): ReadSource {
     return this.held.has(clusterOf(offsetBytes)) ? this.overlay : this.base;
+  }
+
+  readPart(read: PartedRead): void {
+    const { offsetBytes } = read;
+    const lengthBytes = this.endOfRun(offsetBytes, read.endBytes) - offsetBytes;
+    this.sourceAt(offsetBytes).read(offsetBytes, read.take(lengthBytes), read);
   }
 
   /** Where the cluster ends, which at the end of the disk may be short. */

@@ -9,6 +9,12 @@ export interface IoCompletion {
   completed(errno: number): void;
 }
 
+/** What can be read as a disk can: a file, or an image in some format. */
+export interface ReadSource {
+  /** As `Storage.read`. */
+  read(offsetBytes: number, vector: IoVector, completion: IoCompletion): void;
+}
+
 /**
  * A disk's contents. Offsets and lengths are bytes, multiples of 512 and inside the disk: the caller has checked.
  * Operations run in any order; overlapping ones that are under way at the same time have no order. A vector belongs to
@@ -17,6 +23,8 @@ export interface IoCompletion {
 export interface Storage {
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  /** What it turned out to be, for a log. */
+  readonly description?: string;
   /** What offsets and lengths have to be multiples of; 512 or more, a power of two. */
   readonly logicalBlockBytes: number;
   /** What they better are multiples of. */
@@ -33,4 +41,11 @@ export interface Storage {
   writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void;
   /** Waits for what is under way, then closes. Nothing is started after. */
   close(): Promise<void>;
+}
+
+/** Told what is of use to who looks after a machine. */
+export interface DiskEvents {
+  opened(disk: string, description: string): void;
+  /** What is wrong with a disk's image, when a request meets it, which fails then. As often as a guest makes it happen. */
+  damaged(disk: string, problem: string): void;
 }

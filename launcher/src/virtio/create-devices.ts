@@ -3,6 +3,7 @@ import type { CharacterBackend } from "../legacy/character-backend.ts";
 import { IoPool } from "../storage/io-pool.ts";
 import { closeDisks, openDisks } from "../storage/open-disks.ts";
 import type { BlockDeviceOpener } from "../storage/raw-disk.ts";
+import type { DiskEvents } from "../storage/storage.ts";
 import { BlockDevice } from "./block/device.ts";
 import { ConsoleDevice } from "./console/device.ts";
 import { RngDevice } from "./rng/device.ts";
@@ -18,6 +19,7 @@ export interface VirtioDeviceOptions {
   readonly openBlockDevice?: BlockDeviceOpener | undefined;
   /** Told of each request that failed in a disk's storage; `errno` says why. As often as a guest makes it happen. */
   onIoError(diskName: string, errno: number): void;
+  readonly diskEvents?: DiskEvents | undefined;
 }
 
 export interface VirtioDevices {
@@ -30,7 +32,7 @@ export interface VirtioDevices {
 /** Opens a machine's disks and makes its virtio devices. Rejects with DiskError; nothing is left open then. */
 export async function createVirtioDevices(options: VirtioDeviceOptions): Promise<VirtioDevices> {
   const { host, disks, onIoError } = options;
-  const storages = await openDisks(disks, new IoPool(), options.openBlockDevice);
+  const storages = await openDisks(disks, new IoPool(), options.openBlockDevice, options.diskEvents);
   const blockDevices = storages.map((storage, i) => {
     const { name, queues } = disks[i] ?? { name: `disk ${i}`, queues: 1 };
     return new BlockDevice({ name, storage, queues, onIoError: (errno) => onIoError(name, errno) });

@@ -1,11 +1,19 @@
 import { IoVector } from "./io-vector.ts";
-import type { OverlayState } from "./overlay-state.ts";
 import type { IoCompletion } from "./storage.ts";
 
-/** A read of parts that lie in base and overlay by turns, one part after the other. Used again and again. */
-export class OverlayRead implements IoCompletion {
-  readonly #state: OverlayState;
-  readonly #recycle: (read: OverlayRead) => void;
+/** Who knows where the parts of a disk are. */
+export interface PartReader {
+  /**
+   * Starts to read what is at `read.offsetBytes`, as much as comes from one place, into `read.take` of that much, with
+   * `read` as the completion. What is missing for that may be brought first, without taking anything: it is asked again.
+   */
+  readPart(read: PartedRead): void;
+}
+
+/** A read of parts that lie in different places, one part after the other. Used again and again. */
+export class PartedRead implements IoCompletion {
+  readonly #reader: PartReader;
+  readonly #recycle: (read: PartedRead) => void;
   readonly #part = new IoVector();
   #vector: IoVector | null = null;
   #completion: IoCompletion | null = null;
@@ -16,9 +24,19 @@ export class OverlayRead implements IoCompletion {
   #isLooping = false;
   #hasEnded = false;
 
-  constructor(state: OverlayState, recycle: (read: OverlayRead) => void) {
-    this.#state = state;
+  constructor(reader: PartReader, recycle: (read: PartedRead) => void) {
+    this.#reader = reader;
     this.#recycle = recycle;
+  }
+
+  /** Where the next part begins. */
+  get offsetBytes(): number {
+    return this.#offsetBytes;
+  }
+
+  /** Where the whole read ends. */
+  get endBytes(): number {
+    return this.#offsetBytes + (this.#vector?.lengthBytes ?? 0);
   }
 
   start(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
@@ -29,6 +47,14 @@ export class OverlayRead implements IoCompletion {
     this.#readParts();
   }
 
+  /** The memory of the next part, `lengthBytes` of it, at most up to `endBytes`. */
+  take(lengthBytes: number): IoVector {
+    this.#partBytes = lengthBytes;
+    this.#part.clear();
+    if (this.#vector) this.#part.appendPart(this.#vector, 0, lengthBytes);
+    return this.#part;
+  }
+
   completed(errno: number): void {
     if (errno !== 0) {
       this.#finish(errno);
@@ -36,6 +62,7 @@ export class OverlayRead implements IoCompletion {
     }
     this.#offsetBytes += this.#partBytes;
     this.#vector?.dropFront(this.#partBytes);
+    this.#partBytes = 0;
     this.#hasEnded = true;
     if (!this.#isLooping) this.#readParts();
   }
@@ -49,12 +76,8 @@ export class OverlayRead implements IoCompletion {
         this.#finish(0);
         break;
       }
-      const end = this.#state.endOfRun(this.#offsetBytes, this.#offsetBytes + vector.lengthBytes);
-      this.#partBytes = end - this.#offsetBytes;
-      this.#part.clear();
-      this.#part.appendPart(vector, 0, this.#partBytes);
       this.#hasEnded = false;
-      this.#state.sourceAt(this.#offsetBytes).read(this.#offsetBytes, this.#part, this);
+      this.#reader.readPart(this);
     } while (this.#hasEnded);
     this.#isLooping = false;
   }
