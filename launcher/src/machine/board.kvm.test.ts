@@ -221,14 +221,12 @@ describe("a board", () => {
     using machine = await running("cpus; floodall", { cpuCount: 4 });
     await machine.said("all flooding");
     const floods = () => machine.counter.snapshot()["io:0x3ff"] ?? 0;
-    await machine.until(() => floods() > 100, "the flood");
     let most = 0;
-    for (let turn = 0; turn < 500; turn++) {
+    while (floods() < 1000) {
       const before = floods();
       await new Promise((resolve) => setImmediate(resolve));
       most = Math.max(most, floods() - before);
     }
-    expect(most).toBeGreaterThan(0);
     // A turn's share, and one more pass over the processors.
     expect(most).toBeLessThanOrEqual(16 + 4);
   });
