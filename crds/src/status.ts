@@ -104,6 +104,7 @@ export const status = z.strictObject({
     .describe("Live migration under way.")
     .exactOptional(),
   restarts: count("How often the machine was started again since the VirtualMachine was created."),
+  reboots: count("How often the guest rebooted in this run; a reboot is no restart, the pod stays."),
   consecutiveCrashes: count("Ends in a fault in a row; the delay before the next start doubles with each."),
   failedStarts: count("Pods in a row that failed before the machine started."),
   nextStartTime: time("When the machine is started again; absent when nothing is waited for."),

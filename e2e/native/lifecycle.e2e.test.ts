@@ -83,14 +83,22 @@ describe("the life of a VM", () => {
     expect(vm.status.restarts).toBe(1);
   });
 
-  it("a guest's reboot stays in its pod", async () => {
+  it("a guest's reboot stays in its pod, is counted and told of", async () => {
     await start("reboot");
     const before = await podUid("reboot");
     await using session = await openConsole(kubectl, "reboot");
     session.write("reboot\r");
     await session.expect(/TESTGUEST READY[\s\S]*TESTGUEST READY/);
     expect(await podUid("reboot")).toBe(before);
-    expect((await kubectl.get("vm", "reboot"))?.status.restarts ?? 0).toBe(0);
+    const vm = await eventually("the reboot is counted", 60_000, async () => {
+      const seen = await kubectl.get("vm", "reboot");
+      return seen?.status.reboots === 1 ? seen : null;
+    });
+    expect(vm.status).toMatchObject({ phase: "Running", restarts: 0 });
+    await eventually("the reboot is told of", 60_000, async () =>
+      (await kubectl.events("reboot")).some((event) => event.reason === "GuestRebooted"),
+    );
+    await kubectl.waitFor("pod", podOf("reboot"), "condition=Ready");
   });
 
   it("a change that needs a restart waits for one, and says which field", async () => {

@@ -58,6 +58,20 @@ describe("telemetry", () => {
     expect((await get("/healthz")).status).toBe(200);
   });
 
+  it("does not call a guest ready that has just rebooted, as often as a kubelet must hear it", async () => {
+    const answers = async (times: number) => {
+      const statuses: number[] = [];
+      for (let time = 0; time < times; time++) statuses.push((await get("/readyz")).status);
+      return statuses;
+    };
+    expect(await answers(1)).toEqual([200]);
+    machine.reboots = 1;
+    expect(await answers(3)).toEqual([503, 503, 200]);
+    machine.reboots = 5;
+    expect(await answers(1)).toEqual([503]);
+    expect((await get("/healthz")).status).toBe(200);
+  });
+
   it("takes reads of known paths only", async () => {
     expect((await get("/v1/status")).status).toBe(404);
     expect((await get("/metrics", "POST")).status).toBe(405);
@@ -66,6 +80,7 @@ describe("telemetry", () => {
   });
 
   it("shows the machine, the process and the control plane in Prometheus text", async () => {
+    machine.reboots = 3;
     const response = await get("/metrics");
     expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
     const text = await response.text();

@@ -16,27 +16,28 @@ export async function listenForTelemetry(
   endpoint: { readonly address: string; readonly port: number },
 ): Promise<Server> {
   const server = createServer(httpLimits);
+  const readiness = new Readiness();
   protect(server);
-  server.on("request", (request, response) => answer(parts, request, response));
+  server.on("request", (request, response) => answer(parts, readiness, request, response));
   await listen(server, { host: endpoint.address, port: endpoint.port });
   return server;
 }
 
 type TextAnswer = readonly [status: number, body: string, type?: string];
 
-function answer(parts: TelemetryParts, request: IncomingMessage, response: ServerResponse): void {
-  const [status, body, type = "text/plain; charset=utf-8"] = answerTo(parts, request);
+function answer(parts: TelemetryParts, readiness: Readiness, request: IncomingMessage, response: ServerResponse): void {
+  const [status, body, type = "text/plain; charset=utf-8"] = answerTo(parts, readiness, request);
   response.writeHead(status, { "Content-Type": type, "Content-Length": Buffer.byteLength(body) });
   response.end(request.method === "HEAD" ? undefined : body);
 }
 
-function answerTo(parts: TelemetryParts, request: IncomingMessage): TextAnswer {
+function answerTo(parts: TelemetryParts, readiness: Readiness, request: IncomingMessage): TextAnswer {
   if (request.method !== "GET" && request.method !== "HEAD") return [405, "GET only\n"];
   switch (request.url?.split("?", 1)[0]) {
     case "/healthz":
       return [200, "ok\n"];
     case "/readyz":
-      return readiness(parts.machine);
+      return readiness.answer(parts.machine);
     case "/metrics": {
       const metrics = parts.sources.flatMap((source) => [...source()]);
       return [200, prometheusText(metrics, parts.labels), "text/plain; version=0.0.4; charset=utf-8"];
@@ -46,10 +47,27 @@ function answerTo(parts: TelemetryParts, request: IncomingMessage): TextAnswer {
   }
 }
 
-/** Ready means that vCPUs run a kernel: traffic has no use for a guest that is paused or has panicked. */
-function readiness(machine: MachineControls): TextAnswer {
-  const { state, message, guestPanicked } = machine.status();
-  if (guestPanicked) return [503, "the guest's kernel has panicked\n"];
-  if (state === "Running" || state === "Stopping") return [200, "ok\n"];
-  return [503, `the machine is ${state}: ${message}\n`];
+/** As often as a kubelet must hear it to believe it: failureThreshold of the pod's readiness probe. */
+const REFUSALS_AFTER_REBOOT = 2;
+
+/**
+ * Ready means that vCPUs run a kernel: traffic has no use for a guest that is paused, has panicked or has just rebooted.
+ * Each is seen in the pod's readiness, which is what brings the operator to ask.
+ */
+class Readiness {
+  #reboots = 0;
+  #refusals = 0;
+
+  answer(machine: MachineControls): TextAnswer {
+    const { state, message, guestPanicked, reboots } = machine.status();
+    if (reboots !== this.#reboots) {
+      this.#reboots = reboots;
+      this.#refusals = REFUSALS_AFTER_REBOOT;
+    }
+    if (guestPanicked) return [503, "the guest's kernel has panicked\n"];
+    if (state !== "Running" && state !== "Stopping") return [503, `the machine is ${state}: ${message}\n`];
+    if (this.#refusals === 0) return [200, "ok\n"];
+    this.#refusals--;
+    return [503, "the guest has just rebooted\n"];
+  }
 }

@@ -6,6 +6,7 @@ type End = { readonly reason: TerminationReason; readonly message: string };
 /** A machine without a guest: states change when it is told, and each call is noted. */
 export class FakeMachine implements MachineControls {
   guestPanicked = false;
+  reboots = 0;
   state: MachineState = "Running";
   message = "the guest runs";
   readonly calls: string[] = [];
@@ -37,7 +38,7 @@ export class FakeMachine implements MachineControls {
       reason: "Fake",
       message: this.message,
       startedAt: this.state === "Starting" ? null : "2026-01-02T03:04:05.678Z",
-      reboots: 3,
+      reboots: this.reboots,
       guestPanicked: this.guestPanicked,
       cpus: 2,
       memoryBytes: 1024,

@@ -67,6 +67,8 @@ function runRecord(podRecord: StatusRecord, status: LauncherStatus, stable: bool
   return {
     ...podRecord,
     launcherVersion: status.launcherVersion,
+    // Fewer than before: another process in the same pod, which cannot be, or an answer to an older question.
+    reboots: Math.max(podRecord.reboots ?? 0, status.reboots),
     ...(status.startedAt === null ? {} : { startedAt: status.startedAt }),
     ...(hasRun ? { failedStarts: 0 } : {}),
     ...(stable ? { consecutiveCrashes: 0 } : {}),

@@ -446,6 +446,35 @@ describe("a guest whose kernel panicked", () => {
   });
 });
 
+describe("a guest that reboots", () => {
+  const vm = ran();
+  const pod = podOf(vm, "running");
+  const rebooted = (from: StoredVirtualMachine, reboots: number) =>
+    now(observation(from, { pod, launcher: launcherSays(pod, { reboots }) }));
+
+  it("is told of once, stays in its pod, and is counted", () => {
+    const first = rebooted(vm, 2);
+    expect(kinds(first)).toEqual(["write-status"]);
+    expect(eventsOf(first).map(({ type, reason }) => [type, reason])).toEqual([["Normal", "GuestRebooted"]]);
+    expect(statusOf(first)).toMatchObject({ reboots: 2, restarts: 0, phase: "Running" });
+    expect(rebooted(following(vm, first), 2).actions).toEqual([]);
+  });
+
+  it("again gets the same event, so that a storm of them is one with a count", () => {
+    const [first, second] = [rebooted(vm, 1), rebooted(following(vm, rebooted(vm, 1)), 7)];
+    expect(eventsOf(second)).toEqual(eventsOf(first));
+    expect(statusOf(second).reboots).toBe(7);
+  });
+
+  it("is not counted on into the next pod", () => {
+    const before = following(vm, rebooted(vm, 3));
+    const next = edit(pod, (copy) => Object.assign(copy.metadata ?? {}, { uid: "another" }));
+    const decision = now(observation(before, { pod: next, launcher: launcherSays(next, {}) }));
+    expect(statusOf(decision).reboots).toBe(0);
+    expect(eventsOf(decision).map(({ reason }) => reason)).not.toContain("GuestRebooted");
+  });
+});
+
 describe("a pod that somebody took away", () => {
   it.each([
     ["Always", true],

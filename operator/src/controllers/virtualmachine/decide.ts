@@ -306,8 +306,9 @@ function runFields(previous: VirtualMachineStatus, pod: Pod): StatusRecord {
   if (previous.podUID !== pod.metadata?.uid) {
     return {};
   }
-  const { startedAt, launcherVersion } = previous;
+  const { startedAt, launcherVersion, reboots } = previous;
   return {
+    ...(reboots === undefined ? {} : { reboots }),
     ...(startedAt === undefined ? {} : { startedAt }),
     ...(launcherVersion === undefined ? {} : { launcherVersion }),
   };

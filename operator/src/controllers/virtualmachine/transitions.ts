@@ -46,6 +46,15 @@ export function transitions(previous: VirtualMachineStatus | undefined, next: Vi
   if (condition(next, "Running")?.status === "True" && (becomes("Running", "True") || !sameRun)) {
     events.push({ type: "Normal", reason: "Running", action: "Start", note: `The guest runs on node ${next.node}` });
   }
+  if ((next.reboots ?? 0) > (sameRun ? (previous?.reboots ?? 0) : 0)) {
+    // One note for all, so that a storm of reboots is one event with a count.
+    events.push({
+      type: "Normal",
+      reason: "GuestRebooted",
+      action: "Reboot",
+      note: "The guest rebooted; its pod stays",
+    });
+  }
   if (becomes("Paused", "True")) {
     events.push({ type: "Normal", reason: "Paused", action: "Pause", note: "The guest is paused" });
   } else if (sameRun && condition(previous, "Paused")?.status === "True" && becomes("Paused", "False")) {
