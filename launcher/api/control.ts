@@ -7,8 +7,9 @@
  *   POST /v1/disks/NAME/resize  {"sizeBytes": N}         -> LauncherStatus, once the guest is told of the new size
  *        Grows a disk: a file to N bytes; of a block device the size is read anew, and must be N or more by then.
  *        404 for an unknown disk, 400 for N that is no multiple of 512, 409 where the disk cannot grow or would shrink.
- *   GET  /v1/console?access=read|write&history=true      -> 101, Upgrade: typevisor-console; then raw bytes both ways
- *        (access is read and history false when absent; either side ends it by closing, half-closing included)
+ *   GET  /v1/console?access=read|write&history=true[&port=serial|virtio]
+ *        -> 101, Upgrade: typevisor-console; then raw bytes both ways (access is read, history false and port the one
+ *        that the guest used first when absent; either side ends it by closing, half-closing included)
  *
  * Errors are `{ "error": { "code", "message" } }` with a 4xx or 5xx status.
  * Telemetry port, plain HTTP: /healthz (200 while the event loop turns), /readyz (200 once vCPUs run), /metrics.
@@ -21,6 +22,9 @@ export const CONTROL_SOCKET_PATH = "/run/typevisor/launcher/control.sock";
 
 /** Protocol name in the Upgrade header of the console route. */
 export const CONSOLE_UPGRADE = "typevisor-console";
+
+/** The guest's ttyS0 and hvc0. */
+export type ConsolePortName = "serial" | "virtio";
 
 /**
  * Life of a machine:

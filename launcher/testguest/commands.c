@@ -297,6 +297,17 @@ static void command_blkgarbage(struct arguments *a) {
 // rng BYTES
 static void command_rng(struct arguments *a) { random_bytes((uint32_t)a->number[0]); }
 
+// hvcprint COUNT: lines on the virtio console, for ever where it is 0; hvcread: waits for input there.
+static void command_hvcprint(struct arguments *a) {
+  static const char text[] = "a line on the virtio console\r\n";
+  print("hvc prints\n");
+  virtio_console_print(text, sizeof text - 1, a->number[0]);
+}
+static void command_hvcread(struct arguments *a) {
+  (void)a;
+  virtio_console_read();
+}
+
 static const struct {
   const char *name;
   void (*run)(struct arguments *);
@@ -313,6 +324,7 @@ static const struct {
     {"blkid", command_blkid},   {"blkread", command_blkread},   {"blkwrite", command_blkwrite},
     {"blkflush", command_blkflush}, {"blkzero", command_blkzero}, {"blkdiscard", command_blkdiscard},
     {"blkspeed", command_blkspeed}, {"blkgarbage", command_blkgarbage}, {"rng", command_rng},
+    {"hvcprint", command_hvcprint}, {"hvcread", command_hvcread},
 };
 
 static bool same(const char *a, const char *b) {

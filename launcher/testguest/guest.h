@@ -98,6 +98,8 @@ void disk_zero(unsigned disk, uint64_t sector, uint32_t sectors, bool discard);
 void disk_speed(unsigned disk, uint64_t count);
 void disk_garbage(unsigned disk, uint64_t rounds, uint64_t (*random)(void));
 void random_bytes(uint32_t length);
+void virtio_console_print(const char *text, uint32_t length, uint64_t count);
+void virtio_console_read(void);
 
 // commands.c
 void run_command(char *line);

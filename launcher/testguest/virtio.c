@@ -1,7 +1,7 @@
-// A driver for virtio-pci disks and entropy devices (virtio 1.2): one device, one queue, one request at a time.
+// A driver for virtio-pci disks, entropy devices and consoles (virtio 1.2): one device, one queue, one request at a time.
 #include "guest.h"
 
-enum { VENDOR = 0x1af4, DEVICE_BLOCK = 0x1042, DEVICE_RNG = 0x1044 };
+enum { VENDOR = 0x1af4, DEVICE_BLOCK = 0x1042, DEVICE_CONSOLE = 0x1043, DEVICE_RNG = 0x1044 };
 
 // PCI configuration space.
 enum { COMMAND = 4, COMMAND_MEMORY_MASTER = 6, BAR0 = 0x10, CAPABILITIES = 0x34 };
@@ -22,6 +22,7 @@ enum {
 };
 enum { ACKNOWLEDGED = 1, DRIVER = 3, FEATURES_AGREED = 0x0b, READY = 0x0f };
 enum { FEATURES_OF_DISK = 1 << 9 | 1 << 13 | 1 << 14, VERSION_1 = 1, QUEUE_MSIX_ENTRY = 1 };
+enum { CONSOLE_RECEIVE = 0, CONSOLE_TRANSMIT = 1 };
 
 enum { QUEUE_SIZE = 8, NEXT = 1, WRITE = 2, SECTOR_BYTES = 512, ID_BYTES = 20, DATA_BYTES = 4096 };
 enum { BLK_IN = 0, BLK_OUT = 1, BLK_FLUSH = 4, BLK_GET_ID = 8, BLK_DISCARD = 11, BLK_ZEROES = 13 };
@@ -60,6 +61,8 @@ static uint8_t data[DATA_BYTES] __attribute__((aligned(4096)));
 static volatile uint8_t status;
 
 static uint64_t common, notify, device_config;
+static uint16_t queue;
+static uint32_t notify_multiplier;
 
 static void enable_messages(uint64_t capability, uint64_t bar) {
   uint64_t entry = bar + (AT(uint32_t, capability + MSIX_TABLE) & ~7u) + QUEUE_MSIX_ENTRY * MSIX_ENTRY_BYTES;
@@ -79,7 +82,10 @@ static void find_structures(uint64_t config) {
     uint64_t structure = bar + AT(uint32_t, capability + CAPABILITY_OFFSET);
     switch (AT(uint8_t, capability + CAPABILITY_TYPE)) {
       case TYPE_COMMON: common = structure; break;
-      case TYPE_NOTIFY: notify = structure; break;
+      case TYPE_NOTIFY:
+        notify = structure;
+        notify_multiplier = AT(uint32_t, capability + NOTIFY_MULTIPLIER);
+        break;
       case TYPE_DEVICE: device_config = structure; break;
     }
   }
@@ -92,8 +98,8 @@ static void set_features(uint32_t low) {
   AT(uint32_t, common + FEATURES) = VERSION_1;
 }
 
-// Resets the device and brings it up with queue 0.
-static bool start_device(uint16_t device, unsigned index, uint32_t features) {
+// Resets the device and brings it up with one queue.
+static bool start_device_queue(uint16_t device, unsigned index, uint32_t features, uint16_t which) {
   uint64_t config = pci_find(VENDOR, device, index);
   if (!config) return false;
   AT(uint16_t, config + COMMAND) = COMMAND_MEMORY_MASTER;
@@ -107,7 +113,8 @@ static bool start_device(uint16_t device, unsigned index, uint32_t features) {
   if (AT(uint8_t, common + STATUS) != FEATURES_AGREED) return false;
   for (size_t i = 0; i < sizeof ring; i++) ((volatile uint8_t *)&ring)[i] = 0;
   const uint64_t addresses[] = {(uintptr_t)ring.descriptors, (uintptr_t)&ring.available, (uintptr_t)&ring.used};
-  AT(uint16_t, common + QUEUE_SELECT) = 0;
+  queue = which;
+  AT(uint16_t, common + QUEUE_SELECT) = queue;
   AT(uint16_t, common + QUEUE_ENTRIES) = QUEUE_SIZE;
   AT(uint16_t, common + QUEUE_VECTOR) = QUEUE_MSIX_ENTRY;
   for (unsigned i = 0; i < 3; i++) {
@@ -119,6 +126,10 @@ static bool start_device(uint16_t device, unsigned index, uint32_t features) {
   return AT(uint8_t, common + STATUS) == READY;
 }
 
+static bool start_device(uint16_t device, unsigned index, uint32_t features) {
+  return start_device_queue(device, index, features, 0);
+}
+
 static void set_descriptor(unsigned index, volatile void *address, uint32_t length, uint16_t flags) {
   ring.descriptors[index] = (struct descriptor){(uintptr_t)address, length, flags, (uint16_t)(index + 1)};
 }
@@ -126,7 +137,7 @@ static void set_descriptor(unsigned index, volatile void *address, uint32_t leng
 static void publish(uint16_t head) {
   ring.available.entries[ring.available.index % QUEUE_SIZE] = head;
   __atomic_store_n(&ring.available.index, ring.available.index + 1, __ATOMIC_SEQ_CST);
-  AT(uint16_t, notify) = 0;
+  AT(uint16_t, notify + queue * notify_multiplier) = queue;
 }
 
 static bool is_answered(void) {
@@ -231,5 +242,32 @@ void random_bytes(uint32_t length) {
   print("rng answered %u bytes %u data 0x%x\n", (uint64_t)answered, (uint64_t)ring.used.entries[0].length,
         first_number());
   // Another device uses the rings next.
+  AT(uint8_t, common + STATUS) = 0;
+}
+
+static void console_none(void) { print("hvc none\n"); }
+
+// Sends `length` bytes of `text` `count` times, for ever where it is 0.
+void virtio_console_print(const char *text, uint32_t length, uint64_t count) {
+  if (!start_device_queue(DEVICE_CONSOLE, 0, 0, CONSOLE_TRANSMIT)) return console_none();
+  set_descriptor(0, (void *)(uintptr_t)text, length, 0);
+  uint64_t sent = 0;
+  while (count == 0 || sent < count) {
+    publish(0);
+    if (!wait_for_answer()) break;
+    sent++;
+  }
+  print("hvc printed %u\n", sent);
+  AT(uint8_t, common + STATUS) = 0;
+}
+
+// Waits for input, and tells the serial port of it.
+void virtio_console_read(void) {
+  if (!start_device_queue(DEVICE_CONSOLE, 0, 0, CONSOLE_RECEIVE)) return console_none();
+  set_descriptor(0, data, DATA_BYTES - 1, WRITE);
+  publish(0);
+  print("hvc waits\n");
+  data[wait_for_answer() ? ring.used.entries[0].length : 0] = 0;
+  print("hvc read %s\n", data);
   AT(uint8_t, common + STATUS) = 0;
 }

@@ -95,6 +95,13 @@ describe("launcher console through a pipe", () => {
     expect(reader.output).not.toContain("EVIL");
   });
 
+  it("joins the virtio console when told", async () => {
+    const client = piped("--port", "virtio");
+    client.type("ab");
+    await client.shows("abab");
+    expect(client.output).toBe("abab");
+  });
+
   it("serves several at once", async () => {
     const both = [piped(), piped()];
     for (const client of both) await client.shows("login: ");
@@ -144,6 +151,12 @@ describe("launcher console says what is wrong", () => {
     const client = piped("--colour");
     expect(await client.exit()).toBe(2);
     expect(client.errors).toMatch(/Unknown option '--colour'[\s\S]*--read-only/);
+  });
+
+  it("when there is no such port", async () => {
+    const client = piped("--port", "ttyS0");
+    expect(await client.exit()).toBe(2);
+    expect(client.errors).toMatch(/--port takes serial or virtio, not "ttyS0"/);
   });
 
   it("when the launcher refuses, in the launcher's own words", async () => {

@@ -8,7 +8,7 @@ import { UpgradeReply } from "./upgrade-reply.ts";
 /** Ctrl-]: what telnet and virsh use. */
 const DETACH_BYTE = 0x1d;
 
-/** `launcher console`: joins this terminal, or pipe, to the guest's serial console. Answers the exit code. */
+/** `launcher console`: joins this terminal, or pipe, to the guest's console. Answers the exit code. */
 export async function attachConsole(options: ConsoleOptions): Promise<number> {
   const socket = connect(options.socketPath);
   try {
@@ -24,8 +24,8 @@ export async function attachConsole(options: ConsoleOptions): Promise<number> {
 }
 
 /** Sends the request; answers the console's bytes that came with the reply. */
-function upgrade(socket: Socket, { write, history }: ConsoleOptions): Promise<Buffer> {
-  const query = `access=${write ? "write" : "read"}&history=${history}`;
+function upgrade(socket: Socket, { write, history, port }: ConsoleOptions): Promise<Buffer> {
+  const query = `access=${write ? "write" : "read"}&history=${history}${port === undefined ? "" : `&port=${port}`}`;
   socket.write(
     `GET /v1/console?${query} HTTP/1.1\r\nHost: launcher\r\nConnection: Upgrade\r\nUpgrade: ${CONSOLE_UPGRADE}\r\n\r\n`,
   );

@@ -97,8 +97,8 @@ class MachineRun {
     process.kill(process.pid, "SIGKILL");
   }
 
-  async #dependencies(console: GuestConsole): Promise<MachineDependencies> {
-    const common = { console, log: this.#log, launcherVersion };
+  async #dependencies({ serial, virtio }: GuestConsole): Promise<MachineDependencies> {
+    const common = { console: serial, virtioConsole: virtio, log: this.#log, launcherVersion };
     const { kvm } = this.#config;
     if ("devicePath" in kvm) return { ...common, kvm: openKvm(kvm.devicePath) };
     const options = {

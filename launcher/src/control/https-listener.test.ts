@@ -100,7 +100,7 @@ describe("the Launcher API over TLS", () => {
     expect(refused.statusCode).toBe(403);
     refused.resume();
     const [, socket] = await once(await upgrade("CN=operator"), "upgrade");
-    guestConsole.output(Buffer.from("hello"));
+    guestConsole.serial.output(Buffer.from("hello"));
     expect(String((await once(socket, "data"))[0])).toBe("hello");
     socket.destroy();
   });

@@ -181,7 +181,7 @@ describe("waiting for a state", () => {
 describe("the console route", () => {
   const recordingDevice = () => {
     const device = { typed: "" };
-    guestConsole.connect({
+    guestConsole.serial.connect({
       input: (bytes) => {
         device.typed += Buffer.from(bytes).toString();
         return bytes.length;
@@ -209,7 +209,7 @@ describe("the console route", () => {
 
   it("carries bytes both ways", async () => {
     const device = recordingDevice();
-    guestConsole.output(Buffer.from("login: "));
+    guestConsole.serial.output(Buffer.from("login: "));
     const { response, socket } = await upgrade("/v1/console?access=write&history=true");
     expect(response.statusCode).toBe(101);
     expect(String((await once(socket, "data"))[0])).toBe("login: ");
@@ -221,10 +221,10 @@ describe("the console route", () => {
 
   it("reads only, without history, where nothing else is asked", async () => {
     const device = recordingDevice();
-    guestConsole.output(Buffer.from("before"));
+    guestConsole.serial.output(Buffer.from("before"));
     const { socket } = await upgrade("/v1/console");
     socket.write("rm -rf /\r");
-    guestConsole.output(Buffer.from("after"));
+    guestConsole.serial.output(Buffer.from("after"));
     expect(String((await once(socket, "data"))[0])).toBe("after");
     expect(device.typed).toBe("");
     socket.destroy();
@@ -243,6 +243,7 @@ describe("the console route", () => {
   it.each([
     ["/v1/console?access=all", "typevisor-console", 400],
     ["/v1/console?history=1", "typevisor-console", 400],
+    ["/v1/console?port=ttyS0", "typevisor-console", 400],
     ["/v1/console?mode=raw", "typevisor-console", 400],
     ["/v1/console", "websocket", 400],
     ["/v1/status", "typevisor-console", 400],

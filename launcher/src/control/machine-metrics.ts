@@ -94,11 +94,11 @@ export function processMetrics(lag: LoopLag): MetricSource {
 export function controlMetrics(console: GuestConsole, api: LauncherApi): MetricSource {
   return function* () {
     const counter = (name: string, help: string, value: number) => metric("counter", name, help, value);
-    yield counter("typevisor_vm_console_output_bytes_total", "Serial output of the guest.", console.outputBytes);
-    yield counter("typevisor_vm_console_input_bytes_total", "Serial input the guest took.", console.inputBytes);
+    yield counter("typevisor_vm_console_output_bytes_total", "Console output of the guest.", console.outputBytes);
+    yield counter("typevisor_vm_console_input_bytes_total", "Console input the guest took.", console.inputBytes);
     yield counter(
       "typevisor_vm_console_dropped_bytes_total",
-      "Serial output that slow readers did not get.",
+      "Console output that slow readers did not get.",
       console.droppedBytes,
     );
     yield metric("gauge", "typevisor_vm_console_attached", "Consoles that are attached.", console.attached);

@@ -20,7 +20,7 @@ beforeEach(async () => {
   machine = new FakeMachine();
   lag = new LoopLag().start();
   const guestConsole = new GuestConsole(0);
-  guestConsole.output(Buffer.from("hello"));
+  guestConsole.serial.output(Buffer.from("hello"));
   const api = new LauncherApi({ machine, console: guestConsole, log: recordingLog().log });
   api.requests.set("GET /v1/status 200", 4);
   const sources = [machineMetrics(machine), processMetrics(lag), controlMetrics(guestConsole, api)];

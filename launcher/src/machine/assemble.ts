@@ -49,7 +49,7 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
 
 function makeVirtioDevices(
   { disks }: MachineConfig,
-  { log, openBlockDevice }: MachineDependencies,
+  { log, openBlockDevice, virtioConsole }: MachineDependencies,
   { memory, msi, doorbells }: Board,
 ): Promise<VirtioDevices> {
   const limited = new LimitedLog(log, () => performance.now());
@@ -57,5 +57,6 @@ function makeVirtioDevices(
     limited.warn("device failed", { reason: "DeviceFailed", device, error: error.message });
   const onIoError = (disk: string, errno: number) =>
     limited.warn("disk failed a request", { reason: "DiskFailed", disk, error: getSystemErrorName(-errno) });
-  return createVirtioDevices({ host: { memory, msi, doorbells, onFault }, disks, openBlockDevice, onIoError });
+  const host = { memory, msi, doorbells, onFault };
+  return createVirtioDevices({ host, disks, console: virtioConsole, openBlockDevice, onIoError });
 }

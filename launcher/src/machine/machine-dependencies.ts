@@ -10,6 +10,8 @@ export interface MachineDependencies {
   readonly kvm: OwnedFd;
   /** Where the serial port's output goes and its input comes from. */
   readonly console: CharacterBackend;
+  /** The same for the virtio console. */
+  readonly virtioConsole: CharacterBackend;
   readonly log: Logger;
   readonly launcherVersion: string;
   /**

@@ -1,5 +1,6 @@
 import { FakeMachine } from "../../control/testing/fake-machine.ts";
-import type { AssembleMachine, MachineDependencies, StartableMachine } from "../../machine/machine-dependencies.ts";
+import type { CharacterBackend } from "../../legacy/character-backend.ts";
+import type { AssembleMachine, StartableMachine } from "../../machine/machine-dependencies.ts";
 import { run } from "../run.ts";
 
 /** What the guest of a scripted launcher does, as its second argument. */
@@ -16,26 +17,23 @@ export type GuestScript =
   | "stuck-defect"
   | "cannot-be-assembled";
 
-/** A machine that is all script, with a serial console that answers in capitals. */
+/** A machine that is all script, with a serial console that answers in capitals, and a virtio console that answers twice. */
 class ScriptedMachine extends FakeMachine implements StartableMachine {
   readonly #script: GuestScript;
-  readonly #serial: MachineDependencies["console"];
+  readonly #serial: CharacterBackend;
+  readonly #virtio: CharacterBackend;
 
-  constructor(script: GuestScript, serial: MachineDependencies["console"]) {
+  constructor(script: GuestScript, serial: CharacterBackend, virtio: CharacterBackend) {
     super();
     this.state = "Starting";
     this.#script = script;
     this.#serial = serial;
+    this.#virtio = virtio;
   }
 
   start(): void {
-    this.#serial.connect({
-      input: (bytes) => {
-        this.#serial.output(Buffer.from(Buffer.from(bytes).toString().toUpperCase()));
-        return bytes.length;
-      },
-      onDrain: () => {},
-    });
+    answer(this.#serial, (typed) => typed.toUpperCase());
+    answer(this.#virtio, (typed) => typed.repeat(2));
     this.moveTo("Running");
     this.#serial.output(Buffer.from("login: \u001b[2J"));
     setImmediate(() => this.#act());
@@ -58,12 +56,22 @@ class ScriptedMachine extends FakeMachine implements StartableMachine {
   }
 }
 
+function answer(backend: CharacterBackend, reply: (typed: string) => string): void {
+  backend.connect({
+    input: (bytes) => {
+      backend.output(Buffer.from(reply(Buffer.from(bytes).toString())));
+      return bytes.length;
+    },
+    onDrain: () => {},
+  });
+}
+
 const [configPath = "", script = "obedient"] = process.argv.slice(2) as [string?, GuestScript?];
 
-const assemble: AssembleMachine = async (_config, { kvm, console }) => {
+const assemble: AssembleMachine = async (_config, { kvm, console, virtioConsole }) => {
   kvm[Symbol.dispose]();
   if (script === "cannot-be-assembled") throw new Error("no such thing");
-  return new ScriptedMachine(script, console);
+  return new ScriptedMachine(script, console, virtioConsole);
 };
 
 await run(configPath, assemble);

@@ -1,121 +1,100 @@
 import { once } from "node:events";
-import { Duplex } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { describe, expect, it, jest } from "@jest/globals";
+import { describe, expect, it } from "@jest/globals";
+import type { ConsolePort } from "./console-port.ts";
 import { ConsoleBusy, GuestConsole } from "./guest-console.ts";
-
-/** The far end of an attachment: `reads` what it is let, and `types`. */
-class Terminal extends Duplex {
-  text = "";
-  stuck = false;
-  #resume: () => void = () => {};
-  constructor() {
-    super({ writableHighWaterMark: 1024 });
-  }
-  override _read(): void {}
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.text += chunk.toString("latin1");
-    if (this.stuck) this.#resume = done;
-    else done();
-  }
-  type(text: string): void {
-    this.push(Buffer.from(text));
-  }
-  unstick(): void {
-    this.stuck = false;
-    this.#resume();
-  }
-}
+import { Terminal } from "./testing/terminal.ts";
 
 const bytes = (text: string) => Buffer.from(text, "latin1");
 const reader = { write: false, history: false };
+const writer = { write: true, history: true };
+
+/** A guest that takes `room` bytes of what is typed at a port. */
+function listen(port: ConsolePort, room = Number.POSITIVE_INFINITY) {
+  const heard = { text: "" };
+  port.connect({
+    input: (input) => {
+      const taken = Math.min(input.length, room - heard.text.length);
+      heard.text += Buffer.from(input.subarray(0, taken)).toString();
+      return taken;
+    },
+    onDrain: () => {},
+  });
+  return heard;
+}
 
 describe("the guest console", () => {
-  it("gives output to all readers, and history only to those who ask", async () => {
-    const console = new GuestConsole(1024);
-    console.output(bytes("boot "));
-    const [late, early] = [new Terminal(), new Terminal()];
-    console.attach(late, { write: false, history: true });
-    console.attach(early, reader);
-    console.output(bytes("login: "));
-    await nextTurn();
-    expect(late.text).toBe("boot login: ");
-    expect(early.text).toBe("login: ");
-  });
-
-  it("keeps exactly as much history as it was told", async () => {
-    const console = new GuestConsole(4);
-    console.output(bytes("abcdefgh"));
-    const terminal = new Terminal();
-    console.attach(terminal, { write: false, history: true });
-    await nextTurn();
-    expect(terminal.text).toBe("efgh");
-  });
-
-  it("does not hold on to the bytes of the guest's buffer", async () => {
-    const console = new GuestConsole(64);
-    const terminal = new Terminal();
-    console.attach(terminal, reader);
-    const buffer = bytes("first");
-    console.output(buffer);
-    buffer.fill(0);
-    await nextTurn();
-    expect(terminal.text).toBe("first");
-  });
-
-  it("drops a slow reader behind and tells it how much it lost, while others get all", async () => {
-    const console = new GuestConsole(0);
-    const [slow, quick] = [new Terminal(), new Terminal()];
-    slow.stuck = true;
-    console.attach(slow, reader);
-    console.attach(quick, reader);
-    const line = `${"x".repeat(1023)}\n`;
-    for (let i = 0; i < 1000; i++) {
-      console.output(bytes(line));
+  it.each(["serial", "virtio"] as const)(
+    "joins who does not choose to the port that the guest used first: %s",
+    async (first) => {
+      const console = new GuestConsole(1024);
+      const heard = { serial: listen(console.serial), virtio: listen(console.virtio) };
+      console[first].output(bytes("login: "));
+      console[first === "serial" ? "virtio" : "serial"].output(bytes("another login: "));
+      const terminal = new Terminal();
+      console.attach(terminal, writer);
+      terminal.type("root");
       await nextTurn();
-    }
-    expect(quick.text).toHaveLength(1000 * 1024);
-    expect(slow.writableLength).toBeLessThan(64 * 1024);
-    slow.unstick();
-    for (let turn = 0; turn < 10; turn++) await nextTurn();
-    const marker = /\r\n\[console: (\d+) bytes dropped, this reader is too slow\]\r\n/;
-    const lost = Number(marker.exec(slow.text)?.[1]);
-    expect(slow.text.replace(marker, "")).toHaveLength(1000 * 1024 - lost);
-    expect(console.droppedBytes).toBe(lost);
+      expect(terminal.text).toBe("login: ");
+      expect([heard[first].text, heard.serial.text + heard.virtio.text]).toEqual(["root", "root"]);
+    },
+  );
+
+  it("joins who chooses to that port, whatever the guest uses", async () => {
+    const console = new GuestConsole(1024);
+    const heard = listen(console.virtio);
+    const early = new Terminal();
+    console.attach(early, { ...writer, port: "virtio" });
+    console.serial.output(bytes("serial "));
+    console.virtio.output(bytes("virtio "));
+    const late = new Terminal();
+    console.attach(late, { ...writer, port: "virtio" });
+    late.type("x");
+    await nextTurn();
+    expect([early.text, late.text, heard.text]).toEqual(["virtio ", "virtio ", "x"]);
   });
 
-  it("gives a flood within one turn of the loop to a reader that keeps up", async () => {
+  it("moves who came before the guest used any port to the one that it uses", async () => {
+    const console = new GuestConsole(0);
+    const heard = { serial: listen(console.serial, 4), virtio: listen(console.virtio) };
+    const [guess, choice] = [new Terminal(), new Terminal()];
+    console.attach(guess, { write: true, history: false });
+    console.attach(choice, { write: true, history: false, port: "serial" });
+    guess.type("too early");
+    await nextTurn();
+    console.virtio.output(bytes("hvc0 login: "));
+    console.serial.output(bytes("something"));
+    await nextTurn();
+    guess.type("root");
+    await nextTurn();
+    expect([guess.text, choice.text]).toEqual(["hvc0 login: ", "something"]);
+    expect(heard.virtio.text).toBe("root");
+    expect(console.attached).toBe(2);
+  });
+
+  it("leaves who came before the guest used any port at the serial port, once that speaks", async () => {
     const console = new GuestConsole(0);
     const terminal = new Terminal();
-    jest.spyOn(terminal, "write").mockImplementation((chunk: Uint8Array) => {
-      terminal.text += Buffer.from(chunk).toString();
-      return true;
-    });
     console.attach(terminal, reader);
-    for (let i = 0; i < 1000; i++) console.output(bytes("y".repeat(1024)));
+    console.serial.output(bytes("boots"));
+    console.virtio.output(bytes("later"));
     await nextTurn();
-    expect(terminal.text.replaceAll("y", "")).toBe("");
-    expect(terminal.text).toHaveLength(1000 * 1024);
+    expect(terminal.text).toBe("boots");
   });
 
-  it("carries input of writers to the device and drops what readers send", async () => {
+  it("counts both ports", async () => {
     const console = new GuestConsole(64);
-    let typed = "";
-    console.connect({
-      input: (input) => {
-        typed += Buffer.from(input).toString();
-        return input.length;
-      },
-      onDrain: () => {},
-    });
-    const [writer, watcher] = [new Terminal(), new Terminal()];
-    console.attach(writer, { write: true, history: false });
-    console.attach(watcher, reader);
-    watcher.type("evil\n");
-    writer.type("ls\n");
+    listen(console.serial);
+    listen(console.virtio);
+    console.serial.output(bytes("12345"));
+    console.virtio.output(bytes("123"));
+    for (const port of ["serial", "virtio"] as const) {
+      const terminal = new Terminal();
+      console.attach(terminal, { ...writer, port });
+      terminal.type("ab");
+    }
     await nextTurn();
-    expect(typed).toBe("ls\n");
-    expect(console.inputBytes).toBe(3);
+    expect([console.outputBytes, console.inputBytes, console.droppedBytes, console.attached]).toEqual([8, 4, 0, 2]);
   });
 
   it("forgets who detaches, and who fails", async () => {
@@ -127,13 +106,13 @@ describe("the guest console", () => {
     rude.destroy(new Error("connection reset"));
     await Promise.all([polite, rude].map((terminal) => new Promise((closed) => terminal.once("close", closed))));
     expect(console.attached).toBe(0);
-    console.output(bytes("goes on"));
+    console.serial.output(bytes("goes on"));
     await nextTurn();
   });
 
   it("refuses one attachment too many", () => {
     const console = new GuestConsole(64);
-    for (let i = 0; i < 16; i++) console.attach(new Terminal(), reader);
+    for (let i = 0; i < 16; i++) console.attach(new Terminal(), { ...reader, port: i % 2 ? "serial" : "virtio" });
     expect(() => console.attach(new Terminal(), reader)).toThrow(ConsoleBusy);
   });
 
@@ -141,7 +120,7 @@ describe("the guest console", () => {
     const console = new GuestConsole(64);
     const terminal = new Terminal();
     console.attach(terminal, reader);
-    console.output(bytes("power down\n"));
+    console.serial.output(bytes("power down\n"));
     console.close();
     await once(terminal, "finish");
     expect(terminal.text).toBe("power down\n");

@@ -1,18 +1,12 @@
 import type { Duplex } from "node:stream";
-import type { CharacterBackend, CharacterSink } from "../../legacy/character-backend.ts";
-import { InputQueue } from "./input-queue.ts";
-import { OutputRing } from "./output-ring.ts";
+import type { ConsolePortName } from "../../../api/control.ts";
+import { type Attachment, ConsolePort, type JoinOptions } from "./console-port.ts";
 
-/** Even without history, output waits here until the loop's turn ends and while a reader is slow. */
-const MIN_RING_BYTES = 64 * 1024;
-const CHUNK_BYTES = 16 * 1024;
 const MAX_ATTACHMENTS = 16;
 
-export interface AttachOptions {
-  /** Whether what the stream sends reaches the guest; it is read and dropped otherwise. */
-  readonly write: boolean;
-  /** Whether the reader first gets what the guest wrote before. */
-  readonly history: boolean;
+export interface AttachOptions extends JoinOptions {
+  /** When absent: the one that the guest used first. */
+  readonly port?: ConsolePortName | undefined;
 }
 
 /** Too many consoles are attached already. */
@@ -23,131 +17,83 @@ export class ConsoleBusy extends Error {
   }
 }
 
+interface Visitor {
+  readonly stream: Duplex;
+  readonly options: JoinOptions;
+  /** Joined to the serial port before the guest has used any, and not by choice. */
+  readonly isGuess: boolean;
+  attachment: Attachment;
+}
+
 /**
- * The guest's serial console: any number of readers and writers at once, up to a limit.
- * All readers share one ring of output. A reader that falls further behind than the ring is long loses the oldest
- * bytes and is told so; neither the guest nor another reader ever waits for it.
+ * The guest's console: its serial port (ttyS0) and its virtio console (hvc0), each with its own output and input, since
+ * a guest may well run a login on both. Who does not choose gets the one that the guest used first, so that a guest
+ * with either as its console answers.
  */
-export class GuestConsole implements CharacterBackend {
-  readonly #historyBytes: number;
-  readonly #ring: OutputRing;
-  readonly #input = new InputQueue();
-  readonly #attachments = new Set<Attachment>();
-  #flush: NodeJS.Immediate | undefined;
-  #flushedPosition = 0;
-  #droppedBytes = 0;
+export class GuestConsole {
+  readonly serial: ConsolePort;
+  readonly virtio: ConsolePort;
+  readonly #visitors = new Set<Visitor>();
+  #usedFirst: ConsolePortName | null = null;
   #closed = false;
 
+  /** `historyBytes` is kept of each port. */
   constructor(historyBytes: number) {
-    this.#historyBytes = historyBytes;
-    this.#ring = new OutputRing(Math.max(historyBytes, MIN_RING_BYTES));
+    this.serial = new ConsolePort(historyBytes, () => this.#isUsed("serial"));
+    this.virtio = new ConsolePort(historyBytes, () => this.#isUsed("virtio"));
   }
 
   get outputBytes(): number {
-    return this.#ring.end;
+    return this.serial.outputBytes + this.virtio.outputBytes;
   }
   get inputBytes(): number {
-    return this.#input.takenBytes;
+    return this.serial.inputBytes + this.virtio.inputBytes;
   }
   /** Bytes that slow readers did not get, summed over readers. */
   get droppedBytes(): number {
-    return this.#droppedBytes;
+    return this.serial.droppedBytes + this.virtio.droppedBytes;
   }
   get attached(): number {
-    return this.#attachments.size;
+    return this.#visitors.size;
   }
   get hasRoom(): boolean {
-    return this.#attachments.size < MAX_ATTACHMENTS;
+    return this.#visitors.size < MAX_ATTACHMENTS;
   }
 
-  connect(sink: CharacterSink): void {
-    this.#input.connect(sink);
-  }
-
-  output(bytes: Uint8Array): void {
-    this.#ring.append(bytes);
-    if (this.#attachments.size === 0) return;
-    if (this.#ring.end - this.#flushedPosition > this.#ring.capacityBytes / 2) this.#pumpAll();
-    else this.#flush ??= setImmediate(() => this.#pumpAll());
-  }
-
-  /** Joins `stream` to the console until it closes. Throws ConsoleBusy. */
-  attach(stream: Duplex, options: AttachOptions): void {
+  /** Joins `stream` to a port until it closes. Throws ConsoleBusy. */
+  attach(stream: Duplex, { port, ...options }: AttachOptions): void {
     if (!this.hasRoom) throw new ConsoleBusy();
-    const { end, start } = this.#ring;
-    const position = options.history ? Math.max(start, end - this.#historyBytes) : end;
-    const attachment = new Attachment(stream, this.#ring, position, (bytes) => {
-      this.#droppedBytes += bytes;
-    });
-    this.#attachments.add(attachment);
+    const attachment = this[port ?? this.#usedFirst ?? "serial"].attach(stream, options);
+    const isGuess = port === undefined && this.#usedFirst === null;
+    const visitor: Visitor = { stream, options, isGuess, attachment };
+    this.#visitors.add(visitor);
     stream.on("error", () => stream.destroy());
     // A reader that closed its half may be gone altogether, which a silent guest would never reveal.
     stream.once("end", () => stream.destroy());
     stream.once("close", () => {
-      this.#attachments.delete(attachment);
-      this.#input.remove(stream);
+      this.#visitors.delete(visitor);
+      visitor.attachment[Symbol.dispose]();
     });
-    if (options.write) stream.on("data", (bytes: Uint8Array) => this.#input.offer(stream, bytes));
-    else stream.resume();
     if (this.#closed) attachment.end();
-    else attachment.pump();
   }
 
   /** The machine has ended: readers get what is left, as far as they take it, and then the end of the stream. */
   close(): void {
     this.#closed = true;
-    this.#pumpAll();
-    for (const attachment of this.#attachments) attachment.end();
+    for (const { attachment } of this.#visitors) attachment.end();
   }
 
-  #pumpAll(): void {
-    if (this.#flush !== undefined) clearImmediate(this.#flush);
-    this.#flush = undefined;
-    this.#flushedPosition = this.#ring.end;
-    for (const attachment of this.#attachments) attachment.pump();
-  }
-}
-
-/** One reader's place in the ring. Its stream buffers at most one chunk beyond the stream's own high-water mark. */
-class Attachment {
-  readonly #stream: Duplex;
-  readonly #ring: OutputRing;
-  readonly #onDropped: (bytes: number) => void;
-  #position: number;
-  #waitsForDrain = false;
-
-  constructor(stream: Duplex, ring: OutputRing, position: number, onDropped: (bytes: number) => void) {
-    this.#stream = stream;
-    this.#ring = ring;
-    this.#position = position;
-    this.#onDropped = onDropped;
-    stream.on("drain", () => {
-      this.#waitsForDrain = false;
-      this.pump();
-    });
+  #isUsed(port: ConsolePortName): void {
+    if (this.#usedFirst !== null) return;
+    this.#usedFirst = port;
+    for (const visitor of this.#visitors) if (visitor.isGuess && port !== "serial") this.#move(visitor, port);
   }
 
-  /** Sends what the reader has not had yet, until its stream is full. */
-  pump(): void {
-    while (!this.#waitsForDrain && this.#position < this.#ring.end && this.#stream.writable) {
-      this.#skipWhatIsGone();
-      const chunk = this.#ring.read(this.#position, CHUNK_BYTES);
-      this.#position += chunk.length;
-      this.#waitsForDrain = !this.#stream.write(chunk);
-    }
-  }
-
-  end(): void {
-    this.#waitsForDrain = false;
-    this.pump();
-    this.#stream.end();
-  }
-
-  #skipWhatIsGone(): void {
-    const goneBytes = this.#ring.start - this.#position;
-    if (goneBytes <= 0) return;
-    this.#position = this.#ring.start;
-    this.#onDropped(goneBytes);
-    this.#stream.write(`\r\n[console: ${goneBytes} bytes dropped, this reader is too slow]\r\n`);
+  #move(visitor: Visitor, port: ConsolePortName): void {
+    const { stream, options } = visitor;
+    visitor.attachment[Symbol.dispose]();
+    visitor.attachment = this[port].attach(stream, options);
+    // What it typed may have waited for the other port, and it for that.
+    stream.resume();
   }
 }

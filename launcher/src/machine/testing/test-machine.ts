@@ -19,16 +19,19 @@ export interface TestMachineOptions {
 const DEADLINE_MS = 20_000;
 const MIB = 2 ** 20;
 
-/** A whole machine that runs the test guest, with its console in the test's hands. */
+/** A whole machine that runs the test guest, with its consoles in the test's hands. */
 export class TestMachine implements AsyncDisposable {
   readonly machine: Machine;
+  /** The serial port. */
   readonly console: TestConsole;
+  readonly virtioConsole: TestConsole;
   readonly log: { readonly message: string; readonly fields: LogFields | undefined }[];
   readonly directory: string;
 
-  private constructor(parts: Pick<TestMachine, "machine" | "console" | "log" | "directory">) {
+  private constructor(parts: Pick<TestMachine, "machine" | "console" | "virtioConsole" | "log" | "directory">) {
     this.machine = parts.machine;
     this.console = parts.console;
+    this.virtioConsole = parts.virtioConsole;
     this.log = parts.log;
     this.directory = parts.directory;
   }
@@ -36,16 +39,18 @@ export class TestMachine implements AsyncDisposable {
   /** Assembled, not started. */
   static async make(options: TestMachineOptions = {}): Promise<TestMachine> {
     const console = new TestConsole();
+    const virtioConsole = new TestConsole();
     const log: { message: string; fields: LogFields | undefined }[] = [];
     const note = (message: string, fields?: LogFields) => void log.push({ message, fields });
     const directory = mkdtempSync(join(tmpdir(), "machine-"));
     const machine = await assembleMachine(testMachineConfig(options, directory), {
       kvm: openKvm("/dev/kvm"),
       console,
+      virtioConsole,
       log: { debug: note, info: note, warn: note, error: note },
       launcherVersion: "test",
     });
-    return new TestMachine({ machine, console, log, directory });
+    return new TestMachine({ machine, console, virtioConsole, log, directory });
   }
 
   /** Running, and its guest is ready. */
