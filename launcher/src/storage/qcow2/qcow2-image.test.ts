@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, jest } from "@jest/globals";
@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { openImageDisk } from "../image-disk.ts";
 import { IoPool } from "../io-pool.ts";
 import type { OverlayDisk } from "../overlay-disk.ts";
-import { readDisk } from "../testing/memory-buffer.ts";
+import { finish, readDisk, writeDisk } from "../testing/memory-buffer.ts";
 import { convertFromRaw, convertToRaw, corpus, makeImage } from "./testing/corpus.ts";
 
 // Every image is made by other programs, and read byte by byte.
@@ -82,6 +82,81 @@ describe("a qcow2 image reads as qemu-img converts it", () => {
             expectSame(await readDisk(disk, at, 1024), content.subarray(at, at + 1024), `at ${at}`);
           }),
         );
+    await disk.close();
+  });
+});
+
+describe("a qcow2 image under an overlay", () => {
+  const sizeBytes = 1 << 20;
+  let path: string;
+  let content: Uint8Array;
+  beforeAll(() => {
+    const commands = ["write -P 7 100352 200704", "write -z 524288 65536"];
+    path = makeImage(directory, { name: "base", sizeBytes, options: "compat=1.1", content: "compressed", commands });
+    content = convertToRaw(path);
+  });
+
+  it("is a plain disk to whoever writes any part of it, and stays as it is", async () => {
+    const before = readFileSync(path);
+    const sectors = sizeBytes / SECTOR;
+    const action = fc.record({
+      kind: fc.constantFrom("write", "zero"),
+      start: fc.nat(sectors - 1),
+      length: fc.integer({ min: 1, max: 300 }),
+      fill: fc.integer({ min: 1, max: 255 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(action, { minLength: 1, maxLength: 12 }), async (actions) => {
+        const model = content.slice();
+        const disk = openImage(path);
+        for (const { kind, start, length, fill } of actions) {
+          const [from, to] = [start * SECTOR, Math.min(sectors, start + length) * SECTOR];
+          const byte = kind === "write" ? fill : 0;
+          model.fill(byte, from, to);
+          const errno =
+            kind === "write"
+              ? await writeDisk(disk, from, model.subarray(from, to))
+              : await finish((done) => disk.writeZeroes(from, to - from, true, done));
+          expect(errno).toBe(0);
+        }
+        await expectReadsAs(disk, model);
+        await disk.close();
+      }),
+      { numRuns: 25 },
+    );
+    expect(Buffer.compare(readFileSync(path), before)).toBe(0);
+  });
+
+  it("finishes what is under way before it closes", async () => {
+    const disk = openImage(path);
+    const reads = Array.from({ length: 16 }, (_, i) => readDisk(disk, i * 65536, 65536));
+    await disk.close();
+    (await Promise.all(reads)).forEach((bytes, i) => {
+      expectSame(bytes, content.subarray(i * 65536, (i + 1) * 65536), `cluster ${i}`);
+    });
+  });
+
+  it("is found in /disk, whatever its name, and says what it is", async () => {
+    const imageRoot = join(directory, "container-disk");
+    mkdirSync(join(imageRoot, "disk"), { recursive: true });
+    copyFileSync(path, join(imageRoot, "disk", "fedora.qcow2"));
+    const overlayPath = join(directory, "overlay-container-disk");
+    const disk = openImageDisk("root", { imageRoot, overlayPath }, new IoPool(), { readOnly: true });
+    expect(disk.description).toMatch(
+      /^image, qcow2 version 3, 1048576 bytes in a file of \d+, clusters of 65536, zlib$/,
+    );
+    await expectReadsAs(disk, content);
+    await disk.close();
+  });
+
+  it("is data where it is inside of a raw disk, whatever a guest writes there", async () => {
+    const raw = join(directory, "raw.img");
+    writeFileSync(raw, new Uint8Array(sizeBytes));
+    const image = readFileSync(path).subarray(0, sizeBytes);
+    const disk = openImage(raw);
+    expect(await writeDisk(disk, 0, image)).toBe(0);
+    expect(disk.sizeBytes).toBe(sizeBytes);
+    expectSame(await readDisk(disk, 0, image.length), image, "what was written");
     await disk.close();
   });
 });

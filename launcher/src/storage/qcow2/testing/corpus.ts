@@ -11,7 +11,7 @@ export function qemu(tool: "qemu-img" | "qemu-io", ...args: string[]): string {
 export function convertToRaw(image: string): Uint8Array {
   const raw = `${image}.raw`;
   qemu("qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, raw);
-  return readFileSync(raw);
+  return new Uint8Array(readFileSync(raw));
 }
 
 /** Every sector differs from the next; half of the 32 KiB pieces compress well, some are zero. */
