@@ -3,12 +3,20 @@ import { BootImageError } from "../boot/boot-image-error.ts";
 import { ConfigInvalid } from "../config/field.ts";
 import { KvmUnavailable } from "../kvm/kvm-unavailable.ts";
 import { errorText } from "../log/error-text.ts";
+import { PciSpaceError } from "../pci/pci-root.ts";
 import { DiskError } from "../storage/disk-error.ts";
 import type { Termination } from "./termination.ts";
 
 /** What a failure to start a machine means to who asked for it. */
 export function terminationOf(error: unknown): Termination {
-  return { reason: reasonOf(error), message: errorText(error) };
+  const cause = fieldOf(error);
+  return { reason: reasonOf(cause), message: errorText(cause) };
+}
+
+/** The same, as a fault of the field that asks for too much, where only the machine can tell. */
+function fieldOf(error: unknown): unknown {
+  if (!(error instanceof PciSpaceError)) return error;
+  return new ConfigInvalid("disks", `has more entries than the machine has room for (${error.message}); remove some`);
 }
 
 function reasonOf(error: unknown): Termination["reason"] {

@@ -1,5 +1,9 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it, jest } from "@jest/globals";
 import type { MachineState } from "../../api/control.ts";
+import { PciSpaceError } from "../pci/pci-root.ts";
 import { IllegalTransition, PauseAborted } from "./control-surface.ts";
 import { TestMachine } from "./testing/test-machine.ts";
 
@@ -202,6 +206,23 @@ describe("a machine", () => {
       "pci 2 1af4:1043 class 78000",
       "pci done",
     ]);
+  });
+
+  it("has room for 29 disks, and says so of one more", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "many-disks-"));
+    const disks = Array.from({ length: 30 }, (_, i) => {
+      const source = { kind: "empty" as const, path: join(directory, `${i}.img`), sizeBytes: 4096 };
+      return { name: `disk-${i}`, readOnly: false, queues: 1, source };
+    });
+    try {
+      await expect(TestMachine.make({ disks })).rejects.toThrow(PciSpaceError);
+      await using test = await TestMachine.start({ disks: disks.slice(1) });
+      const list = await test.console.ask("pci", "pci done\r\n");
+      expect(list.match(/1af4:1042/g)).toHaveLength(29);
+      expect(await test.console.ask("blkid 28", "\r\n")).toBe("blkid status 0 name disk-29 sectors 8\r\n");
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 
   describe("with a virtio console", () => {
