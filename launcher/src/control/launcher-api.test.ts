@@ -7,8 +7,10 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import fc from "fast-check";
+import { DiskError } from "../storage/disk-error.ts";
 import { recordingLog } from "../testing/recording-log.ts";
 import { until } from "../testing/until.ts";
+import { UnknownDisk } from "../virtio/block/disks.ts";
 import { GuestConsole } from "./console/guest-console.ts";
 import { closeServer } from "./http-limits.ts";
 import { LauncherApi } from "./launcher-api.ts";
@@ -79,6 +81,22 @@ describe("the Launcher API", () => {
     expect([status, body["state"], machine.calls]).toEqual([202, "Stopping", ["stop 5000"]]);
   });
 
+  it("grows a disk", async () => {
+    const { status, body } = await ask("POST", "/v1/disks/data-1/resize", '{"sizeBytes": 1073741824}');
+    expect([status, body["state"], machine.calls]).toEqual([200, "Running", ["growDisk data-1 1073741824"]]);
+    expect([...api.requests]).toEqual([["POST /v1/disks/NAME/resize 200", 1]]);
+  });
+
+  it("says why a disk does not grow", async () => {
+    machine.failure = new UnknownDisk("data", ["root"]);
+    const unknown = await ask("POST", "/v1/disks/data/resize", '{"sizeBytes": 512}');
+    expect([unknown.status, unknown.body.error?.message]).toEqual([404, "there is no disk data; known are root"]);
+    machine.failure = new DiskError("root", "does not shrink");
+    const refused = await ask("POST", "/v1/disks/root/resize", '{"sizeBytes": 512}');
+    expect([refused.status, refused.body.error?.message]).toEqual([409, "disk root: does not shrink"]);
+    expect(logged.lines).toEqual([]);
+  });
+
   it("answers Conflict to what the machine's state does not allow", async () => {
     machine.state = "Starting";
     const { status, body } = await ask("POST", "/v1/pause");
@@ -108,6 +126,15 @@ describe("the Launcher API", () => {
     ["POST", "/v1/stop", undefined, 400, "BadRequest", /timeoutMs must be/],
     ["POST", "/v1/stop", '{"timeoutMs": 1e12}', 400, "BadRequest", /timeoutMs must be/],
     ["POST", "/v1/stop", '{"timeoutMs": 1, "force": true}', 400, "BadRequest", /unknown member/],
+    ["GET", "/v1/disks/data/resize", undefined, 405, "MethodNotAllowed", /takes POST only/],
+    ["POST", "/v1/disks/data", undefined, 404, "NotFound", /no such route/],
+    ["POST", "/v1/disks/Data/resize", '{"sizeBytes": 512}', 404, "NotFound", /no such route/],
+    ["POST", "/v1/disks/data/resize", undefined, 400, "BadRequest", /sizeBytes must be a multiple of 512/],
+    ["POST", "/v1/disks/data/resize", '{"sizeBytes": 1000}', 400, "BadRequest", /sizeBytes must be/],
+    ["POST", "/v1/disks/data/resize", '{"sizeBytes": 0}', 400, "BadRequest", /sizeBytes must be/],
+    ["POST", "/v1/disks/data/resize", '{"sizeBytes": "512"}', 400, "BadRequest", /sizeBytes must be/],
+    ["POST", "/v1/disks/data/resize", '{"sizeBytes": 1e300}', 400, "BadRequest", /sizeBytes must be/],
+    ["POST", "/v1/disks/data/resize?force=1", '{"sizeBytes": 512}', 400, "BadRequest", /unknown here/],
     ["POST", "/v1/stop", "[]", 400, "BadRequest", /not a JSON object/],
     ["POST", "/v1/stop", "{", 400, "BadRequest", /not a JSON object/],
     ["POST", "/v1/pause", '{"a": 1}', 400, "BadRequest", /unknown member/],

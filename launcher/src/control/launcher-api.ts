@@ -4,12 +4,15 @@ import { CONSOLE_UPGRADE, type ConsolePortName, type LauncherStatus, type Machin
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
 import { IllegalTransition, type MachineControls, PauseAborted } from "../machine/control-surface.ts";
+import { DiskError } from "../storage/disk-error.ts";
+import { UnknownDisk } from "../virtio/block/disks.ts";
 import { RequestRefused, sendJson, sendRefusal } from "./api-error.ts";
 import { type AttachOptions, ConsoleBusy, type GuestConsole } from "./console/guest-console.ts";
 import {
   allowOnly,
   allowOnlyMembers,
   choice,
+  diskSizeFrom,
   parseTarget,
   readBody,
   type Target,
@@ -20,6 +23,9 @@ import { waitForState } from "./state-wait.ts";
 const STATES: readonly MachineState[] = ["Starting", "Running", "Paused", "Stopping", "Ended"];
 const DEFAULT_WAIT_MS = 30_000;
 const CONSOLE_PATH = "/v1/console";
+/** NAME stands for a disk's name in the list of routes, and in metrics. */
+const RESIZE_PATH = "/v1/disks/NAME/resize";
+const RESIZE_PATTERN = /^\/v1\/disks\/([a-z0-9-]{1,20})\/resize$/;
 const CONSOLE_PORTS: readonly [ConsolePortName, ...ConsolePortName[]] = ["serial", "virtio"];
 
 type Answer = { readonly status: number; readonly value: LauncherStatus };
@@ -52,6 +58,7 @@ export class LauncherApi {
       ["/v1/resume", action(() => this.#machine.resume())],
       ["/v1/power-button", action(() => this.#machine.pressPowerButton())],
       ["/v1/reset", action(() => this.#machine.reset())],
+      [RESIZE_PATH, { method: "POST", handle: this.#resizeDisk }],
       ["/v1/stop", { method: "POST", handle: this.#stop }],
       [CONSOLE_PATH, { method: "GET", handle: this.#consoleWithoutUpgrade }],
     ]);
@@ -104,7 +111,7 @@ export class LauncherApi {
   }
 
   #route(request: IncomingMessage, target: Target): Handler {
-    const route = this.#routes.get(target.path);
+    const route = this.#routes.get(routeOf(target.path));
     if (route === undefined)
       throw new RequestRefused("NotFound", `there is no such route; known are ${[...this.#routes.keys()].join(", ")}`);
     if (request.method !== route.method)
@@ -134,6 +141,15 @@ export class LauncherApi {
     };
   }
 
+  readonly #resizeDisk: Handler = async (request, { path, query }) => {
+    allowOnly(query, []);
+    const body = await readBody(request);
+    allowOnlyMembers(body, ["sizeBytes"]);
+    const name = RESIZE_PATTERN.exec(path)?.[1] ?? "";
+    await this.#machine.growDisk(name, diskSizeFrom(body["sizeBytes"]));
+    return { status: 200, value: this.#machine.status() };
+  };
+
   readonly #stop: Handler = async (request, { query }) => {
     allowOnly(query, []);
     const body = await readBody(request);
@@ -156,17 +172,23 @@ export class LauncherApi {
     if (error instanceof RequestRefused) return error;
     if (error instanceof IllegalTransition || error instanceof PauseAborted || error instanceof ConsoleBusy)
       return new RequestRefused("Conflict", error.message);
+    if (error instanceof UnknownDisk) return new RequestRefused("NotFound", error.message);
+    if (error instanceof DiskError) return new RequestRefused("Conflict", error.message);
     this.#log.error("request failed", { reason: "RequestFailed", error: errorText(error) });
     return new RequestRefused("Internal", "the launcher failed at this request; its log says why");
   }
 
   #count(request: IncomingMessage, status: number): void {
-    const path = request.url?.split("?", 1)[0] ?? "";
+    const path = routeOf(request.url?.split("?", 1)[0] ?? "");
     const known = this.#routes.has(path);
     // A client chooses method and path: only what is known may become a key.
     const key = known ? `${request.method === "POST" ? "POST" : "GET"} ${path} ${status}` : `GET other ${status}`;
     this.requests.set(key, (this.requests.get(key) ?? 0) + 1);
   }
+}
+
+function routeOf(path: string): string {
+  return RESIZE_PATTERN.test(path) ? RESIZE_PATH : path;
 }
 
 function parseStates(text: string): ReadonlySet<MachineState> {

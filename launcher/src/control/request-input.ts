@@ -49,6 +49,19 @@ export function timeoutFrom(value: unknown, name = "timeoutMs"): number {
   throw new RequestRefused("BadRequest", `${name} must be a whole number of milliseconds from 0 to ${TIMER_MAX_MS}`);
 }
 
+const SIZE_MAX_BYTES = 2 ** 50;
+const SECTOR_BYTES = 512;
+
+/** The size of a disk. Throws RequestRefused. */
+export function diskSizeFrom(value: unknown): number {
+  const isSize = typeof value === "number" && value >= SECTOR_BYTES && value <= SIZE_MAX_BYTES;
+  if (isSize && value % SECTOR_BYTES === 0) return value;
+  throw new RequestRefused(
+    "BadRequest",
+    `sizeBytes must be a multiple of ${SECTOR_BYTES} from ${SECTOR_BYTES} to ${SIZE_MAX_BYTES}`,
+  );
+}
+
 /** The JSON object in a request's body; empty when there is no body. Throws RequestRefused. */
 export async function readBody(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
   const chunks: Buffer[] = [];

@@ -2,6 +2,7 @@ import { getSystemErrorName } from "node:util";
 import type { MachineConfig } from "../../api/machine-config.ts";
 import { buildAcpiTables } from "../acpi/tables.ts";
 import { type KernelRequest, loadKernel } from "../boot/x86/load-kernel.ts";
+import type { DiskEvents } from "../storage/storage.ts";
 import { createVirtioDevices, type VirtioDevices } from "../virtio/create-devices.ts";
 import { Board } from "./board.ts";
 import { BootFiles } from "./boot-files.ts";
@@ -37,6 +38,7 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
   const machine = new Machine({
     board,
     devices: (events) => new Devices({ board, console, events, virtio, pciPorts: byFirmware }),
+    disks: virtio.disks,
     load,
     bootFiles,
     milestones,
@@ -57,6 +59,16 @@ function makeVirtioDevices(
     limited.warn("device failed", { reason: "DeviceFailed", device, error: error.message });
   const onIoError = (disk: string, errno: number) =>
     limited.warn("disk failed a request", { reason: "DiskFailed", disk, error: getSystemErrorName(-errno) });
-  const host = { memory, msi, doorbells, onFault };
-  return createVirtioDevices({ host, disks, console: virtioConsole, openBlockDevice, onIoError });
+  const diskEvents: DiskEvents = {
+    opened: (disk, description) => log.debug("disk opened", { disk, description }),
+    damaged: (disk, problem) => limited.warn("disk image is damaged", { reason: "DiskDamaged", disk, problem }),
+  };
+  return createVirtioDevices({
+    host: { memory, msi, doorbells, onFault },
+    disks,
+    console: virtioConsole,
+    openBlockDevice,
+    onIoError,
+    diskEvents,
+  });
 }

@@ -15,6 +15,11 @@ export interface MachineControls {
   reset(): Promise<void>;
   /** Power button, then off after `timeoutMs`; resolves when the machine is Ended. A second call can only shorten it. */
   stop(timeoutMs: number): Promise<void>;
+  /**
+   * Makes a disk larger, and tells the guest. Rejects with UnknownDisk, with DiskError where the disk cannot grow or would
+   * shrink, and with IllegalTransition after the end.
+   */
+  growDisk(name: string, sizeBytes: number): Promise<void>;
   /** Calls `listener` after each change of state; dispose to stop. */
   onState(listener: (state: MachineState) => void): Disposable;
   /** Resolves once, when the machine has ended and no vCPU thread is left. */

@@ -6,8 +6,9 @@ import type { Vcpu } from "../kvm/vcpu.ts";
 import type { MachineEvents } from "../legacy/machine-events.ts";
 import type { Logger } from "../log/logger.ts";
 import type { SysError } from "../sys/errors.ts";
+import type { Disks } from "../virtio/block/disks.ts";
 import type { Board } from "./board.ts";
-import { PauseAborted } from "./control-surface.ts";
+import { IllegalTransition, PauseAborted } from "./control-surface.ts";
 import type { Devices } from "./devices.ts";
 import { ExitCounter } from "./exit-counter.ts";
 import { ExitDispatch, type GuestEvents } from "./exit-dispatch.ts";
@@ -21,6 +22,7 @@ export interface MachineParts {
   readonly board: Board;
   /** Makes the devices, which tell `events` what the guest asks for. */
   readonly devices: (events: MachineEvents) => Devices;
+  readonly disks: Disks;
   /** Loads ACPI tables, kernel, initrd and command line into empty memory; at each reset anew. */
   readonly load: () => Promise<EntryState>;
   /** Closes what `load` reads. */
@@ -103,6 +105,7 @@ export class Machine implements StartableMachine {
       memoryBytes: board.memory.sizeBytes,
       milestones: milestones.snapshot(),
       exits: this.#counter.snapshot(),
+      disks: this.#parts.disks.status(),
     };
   }
 
@@ -154,6 +157,13 @@ export class Machine implements StartableMachine {
   async reset(): Promise<void> {
     this.#lifecycle.target("reset");
     await this.#reset();
+  }
+
+  async growDisk(name: string, sizeBytes: number): Promise<void> {
+    const { state } = this.#lifecycle;
+    if (state === "Ended") throw new IllegalTransition(state, "grow a disk of");
+    await this.#parts.disks.grow(name, sizeBytes);
+    this.#parts.log.info("disk has grown", { reason: "DiskGrown", disk: name, sizeBytes });
   }
 
   async stop(timeoutMs: number): Promise<void> {

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals";
@@ -51,6 +51,22 @@ describe("a block device", () => {
     await expect(open(two)).rejects.toThrow(/disk data: .*two is in use by another virtual machine/);
     await disk.close();
     await (await open(two)).close();
+  });
+
+  it("has its new size once it is asked to grow, and not more than there is", async () => {
+    const [one] = blockDevice();
+    const disk = await open(one);
+    await expect(disk.grow(2 << 20)).rejects.toThrow(/has 1048576 bytes, fewer than the 2097152 asked for/);
+    truncateSync(join(directory, "backing"), 2 << 20);
+    execFileSync("losetup", [
+      "--set-capacity",
+      execFileSync("losetup", ["-j", join(directory, "backing"), "-O", "NAME", "-n"], { encoding: "utf8" }).trim(),
+    ]);
+    await disk.grow(1.5 * 2 ** 20);
+    expect(disk.sizeBytes).toBe(2 << 20);
+    await disk.grow(1.5 * 2 ** 20);
+    expect(await writeDisk(disk, (2 << 20) - 4096, new Uint8Array(4096).fill(8))).toBe(0);
+    await disk.close();
   });
 
   it("is read by several", async () => {

@@ -111,6 +111,52 @@ describe("a raw disk", () => {
   });
 });
 
+describe("growing a raw disk", () => {
+  it("extends its file, and reads zeroes there", async () => {
+    const disk = await open();
+    await disk.grow(4 * SIZE);
+    expect([disk.sizeBytes, statSync(path).size]).toEqual([4 * SIZE, 4 * SIZE]);
+    expect(await readDisk(disk, 4 * SIZE - 512, 512)).toEqual(new Uint8Array(512));
+    expect(await writeDisk(disk, 2 * SIZE, new Uint8Array(512).fill(3))).toBe(0);
+    expect(await readDisk(disk, 512, 512)).toEqual(new Uint8Array(512).fill(1));
+    await disk.close();
+  });
+
+  it("to the size that it has changes nothing, and it never shrinks", async () => {
+    const disk = await open();
+    await disk.grow(SIZE);
+    await expect(disk.grow(SIZE / 2)).rejects.toThrow(DiskError);
+    await expect(disk.grow(SIZE / 2)).rejects.toThrow(/^disk data: .* has 1048576 bytes, and a disk does not shrink/);
+    expect([disk.sizeBytes, statSync(path).size]).toEqual([SIZE, SIZE]);
+    await disk.close();
+  });
+
+  it("takes what its file has already, where that is larger", async () => {
+    const disk = await open();
+    truncateSync(path, 3 * SIZE);
+    await disk.grow(2 * SIZE);
+    expect([disk.sizeBytes, statSync(path).size]).toEqual([3 * SIZE, 3 * SIZE]);
+    await disk.close();
+  });
+
+  it("does not extend a file that it may only read", async () => {
+    const disk = await open({ readOnly: true });
+    await expect(disk.grow(2 * SIZE)).rejects.toThrow(/has 1048576 bytes, fewer than the 2097152 asked for; enlarge/);
+    truncateSync(path, 2 * SIZE);
+    await disk.grow(2 * SIZE);
+    expect(disk.sizeBytes).toBe(2 * SIZE);
+    await disk.close();
+  });
+
+  it("says when the file shrank behind its back", async () => {
+    const disk = await open({ readOnly: true });
+    truncateSync(path, 512);
+    await expect(disk.grow(SIZE)).rejects.toThrow(/has shrunk to 512 bytes under the disk/);
+    expect(disk.sizeBytes).toBe(SIZE);
+    await disk.close();
+  });
+});
+
 describe("opening a raw disk", () => {
   const refused = async (message: RegExp, at = path, readOnly = false) => {
     const opening = openRawDisk("data", at, new IoPool(), { readOnly });

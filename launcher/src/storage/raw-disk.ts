@@ -1,8 +1,9 @@
 import { fstatSync, statSync } from "node:fs";
+import { getSystemErrorName } from "node:util";
 import { blockDeviceSizeBytes, logicalBlockSizeBytes } from "../sys/block-device.ts";
 import { SysError } from "../sys/errors.ts";
 import type { OwnedFd } from "../sys/fd.ts";
-import { openFile } from "../sys/file-io.ts";
+import { ftruncateAsync, openFile } from "../sys/file-io.ts";
 import { lockFile } from "../sys/file-lock.ts";
 import { asDiskError, DiskError, diskError } from "./disk-error.ts";
 import { EOPNOTSUPP, FileIo } from "./file-io.ts";
@@ -67,7 +68,7 @@ export interface OpenRawDisk {
 export function rawDiskOn({ name, path, fd, directFd, pool, readOnly }: OpenRawDisk): RawDisk {
   const parts = asDiskError(name, `${path} cannot be used`, "check what it is", () => {
     const isBlockDevice = fstatSync(fd.fd).isBlockDevice();
-    const sizeBytes = isBlockDevice ? blockDeviceSizeBytes(fd.fd) : fstatSync(fd.fd).size;
+    const sizeBytes = sizeOf(fd.fd, isBlockDevice);
     if (sizeBytes < SECTOR_BYTES || sizeBytes % SECTOR_BYTES !== 0)
       throw new DiskError(
         name,
@@ -76,7 +77,11 @@ export function rawDiskOn({ name, path, fd, directFd, pool, readOnly }: OpenRawD
     const logicalBlockBytes = isBlockDevice ? logicalBlockSizeBytes(fd.fd) : SECTOR_BYTES;
     return { sizeBytes, isBlockDevice, logicalBlockBytes };
   });
-  return new RawDisk({ fd, directFd, lane: pool.openLane(), readOnly, ...parts });
+  return new RawDisk({ name, path, fd, directFd, lane: pool.openLane(), readOnly, ...parts });
+}
+
+function sizeOf(fd: number, isBlockDevice: boolean): number {
+  return isBlockDevice ? blockDeviceSizeBytes(fd) : fstatSync(fd).size;
 }
 
 /**
@@ -105,6 +110,9 @@ function checkKind(name: string, path: string): boolean {
 }
 
 interface RawDiskParts {
+  readonly name: string;
+  /** For messages. */
+  readonly path: string;
   /** With page cache. */
   readonly fd: OwnedFd;
   readonly directFd: OwnedFd | null;
@@ -117,21 +125,25 @@ interface RawDiskParts {
 
 /** A raw file or block device, written in place. */
 export class RawDisk implements Storage {
-  readonly sizeBytes: number;
   readonly readOnly: boolean;
   readonly logicalBlockBytes: number;
   readonly physicalBlockBytes = PAGE_BYTES;
   readonly #parts: RawDiskParts;
   readonly #buffered: FileIo;
   readonly #direct: FileIo | null;
+  #sizeBytes: number;
 
   constructor(parts: RawDiskParts) {
-    this.sizeBytes = parts.sizeBytes;
+    this.#sizeBytes = parts.sizeBytes;
     this.readOnly = parts.readOnly;
     this.logicalBlockBytes = parts.logicalBlockBytes;
     this.#parts = parts;
     this.#buffered = new FileIo(parts.fd.fd, parts.lane, true);
     this.#direct = parts.directFd && new FileIo(parts.directFd.fd, parts.lane, false);
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
   }
 
   read(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
@@ -164,10 +176,42 @@ export class RawDisk implements Storage {
     else this.#buffered.zeroRange(offsetBytes, lengthBytes, byWriting);
   }
 
+  /** A file is extended where this disk may write; of all else the size is read anew. */
+  async grow(sizeBytes: number): Promise<void> {
+    const { name, path, fd, isBlockDevice } = this.#parts;
+    const refuse = (problem: string) => {
+      throw new DiskError(name, `${path} ${problem}`);
+    };
+    if (sizeBytes < this.#sizeBytes && !isBlockDevice)
+      refuse(`has ${this.#sizeBytes} bytes, and a disk does not shrink to ${sizeBytes}`);
+    if (!isBlockDevice && !this.readOnly && sizeOf(fd.fd, false) < sizeBytes) await this.#extend(sizeBytes);
+    const found = sizeOf(fd.fd, isBlockDevice);
+    if (found < this.#sizeBytes) refuse(`has shrunk to ${found} bytes under the disk, which has ${this.#sizeBytes}`);
+    if (found < sizeBytes)
+      refuse(`has ${found} bytes, fewer than the ${sizeBytes} asked for; enlarge its volume first`);
+    this.#sizeBytes = found - (found % this.logicalBlockBytes);
+  }
+
   async close(): Promise<void> {
     await this.#parts.lane.close();
     this.#parts.fd[Symbol.dispose]();
     this.#parts.directFd?.[Symbol.dispose]();
+  }
+
+  #extend(sizeBytes: number): Promise<void> {
+    const { name, path, fd, lane } = this.#parts;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    lane.run({
+      start: (done) => ftruncateAsync(fd.fd, sizeBytes, done),
+      ended: (result) => {
+        if (result >= 0) resolve();
+        else
+          reject(
+            new DiskError(name, `${path} cannot be extended to ${sizeBytes} bytes (${getSystemErrorName(result)})`),
+          );
+      },
+    });
+    return promise;
   }
 
   /**

@@ -21,6 +21,7 @@ export interface ReadSource {
  * the storage until `completed`, and is used up by it.
  */
 export interface Storage {
+  /** Only `grow` changes it. */
   readonly sizeBytes: number;
   readonly readOnly: boolean;
   /** What it turned out to be, for a log. */
@@ -39,6 +40,11 @@ export interface Storage {
   discard(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void;
   /** The range reads as zeroes; its storage may be given back if `mayUnmap`. */
   writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void;
+  /**
+   * Makes the disk larger: to `sizeBytes`, or where something else decides that, to the size that there is by now. One
+   * call at a time. Absent from disks that cannot grow; rejects with DiskError where it does not work, or would shrink.
+   */
+  grow?(sizeBytes: number): Promise<void>;
   /** Waits for what is under way, then closes. Nothing is started after. */
   close(): Promise<void>;
 }

@@ -154,6 +154,11 @@ export function fdatasync(fd: number): void {
   checkUninterrupted("fdatasync", () => libc().fdatasync(fd));
 }
 
+/** As ftruncate, on libuv's pool. */
+export function ftruncateAsync(fd: number, sizeBytes: number, done: IoDone): void {
+  libc().ftruncate.async(fd, sizeBytes, asResult(done));
+}
+
 export function ftruncate(fd: number, sizeBytes: number): void {
   checkUninterrupted("ftruncate", () => libc().ftruncate(fd, sizeBytes), `to ${sizeBytes} bytes`);
 }

@@ -5,6 +5,7 @@ import { closeDisks, openDisks } from "../storage/open-disks.ts";
 import type { BlockDeviceOpener } from "../storage/raw-disk.ts";
 import type { DiskEvents } from "../storage/storage.ts";
 import { BlockDevice } from "./block/device.ts";
+import { Disks } from "./block/disks.ts";
 import { ConsoleDevice } from "./console/device.ts";
 import { RngDevice } from "./rng/device.ts";
 import { VirtioPciDevice, type VirtioPciHost } from "./transport/virtio-pci-device.ts";
@@ -25,6 +26,7 @@ export interface VirtioDeviceOptions {
 export interface VirtioDevices {
   /** For `PciRoot.add`, in this order: the disks, the entropy device, the console. */
   readonly devices: readonly VirtioPciDevice[];
+  readonly disks: Disks;
   /** Waits for what is under way and closes the disks, once. The vCPUs have stopped before. */
   close(): Promise<void>;
 }
@@ -33,10 +35,12 @@ export interface VirtioDevices {
 export async function createVirtioDevices(options: VirtioDeviceOptions): Promise<VirtioDevices> {
   const { host, disks, onIoError } = options;
   const storages = await openDisks(disks, new IoPool(), options.openBlockDevice, options.diskEvents);
-  const blockDevices = storages.map((storage, i) => {
+  const parts = storages.map((storage, i) => {
     const { name, queues } = disks[i] ?? { name: `disk ${i}`, queues: 1 };
-    return new BlockDevice({ name, storage, queues, onIoError: (errno) => onIoError(name, errno) });
+    const device = new BlockDevice({ name, storage, queues, onIoError: (errno) => onIoError(name, errno) });
+    return { name, storage, device };
   });
+  const blockDevices = parts.map(({ device }) => device);
   const all = [...blockDevices, new RngDevice(), ...(options.console ? [new ConsoleDevice(options.console)] : [])];
   const devices = all.map((device) => new VirtioPciDevice(device, host));
   let closing: Promise<void> | undefined;
@@ -46,6 +50,7 @@ export async function createVirtioDevices(options: VirtioDeviceOptions): Promise
   };
   return {
     devices,
+    disks: new Disks(parts),
     close: () => {
       closing ??= close();
       return closing;

@@ -62,6 +62,9 @@ export class FakeMachine implements MachineControls {
   async reset(): Promise<void> {
     this.#note("reset");
   }
+  async growDisk(name: string, sizeBytes: number): Promise<void> {
+    this.#note(`growDisk ${name} ${sizeBytes}`);
+  }
   async stop(timeoutMs: number): Promise<void> {
     this.#note(`stop ${timeoutMs}`);
     this.moveTo("Stopping");

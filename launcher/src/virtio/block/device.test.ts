@@ -23,6 +23,8 @@ const UNSUPP = 2;
 const NO_STATUS = 255;
 const SECTORS = 1024;
 const ENOSPC = 28;
+/** In the common configuration structure. */
+const CONFIG_GENERATION = 0x15;
 
 interface SetUp {
   readonly readOnly?: boolean;
@@ -36,7 +38,7 @@ function setUp({ readOnly = false, without = [], options = {}, sizeBytes = SECTO
   const memory = testMemory();
   const storage = new FakeStorage(memory, SECTORS * 512, readOnly);
   for (let i = 0; i < storage.bytes.length; i++) storage.bytes[i] = (i >>> 9) & 0xff;
-  Object.defineProperty(storage, "sizeBytes", { value: sizeBytes });
+  Object.defineProperty(storage, "sizeBytes", { value: sizeBytes, configurable: true });
   const errors: number[] = [];
   const device = new BlockDevice({
     name: "data",
@@ -103,6 +105,20 @@ describe("virtio-blk", () => {
     expect(driver.run(blk.VIRTIO_BLK_T_WRITE_ZEROES, 0, [driver.range(1023, 1, 1)]).status).toBe(OK);
     expect(driver.run(blk.VIRTIO_BLK_T_DISCARD, 0, [driver.range(8, 0)]).status).toBe(OK);
     expect(storage.log).toEqual(["discard 4096+8192", "zero 4096+512", `zero unmap ${1023 * 512}+512`]);
+  });
+
+  it("that has grown tells its driver, who can use all of it", () => {
+    const { storage, device, driver } = setUp({ sizeBytes: 512 * 512 });
+    expect(driver.run(blk.VIRTIO_BLK_T_IN, 600, [into(DATA, 512)]).status).toBe(IOERR);
+    Object.defineProperty(storage, "sizeBytes", { value: (2 ** 32 + SECTORS) * 512 });
+    const generation = driver.pci.common(CONFIG_GENERATION, 1);
+    driver.pci.interrupts.length = 0;
+    device.sizeChanged();
+    expect(driver.pci.interrupts).toEqual([0]);
+    expect(driver.pci.common(CONFIG_GENERATION, 1)).not.toBe(generation);
+    expect(driver.run(blk.VIRTIO_BLK_T_IN, 600, [into(DATA, 512)]).status).toBe(OK);
+    const { capacity } = blk.ConfigOffset;
+    expect([driver.pci.deviceConfig(capacity, 4), driver.pci.deviceConfig(capacity + 4, 4)]).toEqual([SECTORS, 1]);
   });
 
   it("describes itself in its configuration", () => {

@@ -79,6 +79,13 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
     return this.#requestCount;
   }
 
+  /** The storage has grown: the driver is told, and may use all of it. */
+  sizeChanged(): void {
+    putCapacity(new DataView(this.#config.buffer), this.#storage);
+    this.#target = this.#makeTarget();
+    this.#driver?.signalConfigChange();
+  }
+
   readConfig(offset: number, data: Uint8Array): void {
     readConfigBytes(this.#config, offset, data);
   }
@@ -221,10 +228,8 @@ function offeredFeatures(storage: Storage, queues: number): FeatureBits {
 function initialConfig(storage: Storage, queues: number): Uint8Array {
   const { ConfigOffset } = protocol;
   const config = new DataView(new ArrayBuffer(protocol.CONFIG_SIZE));
-  const capacity = Math.floor(storage.sizeBytes / SECTOR_BYTES);
   const blocksPerPhysical = storage.physicalBlockBytes / storage.logicalBlockBytes;
-  config.setUint32(ConfigOffset.capacity, capacity % 2 ** 32, true);
-  config.setUint32(ConfigOffset.capacity + 4, Math.floor(capacity / 2 ** 32), true);
+  putCapacity(config, storage);
   config.setUint32(ConfigOffset.segMax, SEGMENT_LIMIT, true);
   config.setUint32(ConfigOffset.blkSize, storage.logicalBlockBytes, true);
   config.setUint8(ConfigOffset.physicalBlockExponent, Math.max(0, Math.round(Math.log2(blocksPerPhysical))));
@@ -240,4 +245,10 @@ function initialConfig(storage: Storage, queues: number): Uint8Array {
     config.setUint8(ConfigOffset.writeZeroesMayUnmap, 1);
   }
   return new Uint8Array(config.buffer);
+}
+
+function putCapacity(config: DataView, storage: Storage): void {
+  const sectors = Math.floor(storage.sizeBytes / SECTOR_BYTES);
+  config.setUint32(protocol.ConfigOffset.capacity, sectors % 2 ** 32, true);
+  config.setUint32(protocol.ConfigOffset.capacity + 4, Math.floor(sectors / 2 ** 32), true);
 }

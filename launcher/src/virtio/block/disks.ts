@@ -1,0 +1,61 @@
+import type { DiskStatus } from "../../../api/control.ts";
+import { DiskError } from "../../storage/disk-error.ts";
+import type { Storage } from "../../storage/storage.ts";
+import type { BlockDevice } from "./device.ts";
+
+export interface Disk {
+  readonly name: string;
+  readonly storage: Storage;
+  readonly device: BlockDevice;
+}
+
+/** No disk of the machine has that name. */
+export class UnknownDisk extends Error {
+  readonly disk: string;
+  constructor(disk: string, known: readonly string[]) {
+    super(`there is no disk ${disk}; known are ${known.join(", ") || "none"}`);
+    this.name = "UnknownDisk";
+    this.disk = disk;
+  }
+}
+
+/** The disks of a machine, for those who look after it. */
+export class Disks {
+  readonly #disks: readonly Disk[];
+  /** Settled when no disk grows. */
+  #growing: Promise<unknown> = Promise.resolve();
+
+  /** In the order of the configuration. */
+  constructor(disks: readonly Disk[]) {
+    this.#disks = disks;
+  }
+
+  status(): readonly DiskStatus[] {
+    return this.#disks.map(({ name, storage }) => ({
+      name,
+      sizeBytes: storage.sizeBytes,
+      readOnly: storage.readOnly,
+    }));
+  }
+
+  /** See Storage.grow; the driver is told when it resolves. Rejects with UnknownDisk or DiskError. */
+  async grow(name: string, sizeBytes: number): Promise<void> {
+    const disk = this.#disks.find((each) => each.name === name);
+    if (!disk)
+      throw new UnknownDisk(
+        name,
+        this.#disks.map((each) => each.name),
+      );
+    // One after the other: the larger of two sizes asked for at the same time must win.
+    const grown = this.#growing.then(() => growNow(disk, sizeBytes));
+    this.#growing = grown.catch(() => {});
+    await grown;
+  }
+}
+
+async function growNow({ name, storage, device }: Disk, sizeBytes: number): Promise<void> {
+  const before = storage.sizeBytes;
+  if (!storage.grow) throw new DiskError(name, "the disk of an image has the size that its image has");
+  await storage.grow(sizeBytes);
+  if (storage.sizeBytes !== before) device.sizeChanged();
+}
