@@ -11,6 +11,8 @@ enum { TYPE_COMMON = 1, TYPE_NOTIFY = 2, TYPE_DEVICE = 4 };
 
 // Common configuration.
 enum {
+  OFFER_SELECT = 0x00,
+  OFFER = 0x04,
   FEATURE_SELECT = 0x08,
   FEATURES = 0x0c,
   STATUS = 0x14,
@@ -91,9 +93,11 @@ static void find_structures(uint64_t config) {
   }
 }
 
+// Of the features `low` those that are offered: a read-only disk has no discard.
 static void set_features(uint32_t low) {
+  AT(uint32_t, common + OFFER_SELECT) = 0;
   AT(uint32_t, common + FEATURE_SELECT) = 0;
-  AT(uint32_t, common + FEATURES) = low;
+  AT(uint32_t, common + FEATURES) = low & AT(uint32_t, common + OFFER);
   AT(uint32_t, common + FEATURE_SELECT) = 1;
   AT(uint32_t, common + FEATURES) = VERSION_1;
 }
