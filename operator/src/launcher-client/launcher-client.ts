@@ -1,4 +1,5 @@
 import https from "node:https";
+import { type ConnectionOptions, createSecureContext, type SecureContext } from "node:tls";
 import { LAUNCHER_API_VERSION, type LauncherStatus, type MachineState } from "../../../launcher/api/control.ts";
 import type { ClientCredentials } from "../certificates/authority.ts";
 import { machineServerName } from "../certificates/identities.ts";
@@ -12,6 +13,7 @@ export interface LauncherTarget {
 }
 
 export interface LauncherClientOptions {
+  /** The same object until they change. */
   readonly credentials: () => Promise<ClientCredentials>;
   readonly port: number;
 }
@@ -44,6 +46,7 @@ const MACHINE_STATES: readonly MachineState[] = ["Starting", "Running", "Paused"
 /** Speaks the Launcher API to launchers, each verified by the UID of its machine. */
 export class LauncherClient {
   readonly #options: LauncherClientOptions;
+  #secured: { readonly credentials: ClientCredentials; readonly context: SecureContext } | undefined;
 
   constructor(options: LauncherClientOptions) {
     this.#options = options;
@@ -79,6 +82,15 @@ export class LauncherClient {
     return this.#call(target, { method: "POST", path, body: { sizeBytes }, timeoutMs: CALL_TIMEOUT_MS });
   }
 
+  /** Reading certificates costs more than all else of a call that finds nobody. */
+  #secureContext(credentials: ClientCredentials): SecureContext {
+    if (this.#secured?.credentials !== credentials) {
+      const { certificate: cert, key, trust: ca } = credentials;
+      this.#secured = { credentials, context: createSecureContext({ ca, cert, key, minVersion: "TLSv1.3" }) };
+    }
+    return this.#secured.context;
+  }
+
   async #call(
     target: LauncherTarget,
     call: {
@@ -89,28 +101,26 @@ export class LauncherClient {
       signal?: AbortSignal | undefined;
     },
   ): Promise<LauncherStatus> {
-    const { certificate, key, trust } = await this.#options.credentials();
+    const secureContext = this.#secureContext(await this.#options.credentials());
     const deadline = AbortSignal.timeout(call.timeoutMs);
     const body = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
     const { promise, resolve, reject } = Promise.withResolvers<{ statusCode: number; body: string }>();
-    const request = https.request({
+    const options: https.RequestOptions & ConnectionOptions = {
       host: target.ip,
       port: this.#options.port,
       method: call.method,
       path: call.path,
       // Checked against the certificate: the address may have gone to another pod meanwhile.
       servername: machineServerName(target.uid),
-      ca: trust,
-      cert: certificate,
-      key,
-      minVersion: "TLSv1.3",
+      secureContext,
       agent: false,
       signal: call.signal === undefined ? deadline : AbortSignal.any([call.signal, deadline]),
       headers: {
         Accept: "application/json",
         ...(body === undefined ? {} : { "Content-Type": "application/json", "Content-Length": body.length }),
       },
-    });
+    };
+    const request = https.request(options);
     request.on("response", (response) => {
       readBounded(response).then((body) => resolve({ statusCode: response.statusCode ?? 0, body }), reject);
     });

@@ -38,6 +38,25 @@ describe("LauncherMonitor", () => {
     expect(woken).toEqual(["shop/web", "shop/web"]);
   });
 
+  it("asks a launcher that does not listen yet again before it has waited much longer than it had", async () => {
+    const { monitor, clock, calls } = setUp(Array.from({ length: 100 }, () => refused));
+    monitor.ask(question);
+    const askedAtMs: number[] = [0];
+    for (let nowMs = 0; nowMs < 2000; nowMs += 5) {
+      await until(() => clock.nextTimerMs !== undefined);
+      clock.advance(5);
+      if (clock.nextTimerMs === undefined) {
+        askedAtMs.push(nowMs + 5);
+      }
+    }
+    for (const [n, atMs] of askedAtMs.entries()) {
+      const beforeMs = askedAtMs[n - 1] ?? 0;
+      expect(atMs - beforeMs).toBeLessThanOrEqual(30 + beforeMs / 2);
+    }
+    expect(calls()).toBeLessThan(40);
+    monitor[Symbol.dispose]();
+  });
+
   it("does not ask a launcher in a hot loop that says not yet at once", async () => {
     const { monitor, clock, calls } = setUp(Array.from({ length: 100 }, () => notYet));
     monitor.ask(question);

@@ -38,6 +38,9 @@ const LONG_POLL_MS = 30_000;
 const SETTLED: readonly MachineState[] = ["Running", "Paused", "Stopping", "Ended"];
 const MIN_RETRY_MS = 25;
 const MAX_RETRY_MS = 5_000;
+/** A launcher that does not listen yet will in a moment: a machine's start is late by a fifth of that at most. */
+const UNREACHABLE_GROWTH = 1.25;
+const NOT_YET_GROWTH = 2;
 
 /**
  * What launchers last said of themselves. A question is asked until it is answered, in the background, by a long poll
@@ -104,7 +107,7 @@ export class LauncherMonitor implements Disposable {
   }
 
   async #pursue(question: Question, entry: Entry, signal: AbortSignal): Promise<void> {
-    let failures = 0;
+    let retryMs = MIN_RETRY_MS;
     while (!signal.aborted) {
       const askedAt = this.#clock.monotonic();
       try {
@@ -117,16 +120,16 @@ export class LauncherMonitor implements Disposable {
         if (signal.aborted) {
           return;
         }
-        if (!(error instanceof LauncherError && error.isTimeout)) {
+        const notYet = error instanceof LauncherError && error.isTimeout;
+        if (!notYet) {
           this.#noAnswer(entry, messageOf(error));
         } else if (this.#clock.monotonic() - askedAt >= LONG_POLL_MS / 2) {
-          failures = 0;
+          retryMs = MIN_RETRY_MS;
           continue;
         }
         // A launcher that does not take its time with "not yet" is not asked in a hot loop either.
-        const delayMs = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(failures, 20));
-        failures += 1;
-        await sleep(this.#clock, delayMs * (0.5 + Math.random() / 2), signal);
+        await sleep(this.#clock, retryMs * (0.5 + Math.random() / 2), signal);
+        retryMs = Math.min(MAX_RETRY_MS, retryMs * (notYet ? NOT_YET_GROWTH : UNREACHABLE_GROWTH));
       }
     }
   }
