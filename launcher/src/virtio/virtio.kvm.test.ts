@@ -1,14 +1,9 @@
+import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals";
-import {
-  PCI_ECAM,
-  PCI_ECAM_BYTES,
-  PCI_WINDOW32,
-  PCI_WINDOW32_BYTES,
-  pciWindow64,
-} from "../boot/x86/layout.ts";
+import { PCI_ECAM, PCI_ECAM_BYTES, PCI_WINDOW32, PCI_WINDOW32_BYTES, pciWindow64 } from "../boot/x86/layout.ts";
 import { TestBoard } from "../machine/testing/test-board.ts";
 import { PciRoot } from "../pci/pci-root.ts";
 import { createVirtioDevices, type VirtioDevices } from "./create-devices.ts";
@@ -124,6 +119,25 @@ describe("virtio devices under a guest", () => {
     const dataFile = readFileSync(join(directory, "data.img"));
     expect([dataFile[17 * SECTOR - 1], dataFile[17 * SECTOR], dataFile[18 * SECTOR]]).toEqual([0x11, 0x42, 0x13]);
     expect(readFileSync(join(directory, "image", "disk", "root.img"))[17 * SECTOR]).toBe(0x12);
+  });
+
+  it("read a qcow2 image under its overlay, sector by sector", async () => {
+    const disk = join(directory, "image", "disk");
+    execFileSync("qemu-img", ["convert", "-c", "-O", "qcow2", join(disk, "root.img"), join(disk, "root.qcow2")]);
+    rmSync(join(disk, "root.img"));
+    const reads = [0, 17, 63].map((sector) => `blkread 0 ${sector}`).join(";");
+    await using machine = await VirtioMachine.run(
+      `blkid 0;${reads};blkwrite 0 17 5;blkread 0 17;blkread 0 18;echo the end`,
+    );
+    await machine.said("the end");
+    expect(machine.board.output).toContain("name root sectors 64");
+    expect([...machine.board.output.matchAll(/blkread status 0 data (0x\w+)/g)].map(([, data]) => data)).toEqual([
+      number(1),
+      number(18),
+      number(64),
+      "0x5",
+      number(19),
+    ]);
   });
 
   it("zero and discard", async () => {
