@@ -17,6 +17,10 @@ import { terminationOf } from "./termination-reason.ts";
 
 /** An agent that restarts is back within seconds; one that is rolled out anew, within a minute. */
 const AGENT_DEADLINE_MS = 60_000;
+/** libuv's own default, for files and names. */
+const POOL_THREADS = 4;
+/** For disks without io_uring: requests that wait on slow storage each hold a thread, which costs 11 KiB. */
+const POOL_THREADS_PER_DISK = 2;
 /** A defect may have taken the machine's way to end with it. */
 const EMERGENCY_STOP_MS = 2_000;
 
@@ -32,6 +36,7 @@ export async function run(configPath: string, assemble: AssembleMachine): Promis
     const log = jsonLogger("info", {}, writeToStdout);
     return end(terminationOf(error), terminationPathOfBrokenConfig(configPath), log);
   }
+  sizeThreadPool(config.disks.length);
   const { namespace, name, uid } = config.identity;
   const log = jsonLogger(config.log.level, { namespace, name, uid }, writeToStdout);
   log.info("launcher starts", { reason: "ProcessStarted", version: launcherVersion, pid: process.pid });
@@ -39,6 +44,11 @@ export async function run(configPath: string, assemble: AssembleMachine): Promis
   process.on("uncaughtException", (error) => void machineRun.crash(error));
   const termination = await machineRun.toItsEnd(assemble).catch((error: unknown) => machineRun.failed(error));
   return end(termination, config.terminationMessagePath, log);
+}
+
+/** libuv makes its threads when the first of them is needed, which nothing before this did. */
+function sizeThreadPool(diskCount: number): void {
+  process.env["UV_THREADPOOL_SIZE"] ??= String(POOL_THREADS + POOL_THREADS_PER_DISK * diskCount);
 }
 
 /** One machine's way through this process. */

@@ -1,6 +1,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TerminationMessage } from "../../../api/control.ts";
@@ -52,6 +52,12 @@ export class LauncherProcess implements AsyncDisposable {
   /** The last word; undefined where there is none. */
   get termination(): TerminationMessage | undefined {
     return existsSync(this.#terminationPath) ? JSON.parse(readFileSync(this.#terminationPath, "utf8")) : undefined;
+  }
+
+  /** Names of its threads. */
+  get threads(): string[] {
+    const tasks = `/proc/${this.#child?.pid}/task`;
+    return readdirSync(tasks).map((task) => readFileSync(join(tasks, task, "comm"), "utf8").trim());
   }
 
   signal(signal: NodeJS.Signals): void {

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { FakeMachine } from "../../control/testing/fake-machine.ts";
 import type { CharacterBackend } from "../../legacy/character-backend.ts";
 import type { AssembleMachine, StartableMachine } from "../../machine/machine-dependencies.ts";
@@ -70,6 +71,8 @@ const [configPath = "", script = "obedient"] = process.argv.slice(2) as [string?
 
 const assemble: AssembleMachine = async (_config, { kvm, console, virtioConsole }) => {
   kvm[Symbol.dispose]();
+  // As disks are: by libuv's pool.
+  await readFile(configPath);
   if (script === "cannot-be-assembled") throw new Error("no such thing");
   return new ScriptedMachine(script, console, virtioConsole);
 };
