@@ -171,8 +171,11 @@ describe("the controllers with the chart's permissions", () => {
     await apply("seedless");
     const waiting = await until(() => pod("seedless"), PATIENCE_MS);
     const { name = "", uid = "" } = waiting.metadata ?? {};
-    const target = { apiVersion: "v1", kind: "Node", name: "node-1" };
-    expect((await server.request("POST", `${podUrl}/${name}/binding`, { body: { target } })).status).toBe(201);
+    const post = async (path: string, body: object) =>
+      expect(await server.request("POST", path, { body })).toMatchObject({ status: 201 });
+    await post("/api/v1/nodes", { metadata: { name: "node-1" } });
+    await patch("/api/v1/nodes/node-1/status", { status: { conditions: [{ type: "Ready", status: "True" }] } });
+    await post(`${podUrl}/${name}/binding`, { metadata: { name }, target: { kind: "Node", name: "node-1" } });
     const time = new Date().toISOString();
     const event = {
       metadata: { name: `${name}.1`, namespace: NAMESPACE },
@@ -185,8 +188,7 @@ describe("the controllers with the chart's permissions", () => {
       lastTimestamp: time,
       count: 1,
     };
-    const events = `/api/v1/namespaces/${NAMESPACE}/events`;
-    expect((await server.request("POST", events, { body: event })).status).toBe(201);
+    await post(`/api/v1/namespaces/${NAMESPACE}/events`, event);
     await until(async () => reasonOf(await machine("seedless")) === "SecretNotFound", PATIENCE_MS);
     const message = (await machine("seedless"))?.status?.conditions?.find((c) => c.type === "Ready")?.message;
     expect(message).toMatch(/^Secret web-seed of spec\.disks\[root\]/);
