@@ -1,7 +1,6 @@
 import { beforeEach, describe, expect, it, jest } from "@jest/globals";
 import type { IoDone } from "../sys/file-io.ts";
 import type { IovecBlock } from "../sys/iovec.ts";
-import { IoPool } from "./io-pool.ts";
 import { IoVector } from "./io-vector.ts";
 
 const EINTR = 4;
@@ -36,6 +35,7 @@ jest.unstable_mockModule("../sys/file-io.ts", () => ({
   ioctlAsync: () => {},
 }));
 const { FileIo } = await import("./file-io.ts");
+const { IoPool } = await import("./io-pool.ts");
 
 /** Runs one transfer of two ranges, 3000 bytes in all, at 8192; resolves with its errno. */
 async function transfer(direction: "read" | "write", io = new FileIo(FD, new IoPool(4).openLane(), true)) {

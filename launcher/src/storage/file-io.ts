@@ -1,16 +1,8 @@
 import { discardAsync, zeroOutAsync } from "../sys/block-device.ts";
-import {
-  fdatasyncAsync,
-  type IoDone,
-  preadvAsync,
-  preadvNoWait,
-  punchHoleAsync,
-  pwritevAsync,
-  pwritevNoWait,
-  zeroRangeAsync,
-} from "../sys/file-io.ts";
-import type { IoLane, PoolOperation } from "./io-pool.ts";
+import { type IoDone, preadvNoWait, pwritevNoWait } from "../sys/file-io.ts";
+import type { FileLane, IoLane } from "./io-pool.ts";
 import type { IoVector } from "./io-vector.ts";
+import type { Operation, OperationQueue } from "./operation-queue.ts";
 import type { IoCompletion } from "./storage.ts";
 
 export const EIO = 5;
@@ -18,17 +10,19 @@ const EINTR = 4;
 export const EOPNOTSUPP = 95;
 
 type Direction = "read" | "write";
+type Queue = Pick<OperationQueue, "run">;
 
 /** Copying more than this from the page cache would hold up the event loop for long. */
 const NO_WAIT_LIMIT_BYTES = 256 * 1024;
 
 /**
  * Vectored I/O on one open file that does not block the event loop. What the page cache can do without waiting is done
- * at once (RWF_NOWAIT, some 2 µs), the rest on libuv's pool (some 50 µs more).
+ * at once (RWF_NOWAIT, some 2 µs), the rest in the disk's ring, or on libuv's pool (some 50 µs more).
  */
 export class FileIo {
   readonly fd: number;
   readonly #lane: IoLane;
+  readonly #file: FileLane;
   readonly #noWait: Record<Direction, boolean>;
   #spare: Transfer | null = null;
 
@@ -36,6 +30,7 @@ export class FileIo {
   constructor(fd: number, lane: IoLane, noWait: boolean) {
     this.fd = fd;
     this.#lane = lane;
+    this.#file = lane.file(fd);
     this.#noWait = { read: noWait, write: noWait };
   }
 
@@ -50,27 +45,29 @@ export class FileIo {
 
   /** fdatasync. */
   sync(completion: IoCompletion): void {
-    this.#run((done) => fdatasyncAsync(this.fd, done), completion);
+    this.#run(this.#file.queue, (done) => this.#file.calls.fdatasync(done), completion);
   }
 
   /** Of a regular file: storage is given back, zeroes remain. */
   punchHole(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void {
-    this.#run((done) => punchHoleAsync(this.fd, offsetBytes, lengthBytes, done), completion);
+    const { queue, calls } = this.#file;
+    this.#run(queue, (done) => calls.punchHole(offsetBytes, lengthBytes, done), completion);
   }
 
   /** Of a regular file: zeroes, and the storage is kept. */
   zeroRange(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void {
-    this.#run((done) => zeroRangeAsync(this.fd, offsetBytes, lengthBytes, done), completion);
+    const { queue, calls } = this.#file;
+    this.#run(queue, (done) => calls.zeroRange(offsetBytes, lengthBytes, done), completion);
   }
 
   /** Of a block device. */
   discardDevice(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void {
-    this.#run((done) => discardAsync(this.fd, offsetBytes, lengthBytes, done), completion);
+    this.#run(this.#lane, (done) => discardAsync(this.fd, offsetBytes, lengthBytes, done), completion);
   }
 
   /** Of a block device. */
   zeroDevice(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void {
-    this.#run((done) => zeroOutAsync(this.fd, offsetBytes, lengthBytes, done), completion);
+    this.#run(this.#lane, (done) => zeroOutAsync(this.fd, offsetBytes, lengthBytes, done), completion);
   }
 
   #move(direction: Direction, offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
@@ -80,7 +77,7 @@ export class FileIo {
       return;
     }
     vector.dropFront(moved);
-    const transfer = this.#spare ?? new Transfer(this.fd, this.#lane, (ended) => this.#recycle(ended));
+    const transfer = this.#spare ?? new Transfer(this.#file, (ended) => this.#recycle(ended));
     this.#spare = transfer.next;
     transfer.begin(direction, offsetBytes + moved, vector, completion);
   }
@@ -99,11 +96,11 @@ export class FileIo {
     this.#spare = transfer;
   }
 
-  #run(start: (done: IoDone) => void, completion: IoCompletion): void {
-    const operation: PoolOperation = {
+  #run(queue: Queue, start: (done: IoDone) => void, completion: IoCompletion): void {
+    const operation: Operation = {
       start,
       ended: (result) => {
-        if (result === -EINTR) this.#lane.run(operation);
+        if (result === -EINTR) queue.run(operation);
         else completion.completed(result < 0 ? -result : 0);
       },
     };
@@ -111,20 +108,18 @@ export class FileIo {
   }
 }
 
-/** One read or write on the pool, in as many calls as it takes. Used again and again. */
-class Transfer implements PoolOperation {
+/** One read or write that waits, in as many calls as it takes. Used again and again. */
+class Transfer implements Operation {
   next: Transfer | null = null;
-  readonly #fd: number;
-  readonly #lane: IoLane;
+  readonly #file: FileLane;
   readonly #recycle: (transfer: Transfer) => void;
   #direction: Direction = "read";
   #offsetBytes = 0;
   #vector: IoVector | null = null;
   #completion: IoCompletion | null = null;
 
-  constructor(fd: number, lane: IoLane, recycle: (transfer: Transfer) => void) {
-    this.#fd = fd;
-    this.#lane = lane;
+  constructor(file: FileLane, recycle: (transfer: Transfer) => void) {
+    this.#file = file;
     this.#recycle = recycle;
   }
 
@@ -134,14 +129,15 @@ class Transfer implements PoolOperation {
     this.#offsetBytes = offsetBytes;
     this.#vector = vector;
     this.#completion = completion;
-    this.#lane.run(this);
+    this.#file.queue.run(this);
   }
 
   start(done: IoDone): void {
     const vector = this.#vector;
     if (!vector) return;
-    const call = this.#direction === "read" ? preadvAsync : pwritevAsync;
-    call(this.#fd, vector.block, vector.count, this.#offsetBytes, done);
+    const { calls } = this.#file;
+    if (this.#direction === "read") calls.readv(vector.block, vector.count, this.#offsetBytes, done);
+    else calls.writev(vector.block, vector.count, this.#offsetBytes, done);
   }
 
   ended(result: number): void {
@@ -150,8 +146,8 @@ class Transfer implements PoolOperation {
     if (result > 0 && result < vector.lengthBytes) {
       vector.dropFront(result);
       this.#offsetBytes += result;
-      this.#lane.run(this);
-    } else if (result === -EINTR) this.#lane.run(this);
+      this.#file.queue.run(this);
+    } else if (result === -EINTR) this.#file.queue.run(this);
     else if (result === 0) this.#finish(EIO);
     else this.#finish(result < 0 ? -result : 0);
   }

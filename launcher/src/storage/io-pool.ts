@@ -1,21 +1,9 @@
-import type { IoDone } from "../sys/file-io.ts";
+import type { IoUring } from "../sys/io-uring.ts";
+import { type FileCalls, PoolCalls, RingCalls } from "./file-calls.ts";
+import { type Operation, OperationQueue } from "./operation-queue.ts";
 
 /** Threads of libuv's pool when nothing is said (UV_THREADPOOL_SIZE). */
 const DEFAULT_THREADS = 4;
-
-/** An operation that blocks: `start` puts it on libuv's pool, `ended` hears of its result on the event loop. */
-export interface PoolOperation {
-  start(done: IoDone): void;
-  /** Bytes moved, or an errno below zero. */
-  ended(result: number): void;
-}
-
-interface Task {
-  readonly lane: IoLane;
-  operation: PoolOperation | null;
-  next: Task | null;
-  readonly done: IoDone;
-}
 
 /**
  * Shares libuv's pool among disks. One thread stays free for the rest of the process, and no lane takes all the others,
@@ -24,38 +12,43 @@ interface Task {
 export class IoPool {
   readonly #limit: number;
   readonly #laneLimit: number;
-  readonly #lanes: IoLane[] = [];
+  readonly #queues: OperationQueue[] = [];
+  readonly #openRing: () => IoUring | null;
   #underWay = 0;
   #turn = 0;
 
-  constructor(threads = Number(process.env["UV_THREADPOOL_SIZE"]) || DEFAULT_THREADS) {
+  /** `openRing` makes the ring of a disk, or null: all its operations are the pool's then. */
+  constructor(
+    threads = Number(process.env["UV_THREADPOOL_SIZE"]) || DEFAULT_THREADS,
+    openRing: () => IoUring | null = () => null,
+  ) {
     this.#limit = Math.max(1, threads - 1);
     this.#laneLimit = Math.max(1, this.#limit - 1);
+    this.#openRing = openRing;
   }
 
-  /** A queue of operations of its own, for one disk. */
+  /** Where the operations of one disk are run. */
   openLane(): IoLane {
-    const lane = new IoLane(this.#laneLimit, {
+    const queue = new OperationQueue(this.#laneLimit, {
       freed: () => {
         this.#underWay--;
       },
       changed: () => this.#pump(),
-      closed: (closed) => {
-        const at = this.#lanes.indexOf(closed);
-        if (at >= 0) this.#lanes.splice(at, 1);
-      },
     });
-    this.#lanes.push(lane);
-    return lane;
+    this.#queues.push(queue);
+    return new IoLane(queue, this.#openRing(), () => {
+      const at = this.#queues.indexOf(queue);
+      if (at >= 0) this.#queues.splice(at, 1);
+    });
   }
 
-  /** Starts what the limits allow, a task of each lane in turn. */
+  /** Starts what the limits allow, an operation of each lane in turn. */
   #pump(): void {
-    for (let idle = 0; idle < this.#lanes.length && this.#underWay < this.#limit; ) {
-      this.#turn = (this.#turn + 1) % this.#lanes.length;
-      // Counted first: a task may end before the call returns.
+    for (let idle = 0; idle < this.#queues.length && this.#underWay < this.#limit; ) {
+      this.#turn = (this.#turn + 1) % this.#queues.length;
+      // Counted first: an operation may end before the call returns.
       this.#underWay++;
-      if (this.#lanes[this.#turn]?.startOne()) idle = 0;
+      if (this.#queues[this.#turn]?.startOne()) idle = 0;
       else {
         this.#underWay--;
         idle++;
@@ -64,74 +57,56 @@ export class IoPool {
   }
 }
 
-interface LaneEvents {
-  freed(): void;
-  changed(): void;
-  closed(lane: IoLane): void;
+/** How the calls on a file are made, and what they queue in. */
+export interface FileLane {
+  readonly calls: FileCalls;
+  readonly queue: Pick<OperationQueue, "run">;
 }
 
-/** Operations of one disk, started in the order they come. */
+/** Where the operations of one disk are run: on the pool, and in the disk's ring where it has one. */
 export class IoLane {
-  readonly #limit: number;
-  readonly #events: LaneEvents;
-  #first: Task | null = null;
-  #last: Task | null = null;
-  /** Tasks for reuse. */
-  #spare: Task | null = null;
-  #underWay = 0;
-  #onIdle: (() => void) | null = null;
+  readonly #pool: OperationQueue;
+  readonly #ring: IoUring | null;
+  readonly #ringQueue: OperationQueue | null;
+  readonly #onClose: () => void;
 
-  constructor(limit: number, events: LaneEvents) {
-    this.#limit = limit;
-    this.#events = events;
+  constructor(pool: OperationQueue, ring: IoUring | null, onClose: () => void) {
+    this.#pool = pool;
+    this.#ring = ring;
+    this.#ringQueue = ring && queueOf(ring);
+    this.#onClose = onClose;
   }
 
-  /** Runs `operation` when its turn comes. */
-  run(operation: PoolOperation): void {
-    const task = this.#spare ?? this.#newTask();
-    this.#spare = this.#spare === null ? null : task.next;
-    task.operation = operation;
-    task.next = null;
-    if (this.#last) this.#last.next = task;
-    else this.#first = task;
-    this.#last = task;
-    this.#events.changed();
+  /** Runs `operation`, which uses a thread of the pool, when its turn comes. */
+  run(operation: Operation): void {
+    this.#pool.run(operation);
+  }
+
+  /** For an open file of the disk, which stays open until the lane is closed. */
+  file(fd: number): FileLane {
+    const number = this.#ring?.addFile(fd) ?? null;
+    if (this.#ring && this.#ringQueue && number !== null)
+      return { calls: new RingCalls(this.#ring, number), queue: this.#ringQueue };
+    return { calls: new PoolCalls(fd), queue: this.#pool };
   }
 
   /** Resolves when nothing is under way or waiting; the lane takes nothing after. */
   async close(): Promise<void> {
-    if (this.#underWay > 0 || this.#first)
-      await new Promise<void>((resolve) => {
-        this.#onIdle = resolve;
-      });
-    this.#events.closed(this);
+    const queues = this.#ringQueue ? [this.#pool, this.#ringQueue] : [this.#pool];
+    // What ends in one may go on in the other.
+    while (queues.some((queue) => !queue.isIdle)) await Promise.all(queues.map((queue) => queue.idle()));
+    this.#ring?.[Symbol.dispose]();
+    this.#onClose();
   }
+}
 
-  /** Called by the pool: starts the next task; false when there is none or too many are under way. */
-  startOne(): boolean {
-    const task = this.#first;
-    if (!task?.operation || this.#underWay >= this.#limit) return false;
-    this.#first = task.next;
-    if (!this.#first) this.#last = null;
-    this.#underWay++;
-    task.operation.start(task.done);
-    return true;
-  }
-
-  #newTask(): Task {
-    const task: Task = { lane: this, operation: null, next: null, done: (result) => this.#ended(task, result) };
-    return task;
-  }
-
-  #ended(task: Task, result: number): void {
-    const operation = task.operation;
-    task.operation = null;
-    task.next = this.#spare;
-    this.#spare = task;
-    this.#underWay--;
-    this.#events.freed();
-    operation?.ended(result);
-    this.#events.changed();
-    if (this.#underWay === 0 && !this.#first) this.#onIdle?.();
-  }
+/** What is more than the ring takes waits here. */
+function queueOf(ring: IoUring): OperationQueue {
+  const queue: OperationQueue = new OperationQueue(ring.capacity, {
+    freed: () => {},
+    changed: () => {
+      while (queue.startOne());
+    },
+  });
+  return queue;
 }

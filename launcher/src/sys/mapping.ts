@@ -28,14 +28,14 @@ export class Mapping implements Disposable {
     return Mapping.#map(sizeBytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
   }
 
-  /** The first `sizeBytes` of `fd`, shared with whoever maps it too. Pages take memory when they are first touched. */
-  static shared(fd: number, sizeBytes: number): Mapping {
-    return Mapping.#map(sizeBytes, MAP_SHARED | MAP_NORESERVE, fd);
+  /** `sizeBytes` of `fd`, shared with whoever maps it too. Pages take memory when they are first touched. */
+  static shared(fd: number, sizeBytes: number, offsetBytes = 0): Mapping {
+    return Mapping.#map(sizeBytes, MAP_SHARED | MAP_NORESERVE, fd, offsetBytes);
   }
 
-  static #map(sizeBytes: number, flags: number, fd: number): Mapping {
-    const detail = `${sizeBytes} bytes`;
-    return new Mapping(check("mmap", libc().mmap(0, sizeBytes, PROT_READ_WRITE, flags, fd, 0), detail), sizeBytes);
+  static #map(sizeBytes: number, flags: number, fd: number, offsetBytes = 0): Mapping {
+    const address = libc().mmap(0, sizeBytes, PROT_READ_WRITE, flags, fd, offsetBytes);
+    return new Mapping(check("mmap", address, `${sizeBytes} bytes`), sizeBytes);
   }
 
   /** Empty once the mapping is disposed: views of it then have length zero, and cannot touch what is gone. */

@@ -1,0 +1,37 @@
+import { IoUring } from "../sys/io-uring.ts";
+import { IoPool } from "./io-pool.ts";
+
+/** As many as a disk has requests under way. */
+const RING_ENTRIES = 64;
+
+/** What does the I/O of the disks that waits: rings of the kernel, or threads of the process. */
+export type IoEngineName = "io_uring" | "threads";
+
+export interface IoEngine {
+  readonly name: IoEngineName;
+  /** Why it is not io_uring; null where it is. */
+  readonly reason: string | null;
+  /** For `openDisks`. */
+  readonly pool: IoPool;
+}
+
+/** Finds out whether this kernel has io_uring and lets this process use it: containers are often forbidden to. */
+export function openIoEngine(openRing: () => IoUring = () => IoUring.open(RING_ENTRIES)): IoEngine {
+  const probe = ringOrReason(openRing);
+  if (typeof probe === "string") return { name: "threads", reason: probe, pool: new IoPool() };
+  probe[Symbol.dispose]();
+  // A disk for which there is no ring any more (EMFILE, ENOMEM) does without.
+  const ring = () => {
+    const opened = ringOrReason(openRing);
+    return typeof opened === "string" ? null : opened;
+  };
+  return { name: "io_uring", reason: null, pool: new IoPool(undefined, ring) };
+}
+
+function ringOrReason(openRing: () => IoUring): IoUring | string {
+  try {
+    return openRing();
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
