@@ -1,8 +1,10 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals";
 import type { DiskConfig } from "../../api/machine-config.ts";
+import { until } from "../testing/until.ts";
 import { IllegalTransition } from "./control-surface.ts";
 import { TestMachine } from "./testing/test-machine.ts";
 
@@ -42,5 +44,108 @@ describe("a disk that grows under a running guest", () => {
     await using test = await TestMachine.start({ disks: [scratch(64 * SECTOR)] });
     await test.machine.stop(0);
     await expect(test.machine.growDisk("scratch", 128 * SECTOR)).rejects.toThrow(IllegalTransition);
+  });
+});
+
+/** A file system in memory with room for 64 KiB, and a file that takes all of it. Needs root. */
+class FullFileSystem implements Disposable {
+  readonly path = join(directory, "full");
+  readonly #filler = join(this.path, "filler");
+
+  constructor() {
+    mkdirSync(this.path);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "none", this.path]);
+    writeFileSync(this.#filler, new Uint8Array(64 << 10));
+  }
+
+  makeRoom(): void {
+    rmSync(this.#filler);
+  }
+
+  [Symbol.dispose](): void {
+    execFileSync("umount", [this.path]);
+  }
+}
+
+describe("a machine whose disk's storage is full", () => {
+  const disk = (storage: FullFileSystem): DiskConfig => ({
+    name: "scratch",
+    readOnly: false,
+    queues: 1,
+    source: { kind: "empty", path: join(storage.path, "scratch"), sizeBytes: 1 << 20 },
+  });
+  /** A running machine whose guest has written, and waits for the answer. */
+  const waiting = async (storage: FullFileSystem) => {
+    const test = await TestMachine.start({ disks: [disk(storage)] });
+    test.console.text = "";
+    test.console.type("blkwrite 0 8 7");
+    test.console.type("blkread 0 8");
+    await until(() => test.machine.status().state === "Paused");
+    return test;
+  };
+
+  it("is paused, says why, and goes on by itself when there is room", async () => {
+    using storage = new FullFileSystem();
+    await using test = await waiting(storage);
+    expect(test.machine.status()).toMatchObject({
+      reason: "StorageFull",
+      message: "the storage of disk scratch is full; the guest is paused until there is room: enlarge it or free some",
+      pause: { asked: false, storageFull: ["scratch"] },
+    });
+    expect(test.console.text).not.toContain("status");
+    storage.makeRoom();
+    await test.console.said("blkread status 0 data 0x7");
+    expect(test.machine.status()).toMatchObject({ state: "Running", reason: "Started" });
+    expect(test.machine.status().pause).toBeUndefined();
+    expect(test.log.map(({ fields }) => fields?.["reason"])).toEqual(
+      expect.arrayContaining(["StorageFull", "StorageHasRoom"]),
+    );
+  });
+
+  it("stays paused when that was asked for too, until it is resumed", async () => {
+    using storage = new FullFileSystem();
+    await using test = await waiting(storage);
+    await test.machine.pause();
+    expect(test.machine.status().pause).toEqual({ asked: true, storageFull: ["scratch"] });
+    storage.makeRoom();
+    await until(() => test.machine.status().pause?.storageFull.length === 0);
+    expect(test.machine.status()).toMatchObject({ state: "Paused", reason: "PauseRequested" });
+    test.machine.resume();
+    await test.console.said("blkread status 0 data 0x7");
+  });
+
+  it("is not resumed before there is room, and then at once", async () => {
+    using storage = new FullFileSystem();
+    await using test = await waiting(storage);
+    await test.machine.pause();
+    test.machine.resume();
+    expect(test.machine.status()).toMatchObject({ state: "Paused", pause: { asked: false, storageFull: ["scratch"] } });
+    storage.makeRoom();
+    test.machine.resume();
+    await test.console.said("blkread status 0 data 0x7");
+  });
+
+  it("powers off when it is asked to stop", async () => {
+    using storage = new FullFileSystem();
+    await using test = await waiting(storage);
+    await test.machine.stop(30_000);
+    expect(test.machine.status()).toMatchObject({ state: "Ended", reason: "Stopped" });
+  });
+
+  it("is switched off when its guest does not react", async () => {
+    using storage = new FullFileSystem();
+    await using test = await waiting(storage);
+    await test.machine.stop(0);
+    expect(test.machine.status()).toMatchObject({ state: "Ended", reason: expect.stringMatching(/^Stop/) });
+    expect(test.log.map(({ fields }) => fields?.["reason"])).not.toContain("CloseTimeout");
+  });
+
+  it("starts anew when it is reset", async () => {
+    using storage = new FullFileSystem();
+    await using test = await waiting(storage);
+    test.console.text = "";
+    await test.machine.reset();
+    await test.console.said("READY pvh");
+    expect(test.machine.status()).toMatchObject({ state: "Running", reboots: 1 });
   });
 });

@@ -58,7 +58,7 @@ export class Machine implements StartableMachine {
   /** Invariant: not null exactly while a reset is under way. */
   #resetting: Promise<void> | null = null;
   /** A pause was asked for and not taken back since. */
-  #pauseWanted = false;
+  #pauseAsked = false;
   #stopDeadlineMs = Number.POSITIVE_INFINITY;
   #stopTimer: NodeJS.Timeout | undefined;
   #pressTimer: NodeJS.Timeout | undefined;
@@ -85,6 +85,7 @@ export class Machine implements StartableMachine {
   }
 
   start(): void {
+    this.#parts.disks.onRoomChange((disk, isFull) => this.#onRoomChange(disk, isFull));
     if (!this.#lifecycle.take("start")) return;
     this.#startedAt = new Date().toISOString();
     this.#run();
@@ -106,6 +107,9 @@ export class Machine implements StartableMachine {
       milestones: milestones.snapshot(),
       exits: this.#counter.snapshot(),
       disks: this.#parts.disks.status(),
+      ...(this.#lifecycle.state === "Paused" && {
+        pause: { asked: this.#pauseAsked, storageFull: this.#parts.disks.full },
+      }),
     };
   }
 
@@ -117,6 +121,7 @@ export class Machine implements StartableMachine {
         if (this.#resetting) return { reason: "Resetting", message: "the machine is being reset" };
         return { reason: "Started", message: "the guest runs" };
       case "Paused":
+        if (this.#parts.disks.full.length > 0) return storageFull(this.#parts.disks.full, this.#pauseAsked);
         return { reason: "PauseRequested", message: "the guest is paused until it is resumed" };
       case "Stopping":
         return { reason: "StopRequested", message: "the power button was pressed, and the guest has time to react" };
@@ -130,24 +135,56 @@ export class Machine implements StartableMachine {
   }
 
   async pause(): Promise<void> {
-    if (this.#lifecycle.target("pause") === this.#lifecycle.state) return;
-    this.#pauseWanted = true;
-    await this.#resetting;
-    this.#lifecycle.target("pause");
-    if (!this.#pauseWanted) throw new PauseAborted();
-    await this.#runner.halt();
-    this.#devices.flush();
-    this.#lifecycle.take("pause");
+    const isPaused = this.#lifecycle.target("pause") === this.#lifecycle.state;
+    this.#pauseAsked = true;
+    if (!isPaused) await this.#halt();
   }
 
   resume(): void {
-    const wasPausing = this.#pauseWanted;
+    this.#lifecycle.target("resume");
+    const wasAsked = this.#pauseAsked;
+    this.#pauseAsked = false;
+    this.#parts.disks.retry();
+    if (wasAsked || this.#lifecycle.state === "Paused") this.#runUnlessHeld();
+  }
+
+  /** What keeps the guest from running: somebody, or storage that is full. */
+  get #isHeld(): boolean {
+    return this.#pauseAsked || this.#parts.disks.full.length > 0;
+  }
+
+  async #halt(): Promise<void> {
+    await this.#resetting;
+    this.#lifecycle.target("pause");
+    if (!this.#isHeld) throw new PauseAborted();
+    await this.#runner.halt();
+    this.#lifecycle.take("pause");
+  }
+
+  #runUnlessHeld(): void {
+    if (this.#isHeld) return;
     const changed = this.#lifecycle.take("resume");
-    this.#pauseWanted = false;
     // A reset lets the guest run when it is done.
     if (this.#resetting !== null) return;
     if (changed) this.#parts.board.notePause();
-    if (changed || wasPausing) this.#run();
+    this.#run();
+  }
+
+  #onRoomChange(disk: string, isFull: boolean): void {
+    const { log } = this.#parts;
+    const { state } = this.#lifecycle;
+    if (!isFull) {
+      log.info("disk has room again", { reason: "StorageHasRoom", disk });
+      if (state === "Running" || state === "Paused") this.#runUnlessHeld();
+      return;
+    }
+    log.warn("disk waits for room in its storage", { reason: "StorageFull", disk });
+    // A guest that is to power off does so without the disk, or is switched off in time.
+    if (state !== "Running") return;
+    this.#halt().catch((error: unknown) => {
+      const isOvertaken = error instanceof PauseAborted || error instanceof IllegalTransition;
+      if (!isOvertaken && this.#termination === null) this.#defect("pausing for storage that is full", error);
+    });
   }
 
   pressPowerButton(): void {
@@ -168,8 +205,11 @@ export class Machine implements StartableMachine {
 
   async stop(timeoutMs: number): Promise<void> {
     if (this.#lifecycle.state === "Starting") this.#end("Stopped", "asked to stop before the guest ran");
-    if (this.#lifecycle.state === "Paused") this.resume();
+    const wasPaused = this.#lifecycle.state === "Paused";
+    if (wasPaused) this.#lifecycle.take("resume");
     if (this.#lifecycle.take("stop")) {
+      this.#pauseAsked = false;
+      this.#letReact(wasPaused);
       this.#devices.pressPowerButton();
       this.#pressTimer = setInterval(() => this.#devices.pressPowerButton(), PRESS_AGAIN_MS);
     }
@@ -181,6 +221,14 @@ export class Machine implements StartableMachine {
       this.#stopTimer = setTimeout(onTimeout, Math.min(timeoutMs, TIMER_MAX_MS));
     }
     await this.ended;
+  }
+
+  /** Whatever holds the guest: while it is paused, or is being, it sees no power button. */
+  #letReact(wasPaused: boolean): void {
+    this.#parts.disks.retry();
+    if (this.#resetting !== null) return;
+    if (wasPaused) this.#parts.board.notePause();
+    this.#run();
   }
 
   #guestEvents(): GuestEvents {
@@ -309,4 +357,14 @@ export class Machine implements StartableMachine {
     await this.#devices.close();
     return true;
   }
+}
+
+function storageFull(
+  disks: readonly string[],
+  isAsked: boolean,
+): { readonly reason: string; readonly message: string } {
+  const what =
+    disks.length === 1 ? `the storage of disk ${disks[0]} is` : `the storages of disks ${disks.join(", ")} are`;
+  const until = isAsked ? "there is room and it is resumed" : "there is room: enlarge it or free some";
+  return { reason: "StorageFull", message: `${what} full; the guest is paused until ${until}` };
 }

@@ -3,8 +3,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSy
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals";
+import type { DiskSource } from "../../api/machine-config.ts";
+import { until } from "../testing/until.ts";
 import { IoPool } from "./io-pool.ts";
 import { openDisk } from "./open-disks.ts";
+import { PatientDisk } from "./patient-disk.ts";
 import { openRawDisk } from "./raw-disk.ts";
 import { readDisk, writeDisk } from "./testing/memory-buffer.ts";
 
@@ -76,14 +79,53 @@ describe("a block device", () => {
   });
 });
 
-describe("a file system without room for one more file", () => {
+/** A file system in memory, of the size and number of files that are given. */
+function smallFileSystem(options: string): string {
+  const path = join(directory, "small");
+  mkdirSync(path);
+  execFileSync("mount", ["-t", "tmpfs", "-o", options, "none", path]);
+  cleanup.defer(() => execFileSync("umount", [path]));
+  return path;
+}
+
+const openSource = async (source: DiskSource) =>
+  new PatientDisk(await openDisk({ name: "data", readOnly: false, queues: 1, source }, new IoPool()));
+
+describe("a file system that is full", () => {
   it("has no claim's disk made in it, and says so", async () => {
-    const full = join(directory, "full");
-    mkdirSync(full);
-    execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m,nr_inodes=1", "none", full]);
-    cleanup.defer(() => execFileSync("umount", [full]));
-    const source = { kind: "directory", path: full, sizeBytes: 4096 } as const;
-    const opening = openDisk({ name: "data", readOnly: false, queues: 1, source }, new IoPool());
+    const path = smallFileSystem("size=1m,nr_inodes=1");
+    const opening = openSource({ kind: "directory", path, sizeBytes: 4096 });
     await expect(opening).rejects.toThrow(/disk data: .*disk\.img cannot be made .*ENOSPC.* has room/);
   });
+
+  const image = (small: string): DiskSource => {
+    mkdirSync(join(directory, "image", "disk"), { recursive: true });
+    writeFileSync(join(directory, "image", "disk", "base"), new Uint8Array(4 << 20).fill(1));
+    return { kind: "image", imageRoot: join(directory, "image"), overlayPath: join(small, "overlay") };
+  };
+  it.each<[string, (small: string) => DiskSource, number]>([
+    ["raw disk", (path) => ({ kind: "directory", path, sizeBytes: 4 << 20 }), 0],
+    ["image's overlay", image, 1],
+  ])(
+    "has a write to its %s wait, part of which fits, and all of it is there in the end",
+    async (_what, source, before) => {
+      const small = smallFileSystem("size=1m");
+      const disk = await openSource(source(small));
+      const filler = join(small, "filler");
+      writeFileSync(filler, new Uint8Array(896 << 10));
+      const events: string[] = [];
+      disk.listener = { full: () => void events.push("full"), room: () => void events.push("room") };
+      const data = Uint8Array.from({ length: 512 << 10 }, (_, i) => (i >>> 9) + 2);
+      const written = writeDisk(disk, 512, data);
+      await until(() => disk.isFull);
+      rmSync(filler);
+      disk.retry();
+      expect(await written).toBe(0);
+      expect(events).toEqual(["full", "room"]);
+      expect(await readDisk(disk, 512, data.length)).toEqual(data);
+      expect(await readDisk(disk, 0, 512)).toEqual(new Uint8Array(512).fill(before));
+      expect(await readDisk(disk, 512 + data.length, 512)).toEqual(new Uint8Array(512).fill(before));
+      await disk.close();
+    },
+  );
 });

@@ -18,7 +18,7 @@ export interface ReadSource {
 /**
  * A disk's contents. Offsets and lengths are bytes, multiples of 512 and inside the disk: the caller has checked.
  * Operations run in any order; overlapping ones that are under way at the same time have no order. A vector belongs to
- * the storage until `completed`, and is used up by it.
+ * the storage until `completed`, and is used up by it; after a write that failed it holds what was not written.
  */
 export interface Storage {
   /** Only `grow` changes it. */
@@ -40,6 +40,8 @@ export interface Storage {
   discard(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void;
   /** The range reads as zeroes; its storage may be given back if `mayUnmap`. */
   writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void;
+  /** The one who asked for what is under way has gone: what waits rather than fails is to fail. */
+  abandon?(): void;
   /**
    * Makes the disk larger: to `sizeBytes`, or where something else decides that, to the size that there is by now. One
    * call at a time. Absent from disks that cannot grow; rejects with DiskError where it does not work, or would shrink.

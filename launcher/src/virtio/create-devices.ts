@@ -2,6 +2,7 @@ import type { DiskConfig } from "../../api/machine-config.ts";
 import type { CharacterBackend } from "../legacy/character-backend.ts";
 import { IoPool } from "../storage/io-pool.ts";
 import { closeDisks, openDisks } from "../storage/open-disks.ts";
+import { PatientDisk } from "../storage/patient-disk.ts";
 import type { BlockDeviceOpener } from "../storage/raw-disk.ts";
 import type { DiskEvents } from "../storage/storage.ts";
 import { BlockDevice } from "./block/device.ts";
@@ -34,7 +35,8 @@ export interface VirtioDevices {
 /** Opens a machine's disks and makes its virtio devices. Rejects with DiskError; nothing is left open then. */
 export async function createVirtioDevices(options: VirtioDeviceOptions): Promise<VirtioDevices> {
   const { host, disks, onIoError } = options;
-  const storages = await openDisks(disks, new IoPool(), options.openBlockDevice, options.diskEvents);
+  const opened = await openDisks(disks, new IoPool(), options.openBlockDevice, options.diskEvents);
+  const storages = opened.map((storage) => new PatientDisk(storage));
   const parts = storages.map((storage, i) => {
     const { name, queues } = disks[i] ?? { name: `disk ${i}`, queues: 1 };
     const device = new BlockDevice({ name, storage, queues, onIoError: (errno) => onIoError(name, errno) });

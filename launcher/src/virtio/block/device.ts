@@ -27,10 +27,7 @@ export interface BlockDeviceOptions {
   readonly storage: Storage;
   /** 1 to 64. */
   readonly queues: number;
-  /**
-   * Told of each request that failed in the storage, after which the guest sees an I/O error. `errno` says why:
-   * ENOSPC is where a machine may want to pause instead.
-   */
+  /** Told of each request that failed in the storage, after which the guest sees an I/O error. `errno` says why. */
   readonly onIoError?: (errno: number) => void;
 }
 
@@ -112,6 +109,7 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
     this.#driver = null;
     this.#starved.clear();
     this.#config[protocol.ConfigOffset.writeback] = WRITEBACK;
+    this.#storage.abandon?.();
     if (this.#inFlight === 0) return undefined;
     return new Promise((resolve) => {
       this.#onRest = resolve;

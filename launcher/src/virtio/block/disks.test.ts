@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
+import { PatientDisk } from "../../storage/patient-disk.ts";
 import { FakeStorage } from "../testing/fake-storage.ts";
 import { testMemory } from "../testing/split-ring-driver.ts";
 import { BlockDevice } from "./device.ts";
@@ -25,7 +26,8 @@ function setUp() {
   const device = new BlockDevice({ name: "data", storage, queues: 1 });
   let told = 0;
   device.sizeChanged = () => told++;
-  return { storage, disks: new Disks([{ name: "data", storage, device }]), told: () => told };
+  const patient = new PatientDisk(storage);
+  return { storage, disks: new Disks([{ name: "data", storage: patient, device }]), told: () => told };
 }
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));

@@ -1,11 +1,11 @@
 import type { DiskStatus } from "../../../api/control.ts";
 import { DiskError } from "../../storage/disk-error.ts";
-import type { Storage } from "../../storage/storage.ts";
+import type { PatientDisk } from "../../storage/patient-disk.ts";
 import type { BlockDevice } from "./device.ts";
 
 export interface Disk {
   readonly name: string;
-  readonly storage: Storage;
+  readonly storage: PatientDisk;
   readonly device: BlockDevice;
 }
 
@@ -36,6 +36,22 @@ export class Disks {
       sizeBytes: storage.sizeBytes,
       readOnly: storage.readOnly,
     }));
+  }
+
+  /** Names of those whose storage is full, so that writes wait. */
+  get full(): readonly string[] {
+    return this.#disks.filter(({ storage }) => storage.isFull).map(({ name }) => name);
+  }
+
+  /** `listener` is told of each disk that comes into `full` or leaves it. There is one listener. */
+  onRoomChange(listener: (disk: string, isFull: boolean) => void): void {
+    for (const { name, storage } of this.#disks)
+      storage.listener = { full: () => listener(name, true), room: () => listener(name, false) };
+  }
+
+  /** Tries at once what waits for room. */
+  retry(): void {
+    for (const { storage } of this.#disks) storage.retry();
   }
 
   /** See Storage.grow; the driver is told when it resolves. Rejects with UnknownDisk or DiskError. */
