@@ -125,7 +125,7 @@ describe("the controllers with the chart's permissions", () => {
       const seen = await machine("web");
       return seen?.status?.podUID === made.metadata?.uid && seen;
     }, PATIENCE_MS);
-    expect(vm.status).toMatchObject({ phase: "Pending", observedGeneration: 1, overhead: { memory: "66Mi" } });
+    expect(vm.status).toMatchObject({ phase: "Pending", observedGeneration: 1, overhead: { memory: "50Mi" } });
     expect(vm.status?.conditions).toHaveLength(7);
   }, 120_000);
 

@@ -14,7 +14,11 @@ describe("flags of the controllers", () => {
       namespace: "system",
       leaderElect: false,
       watchNamespaces: [],
-      settings: { overhead: { fixedBytes: 64 * 2 ** 20, perCpuBytes: 2 * 2 ** 20 }, cpuRatio: 0.1, controlPort: 10443 },
+      settings: {
+        overhead: { fixedBytes: 48 * 2 ** 20, perCpuBytes: 2 ** 20, perGuestGiBytes: 8 * 2 ** 20 },
+        cpuRatio: 0.1,
+        controlPort: 10443,
+      },
     });
   });
 

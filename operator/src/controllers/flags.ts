@@ -2,7 +2,7 @@ import { isIP } from "node:net";
 import { parseArgs } from "node:util";
 import { parseQuantity } from "../../../crds/src/quantity.ts";
 import { ConfigError } from "../runtime/config-error.ts";
-import type { Settings } from "./virtualmachine/settings.ts";
+import { defaultOverhead, type Settings } from "./virtualmachine/settings.ts";
 
 /** What `operator controllers` was told. */
 export interface ControllersConfig {
@@ -37,8 +37,9 @@ const FLAGS = {
   "launcher-control-port": ["10443", "port of the Launcher API on the pod IP"],
   "launcher-telemetry-port": ["10080", "port of health and metrics on the pod IP"],
   "launcher-priority-class": ["", "PriorityClass of machines that name none"],
-  "overhead-fixed": ["64Mi", "memory that a pod requests beyond the guest's"],
-  "overhead-per-cpu": ["2Mi", "and for each virtual processor"],
+  "overhead-fixed": [defaultOverhead.fixed, "memory that a pod requests beyond the guest's"],
+  "overhead-per-cpu": [defaultOverhead.perCpu, "and for each virtual processor"],
+  "overhead-per-guest-gi": [defaultOverhead.perGuestGi, "and for each GiB of the guest's memory"],
   "cpu-ratio": ["0.1", "CPU that a pod requests for each virtual processor, in cores"],
   "watch-namespaces": ["", "namespaces to serve, comma-separated; all when empty"],
   "lease-name": ["typevisor-operator", "Lease by which replicas elect a leader"],
@@ -109,6 +110,7 @@ export function parseControllersFlags(
       overhead: {
         fixedBytes: bytes("overhead-fixed", text("overhead-fixed")),
         perCpuBytes: bytes("overhead-per-cpu", text("overhead-per-cpu")),
+        perGuestGiBytes: bytes("overhead-per-guest-gi", text("overhead-per-guest-gi")),
       },
       cpuRatio: ratio("cpu-ratio", text("cpu-ratio")),
       listenAddress,

@@ -197,7 +197,7 @@ describe("a pod whose launcher runs", () => {
       stalled: "False",
     });
     expect(status).toMatchObject({ node: "node-1", podName: "vm-web", podIP: "10.0.0.7", launcherVersion: "1.2.3" });
-    expect(status.overhead).toEqual({ memory: "68Mi" });
+    expect(status.overhead).toEqual({ memory: "58Mi" });
     expect(status.startedAt).toBeDefined();
   });
 

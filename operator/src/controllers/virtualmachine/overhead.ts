@@ -2,14 +2,19 @@ import { formatBytes, parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
 import type { Settings } from "./settings.ts";
 
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+
 /** Memory of the guest. */
 export function guestMemoryBytes(spec: VirtualMachineSpec): number {
   return parseQuantity(spec.memory.size);
 }
 
-/** The published formula: fixed + per vCPU. */
+/** The published formula: fixed + per vCPU + per GiB of the guest, rounded up to whole MiB. */
 export function overheadBytes(spec: VirtualMachineSpec, settings: Settings): number {
-  return settings.overhead.fixedBytes + settings.overhead.perCpuBytes * spec.cpu.cores;
+  const { fixedBytes, perCpuBytes, perGuestGiBytes } = settings.overhead;
+  const bytes = fixedBytes + perCpuBytes * spec.cpu.cores + (perGuestGiBytes * guestMemoryBytes(spec)) / GIB;
+  return Math.ceil(bytes / MIB) * MIB;
 }
 
 /** Memory that the pod requests: guest + overhead. */

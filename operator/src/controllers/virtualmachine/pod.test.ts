@@ -44,7 +44,7 @@ describe("the launcher pod", () => {
 
   it("requests the guest's memory and the overhead, a share of a CPU for each vCPU, and no limit but the device", () => {
     const { resources } = podFor().spec?.containers[0] ?? {};
-    expect(resources?.requests).toEqual({ memory: "1092Mi", cpu: "200m", "devices.typevisor.io/kvm": "1" });
+    expect(resources?.requests).toEqual({ memory: "1082Mi", cpu: "200m", "devices.typevisor.io/kvm": "1" });
     expect(resources?.limits).toEqual({ "devices.typevisor.io/kvm": "1" });
   });
 

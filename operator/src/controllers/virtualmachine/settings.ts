@@ -19,8 +19,19 @@ export interface Settings {
   readonly priorityClassName?: string | undefined;
 }
 
-/** Memory that running a machine costs beyond the guest's own: `fixed + perCpu * cores`. */
+/**
+ * Memory that running a machine costs beyond the guest's own:
+ * `fixed + perCpu * cores + perGuestGi * guest memory in GiB`, in whole MiB.
+ */
 export interface OverheadSettings {
   readonly fixedBytes: number;
   readonly perCpuBytes: number;
+  readonly perGuestGiBytes: number;
 }
+
+/**
+ * What a pod was measured to cost, and a margin (hack/bench/launcher-memory.ts, docs/benchmarks.md). Fixed: the launcher
+ * 17 MiB, 24 once it was asked a lot, and two people at the console 11 each. A processor: 0.15. A GiB of guest memory
+ * in use: 6.8 of page tables and the like. Page cache counts for nothing: it is shared, and goes when memory is short.
+ */
+export const defaultOverhead = { fixed: "48Mi", perCpu: "1Mi", perGuestGi: "8Mi" };

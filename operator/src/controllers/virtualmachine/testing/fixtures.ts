@@ -21,7 +21,7 @@ export const settings: Settings = {
   launcherImagePullPolicy: "IfNotPresent",
   launcherImagePullSecrets: [],
   launcherLogLevel: "info",
-  overhead: { fixedBytes: 64 * 2 ** 20, perCpuBytes: 2 * 2 ** 20 },
+  overhead: { fixedBytes: 48 * 2 ** 20, perCpuBytes: 2 ** 20, perGuestGiBytes: 8 * 2 ** 20 },
   cpuRatio: 0.1,
   listenAddress: "0.0.0.0",
   controlPort: 10443,
