@@ -56,7 +56,11 @@ export interface LauncherStatus {
   readonly pause?: PauseStatus;
   /** In the order of the configuration; absent from launchers that cannot tell. */
   readonly disks?: readonly DiskStatus[];
+  /** What does the I/O of the disks that waits: io_uring, or threads where the kernel or seccomp refuses it. */
+  readonly ioEngine?: IoEngineName;
 }
+
+export type IoEngineName = "io_uring" | "threads";
 
 /** Both may hold at the same time: the guest runs once neither does. */
 export interface PauseStatus {

@@ -22,6 +22,10 @@ export function machineMetrics(machine: MachineControls): MetricSource {
       "state",
       STATES.map((state) => [state, flag(state === status.state)]),
     );
+    if (status.ioEngine !== undefined)
+      yield labelled("gauge", "typevisor_vm_io_engine_info", "What does the I/O of the disks that waits.", "engine", [
+        [status.ioEngine, 1],
+      ]);
     if (status.startedAt !== null)
       yield metric(
         "gauge",

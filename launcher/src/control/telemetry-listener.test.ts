@@ -90,6 +90,7 @@ describe("telemetry", () => {
       `typevisor_vm_state{${who},state="Ended"} 0`,
       `typevisor_vm_start_time_seconds{${who}} 1767323045.678`,
       `typevisor_vm_reboots_total{${who}} 3`,
+      `typevisor_vm_io_engine_info{${who},engine="threads"} 1`,
       `typevisor_vm_exits_total{${who},kind="io:\\"0x3f8\\""} 7`,
       `typevisor_vm_milestone_seconds{${who},step="running"} 0.05`,
       `typevisor_vm_console_output_bytes_total{${who}} 5`,

@@ -2,6 +2,7 @@ import { getSystemErrorName } from "node:util";
 import type { MachineConfig } from "../../api/machine-config.ts";
 import { buildAcpiTables } from "../acpi/tables.ts";
 import { type KernelRequest, loadKernel } from "../boot/x86/load-kernel.ts";
+import { type IoEngine, openIoEngine } from "../storage/io-engine.ts";
 import type { DiskEvents } from "../storage/storage.ts";
 import { createVirtioDevices, type VirtioDevices } from "../virtio/create-devices.ts";
 import { Board } from "./board.ts";
@@ -23,7 +24,9 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
   const boardConfig = { cpuCount: config.cpu.count, memorySizeBytes: config.memory.sizeBytes };
   const board = resources.use(new Board(kvm, boardConfig, (step) => milestones.mark(step)));
   const bootFiles = resources.use(new BootFiles(config.boot));
-  const virtio = await makeVirtioDevices(config, dependencies, board);
+  const ioEngine = openIoEngine();
+  log.info("I/O engine of the disks", { engine: ioEngine.name, ...(ioEngine.reason && { reason: ioEngine.reason }) });
+  const virtio = await makeVirtioDevices(config, dependencies, board, ioEngine);
   resources.defer(() => virtio.close());
   milestones.mark("devices");
   const byFirmware = "firmwarePath" in config.boot;
@@ -42,6 +45,7 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
     load,
     bootFiles,
     milestones,
+    ioEngine: ioEngine.name,
     log,
     launcherVersion,
   });
@@ -53,6 +57,7 @@ function makeVirtioDevices(
   { disks }: MachineConfig,
   { log, openBlockDevice, virtioConsole }: MachineDependencies,
   { memory, msi, doorbells }: Board,
+  { pool }: IoEngine,
 ): Promise<VirtioDevices> {
   const limited = new LimitedLog(log, () => performance.now());
   const onFault = (device: string, error: Error) =>
@@ -66,6 +71,7 @@ function makeVirtioDevices(
   return createVirtioDevices({
     host: { memory, msi, doorbells, onFault },
     disks,
+    pool,
     console: virtioConsole,
     openBlockDevice,
     onIoError,

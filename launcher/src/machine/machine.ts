@@ -1,4 +1,4 @@
-import type { LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
+import type { IoEngineName, LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
 import { LAUNCHER_API_VERSION } from "../../api/control.ts";
 import { BootImageError } from "../boot/boot-image-error.ts";
 import type { EntryState } from "../boot/x86/entry.ts";
@@ -28,6 +28,7 @@ export interface MachineParts {
   /** Closes what `load` reads. */
   readonly bootFiles: Disposable;
   readonly milestones: Milestones;
+  readonly ioEngine: IoEngineName;
   readonly log: Logger;
   readonly launcherVersion: string;
 }
@@ -107,6 +108,7 @@ export class Machine implements StartableMachine {
       milestones: milestones.snapshot(),
       exits: this.#counter.snapshot(),
       disks: this.#parts.disks.status(),
+      ioEngine: this.#parts.ioEngine,
       ...(this.#lifecycle.state === "Paused" && {
         pause: { asked: this.#pauseAsked, storageFull: this.#parts.disks.full },
       }),

@@ -1,11 +1,9 @@
+import type { IoEngineName } from "../../api/control.ts";
 import { IoUring } from "../sys/io-uring.ts";
 import { IoPool } from "./io-pool.ts";
 
 /** As many as a disk has requests under way. */
 const RING_ENTRIES = 64;
-
-/** What does the I/O of the disks that waits: rings of the kernel, or threads of the process. */
-export type IoEngineName = "io_uring" | "threads";
 
 export interface IoEngine {
   readonly name: IoEngineName;

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import type { DiskConfig } from "../../api/machine-config.ts";
 import { DiskError } from "../storage/disk-error.ts";
+import { IoPool } from "../storage/io-pool.ts";
 import { createVirtioDevices, type VirtioDeviceOptions } from "./create-devices.ts";
 import { testMemory } from "./testing/split-ring-driver.ts";
 import { FakeDoorbells } from "./testing/virtio-pci-driver.ts";
@@ -32,6 +33,7 @@ const raw = (name: string, file = "data.img"): DiskConfig => ({
 const options = (disks: readonly DiskConfig[]): VirtioDeviceOptions => ({
   host: { memory: testMemory(), msi: { signalMsi() {} }, doorbells: new FakeDoorbells(), onFault() {} },
   disks,
+  pool: new IoPool(),
   onIoError() {},
 });
 

@@ -1,6 +1,6 @@
 import type { DiskConfig } from "../../api/machine-config.ts";
 import type { CharacterBackend } from "../legacy/character-backend.ts";
-import { IoPool } from "../storage/io-pool.ts";
+import type { IoPool } from "../storage/io-pool.ts";
 import { closeDisks, openDisks } from "../storage/open-disks.ts";
 import { PatientDisk } from "../storage/patient-disk.ts";
 import type { BlockDeviceOpener } from "../storage/raw-disk.ts";
@@ -15,6 +15,8 @@ export interface VirtioDeviceOptions {
   readonly host: VirtioPciHost;
   /** In PCI order. */
   readonly disks: readonly DiskConfig[];
+  /** Does the I/O of the disks. */
+  readonly pool: IoPool;
   /** Backend of a virtio-console; there is none without. */
   readonly console?: CharacterBackend | undefined;
   /** For block devices that this process may not open; default: it opens them. */
@@ -35,7 +37,7 @@ export interface VirtioDevices {
 /** Opens a machine's disks and makes its virtio devices. Rejects with DiskError; nothing is left open then. */
 export async function createVirtioDevices(options: VirtioDeviceOptions): Promise<VirtioDevices> {
   const { host, disks, onIoError } = options;
-  const opened = await openDisks(disks, new IoPool(), options.openBlockDevice, options.diskEvents);
+  const opened = await openDisks(disks, options.pool, options.openBlockDevice, options.diskEvents);
   const storages = opened.map((storage) => new PatientDisk(storage));
   const parts = storages.map((storage, i) => {
     const { name, queues } = disks[i] ?? { name: `disk ${i}`, queues: 1 };

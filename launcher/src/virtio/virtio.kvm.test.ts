@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals
 import { PCI_ECAM, PCI_ECAM_BYTES, PCI_WINDOW32, PCI_WINDOW32_BYTES, pciWindow64 } from "../boot/x86/layout.ts";
 import { TestBoard } from "../machine/testing/test-board.ts";
 import { PciRoot } from "../pci/pci-root.ts";
+import { openIoEngine } from "../storage/io-engine.ts";
 import { createVirtioDevices, type VirtioDevices } from "./create-devices.ts";
 
 // Many cases, or many operations: they take long where other work runs too.
@@ -58,6 +59,7 @@ class VirtioMachine implements AsyncDisposable {
         },
         { name: "data", readOnly: false, queues: 1, source: { kind: "raw", path: join(directory, "data.img") } },
       ],
+      pool: openIoEngine().pool,
       onIoError: () => {},
     });
     const machine = new VirtioMachine(board, devices, faults);

@@ -40,6 +40,7 @@ export class FakeMachine implements MachineControls {
       startedAt: this.state === "Starting" ? null : "2026-01-02T03:04:05.678Z",
       reboots: this.reboots,
       guestPanicked: this.guestPanicked,
+      ioEngine: "threads",
       cpus: 2,
       memoryBytes: 1024,
       milestones: { kvm: 12, running: 50 },
