@@ -1,6 +1,7 @@
 import type { MachineConfig } from "../../api/machine-config.ts";
 import { ConfigInvalid } from "../config/field.ts";
 import type { GuestConsole } from "../control/console/guest-console.ts";
+import { diskMetrics } from "../control/disk-metrics.ts";
 import { closeServer } from "../control/http-limits.ts";
 import { LauncherApi } from "../control/launcher-api.ts";
 import { LoopLag } from "../control/loop-lag.ts";
@@ -37,7 +38,12 @@ export async function openControlPlane({ config, machine, console, log }: Contro
     cleanup.defer(() => closeServer(unix, CLOSE_GRACE_MS));
     if (control.telemetry !== undefined) {
       const lag = cleanup.use(new LoopLag().start());
-      const sources = [machineMetrics(machine), processMetrics(lag), controlMetrics(console, api)];
+      const sources = [
+        machineMetrics(machine),
+        diskMetrics(machine),
+        processMetrics(lag),
+        controlMetrics(console, api),
+      ];
       const labels = { namespace: identity.namespace, name: identity.name };
       const endpoint = control.telemetry;
       const telemetry = await opening("control.telemetry", () =>

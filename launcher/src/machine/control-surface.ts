@@ -1,4 +1,5 @@
 import type { LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
+import type { DiskReport } from "../virtio/block/disks.ts";
 
 /** What the Launcher API may ask of a machine. Each call is idempotent: what is so already stays so. */
 export interface MachineControls {
@@ -20,6 +21,8 @@ export interface MachineControls {
    * shrink, and with IllegalTransition after the end.
    */
   growDisk(name: string, sizeBytes: number): Promise<void>;
+  /** What the disks have done, for metrics. */
+  diskUse(): readonly DiskReport[];
   /** Calls `listener` after each change of state; dispose to stop. */
   onState(listener: (state: MachineState) => void): Disposable;
   /** Resolves once, when the machine has ended and no vCPU thread is left. */

@@ -6,7 +6,7 @@ import type { Vcpu } from "../kvm/vcpu.ts";
 import type { MachineEvents } from "../legacy/machine-events.ts";
 import type { Logger } from "../log/logger.ts";
 import type { SysError } from "../sys/errors.ts";
-import type { Disks } from "../virtio/block/disks.ts";
+import type { DiskReport, Disks } from "../virtio/block/disks.ts";
 import type { Board } from "./board.ts";
 import { IllegalTransition, PauseAborted } from "./control-surface.ts";
 import type { Devices } from "./devices.ts";
@@ -160,6 +160,7 @@ export class Machine implements StartableMachine {
     this.#lifecycle.target("pause");
     if (!this.#isHeld) throw new PauseAborted();
     await this.#runner.halt();
+    this.#devices.flush();
     this.#lifecycle.take("pause");
   }
 
@@ -203,6 +204,10 @@ export class Machine implements StartableMachine {
     if (state === "Ended") throw new IllegalTransition(state, "grow a disk of");
     await this.#parts.disks.grow(name, sizeBytes);
     this.#parts.log.info("disk has grown", { reason: "DiskGrown", disk: name, sizeBytes });
+  }
+
+  diskUse(): readonly DiskReport[] {
+    return this.#parts.disks.use();
   }
 
   async stop(timeoutMs: number): Promise<void> {

@@ -1,5 +1,6 @@
 import type { LauncherStatus, MachineState, TerminationReason } from "../../../api/control.ts";
 import { IllegalTransition, type MachineControls } from "../../machine/control-surface.ts";
+import type { DiskReport } from "../../virtio/block/disks.ts";
 
 type End = { readonly reason: TerminationReason; readonly message: string };
 
@@ -11,6 +12,7 @@ export class FakeMachine implements MachineControls {
   message = "the guest runs";
   readonly calls: string[] = [];
   failure: Error | undefined;
+  disks: readonly DiskReport[] = [];
   readonly #listeners = new Set<(state: MachineState) => void>();
   readonly #end = Promise.withResolvers<End>();
   readonly ended = this.#end.promise;
@@ -65,6 +67,9 @@ export class FakeMachine implements MachineControls {
   }
   async growDisk(name: string, sizeBytes: number): Promise<void> {
     this.#note(`growDisk ${name} ${sizeBytes}`);
+  }
+  diskUse(): readonly DiskReport[] {
+    return this.disks;
   }
   async stop(timeoutMs: number): Promise<void> {
     this.#note(`stop ${timeoutMs}`);

@@ -107,6 +107,36 @@ describe("virtio-blk", () => {
     expect(storage.log).toEqual(["discard 4096+8192", "zero 4096+512", `zero unmap ${1023 * 512}+512`]);
   });
 
+  it("counts what it does, and what failed in its storage", () => {
+    const { storage, device, driver } = setUp();
+    driver.run(blk.VIRTIO_BLK_T_IN, 3, [into(DATA, 512), into(DATA + 0x1000, 512)]);
+    driver.run(blk.VIRTIO_BLK_T_OUT, 10, [from(DATA, 1536)]);
+    driver.run(blk.VIRTIO_BLK_T_OUT, SECTORS, [from(DATA, 512)]);
+    driver.run(blk.VIRTIO_BLK_T_DISCARD, 0, [driver.range(8, 16)]);
+    driver.run(blk.VIRTIO_BLK_T_GET_ID, 0, [into(DATA, 20)]);
+    storage.errno = 5;
+    driver.run(blk.VIRTIO_BLK_T_FLUSH, 0);
+    const seconds = expect.any(Number);
+    expect(device.use.operations).toEqual({
+      read: { requests: 1, bytes: 1024, errors: 0, seconds },
+      write: { requests: 2, bytes: 1536, errors: 0, seconds },
+      flush: { requests: 1, bytes: 0, errors: 1, seconds },
+      discard: { requests: 1, bytes: 8192, errors: 0, seconds },
+      writeZeroes: { requests: 0, bytes: 0, errors: 0, seconds },
+    });
+  });
+
+  it("takes as long as its storage", async () => {
+    const { storage, device, driver } = setUp();
+    storage.holds = true;
+    driver.submit(blk.VIRTIO_BLK_T_FLUSH, 0);
+    driver.pci.kick(0);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    storage.release();
+    // Timers may ring a millisecond early.
+    expect(device.use.operations.flush.seconds).toBeGreaterThan(0.018);
+  });
+
   it("that has grown tells its driver, who can use all of it", () => {
     const { storage, device, driver } = setUp({ sizeBytes: 512 * 512 });
     expect(driver.run(blk.VIRTIO_BLK_T_IN, 600, [into(DATA, 512)]).status).toBe(IOERR);

@@ -9,6 +9,7 @@ import {
   type VirtioDevice,
   type VirtioDriver,
 } from "../device.ts";
+import { DiskUse } from "./disk-use.ts";
 import * as protocol from "./protocol.ts";
 import { BlockRequest, type RequestOwner, type RequestTarget } from "./request.ts";
 
@@ -38,6 +39,7 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
   readonly pciClass = 0x018000;
   readonly features: FeatureBits;
   readonly queueSizes: readonly number[];
+  readonly use = new DiskUse();
   readonly #storage: Storage;
   readonly #onIoError: (errno: number) => void;
   readonly #config: Uint8Array;
@@ -147,8 +149,9 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
     request.driver = null;
     this.#spare.push(request);
     this.#inFlight--;
-    if (errno !== 0) this.#onIoError(errno);
     if (driver?.isLive) {
+      this.use.count(request.type, request.dataBytes, performance.now() - request.startedMs, errno !== 0);
+      if (errno !== 0) this.#onIoError(errno);
       try {
         driver.queue(queueIndex)?.push(head, writtenBytes);
         if (!this.#isServing) driver.signalUsed(queueIndex);

@@ -2,11 +2,20 @@ import type { DiskStatus } from "../../../api/control.ts";
 import { DiskError } from "../../storage/disk-error.ts";
 import type { PatientDisk } from "../../storage/patient-disk.ts";
 import type { BlockDevice } from "./device.ts";
+import type { DiskUse } from "./disk-use.ts";
 
 export interface Disk {
   readonly name: string;
   readonly storage: PatientDisk;
   readonly device: BlockDevice;
+}
+
+export interface DiskReport {
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Its storage has no room, and writes wait. */
+  readonly isFull: boolean;
+  readonly operations: DiskUse["operations"];
 }
 
 /** No disk of the machine has that name. */
@@ -35,6 +44,16 @@ export class Disks {
       name,
       sizeBytes: storage.sizeBytes,
       readOnly: storage.readOnly,
+    }));
+  }
+
+  /** What each has done, in order. */
+  use(): readonly DiskReport[] {
+    return this.#disks.map(({ name, storage, device }) => ({
+      name,
+      sizeBytes: storage.sizeBytes,
+      isFull: storage.isFull,
+      operations: device.use.operations,
     }));
   }
 

@@ -52,6 +52,12 @@ export class BlockRequest implements IoCompletion {
   head = 0;
   /** For the used ring: bytes of the writable part that were filled. */
   writtenBytes = 0;
+  /** What the driver asked for, VIRTIO_BLK_T_*; -1 where it did not say. */
+  type = -1;
+  /** Of the storage, that this moved or changed. */
+  dataBytes = 0;
+  /** When the device took it, by performance.now(). */
+  startedMs = 0;
   readonly #owner: RequestOwner;
   readonly #vector = new IoVector();
   /** Guest memory that the storage fills, for the dirty log. */
@@ -60,7 +66,6 @@ export class BlockRequest implements IoCompletion {
   #filledCount = 0;
   readonly #scratch = new Uint8Array(REQUEST_HEADER_BYTES);
   readonly #scratchView = new DataView(this.#scratch.buffer);
-  #type = 0;
   #sectorLow = 0;
   #sectorHigh = 0;
   #statusAddress = 0 as Gpa;
@@ -87,6 +92,9 @@ export class BlockRequest implements IoCompletion {
     this.#writableBytes = chain.writableBytes;
     this.#filledCount = 0;
     this.#flushesNext = null;
+    this.type = -1;
+    this.dataBytes = 0;
+    this.startedMs = performance.now();
     this.#vector.clear();
     if (this.#readHeader(driver.memory, chain)) this.#run(driver.memory, chain, target);
     else this.#end(VIRTIO_BLK_S_IOERR, 0);
@@ -106,20 +114,20 @@ export class BlockRequest implements IoCompletion {
     if (chain.readableBytes < REQUEST_HEADER_BYTES) return false;
     const at = chain.address(0);
     if (chain.lengthBytes(0) >= REQUEST_HEADER_BYTES) {
-      this.#type = memory.readU32(at);
+      this.type = memory.readU32(at);
       this.#sectorLow = memory.readU32((at + 8) as Gpa);
       this.#sectorHigh = memory.readU32((at + 12) as Gpa);
       return true;
     }
     chain.read(memory, 0, this.#scratch);
-    this.#type = this.#scratchView.getUint32(0, true);
+    this.type = this.#scratchView.getUint32(0, true);
     this.#sectorLow = this.#scratchView.getUint32(8, true);
     this.#sectorHigh = this.#scratchView.getUint32(12, true);
     return true;
   }
 
   #run(memory: GuestMemory, chain: DescriptorChain, target: RequestTarget): void {
-    switch (this.#type) {
+    switch (this.type) {
       case VIRTIO_BLK_T_IN:
         this.#read(memory, chain, target);
         break;
@@ -155,6 +163,7 @@ export class BlockRequest implements IoCompletion {
       this.#filledLengths[this.#filledCount++] = part;
       left -= part;
     }
+    this.dataBytes = lengthBytes;
     target.storage.read(offsetBytes, this.#vector, this);
   }
 
@@ -173,6 +182,7 @@ export class BlockRequest implements IoCompletion {
       if (part > 0) this.#vector.append(memory.hostAddress((chain.address(i) + skipped) as Gpa, part), part);
     }
     this.#flushesNext = target.writeThrough ? target.storage : null;
+    this.dataBytes = lengthBytes;
     target.storage.write(offsetBytes, this.#vector, this);
   }
 
@@ -192,7 +202,7 @@ export class BlockRequest implements IoCompletion {
     chain.read(memory, REQUEST_HEADER_BYTES, this.#scratch);
     const sectors = this.#scratchView.getUint32(8, true);
     const flags = this.#scratchView.getUint32(12, true);
-    const isDiscard = this.#type === VIRTIO_BLK_T_DISCARD;
+    const isDiscard = this.type === VIRTIO_BLK_T_DISCARD;
     if (flags !== 0 && (isDiscard || flags !== RANGE_FLAG_UNMAP)) {
       this.#end(VIRTIO_BLK_S_UNSUPP, 0);
       return;
@@ -205,7 +215,8 @@ export class BlockRequest implements IoCompletion {
   }
 
   #startRange(target: RequestTarget, offsetBytes: number, lengthBytes: number, flags: number): void {
-    if (this.#type === VIRTIO_BLK_T_DISCARD) {
+    this.dataBytes = lengthBytes;
+    if (this.type === VIRTIO_BLK_T_DISCARD) {
       target.storage.discard(offsetBytes, lengthBytes, this);
       return;
     }
