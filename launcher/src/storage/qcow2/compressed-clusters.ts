@@ -10,19 +10,23 @@ import { SharedLoads } from "./shared-loads.ts";
 const CACHE_BYTES = 2 * 1024 * 1024;
 const CACHE_MIN_CLUSTERS = 2;
 const CACHE_MAX_CLUSTERS = 512;
-/** As many as a lane of the pool runs anyway; each holds up to three clusters of memory. */
+/** As many as a lane of the pool runs anyway; each takes up to three clusters of memory. */
 const LOADS = 2;
 
-/** Decompressed clusters, the last few of them. */
+/** The last few clusters that were decompressed. */
 export class CompressedClusters {
   readonly #fd: number;
   readonly #lane: IoLane;
   readonly #header: Qcow2Header;
   readonly #report: DamageReport;
   readonly #limit: number;
-  /** By where the compressed bytes begin. The order is that of last use: the first is the oldest. */
-  readonly #clusters = new Map<number, Uint8Array>();
+  /** Room for `#limit` clusters; made when the first one comes. */
+  #memory: Uint8Array | null = null;
+  /** Slots by where the compressed bytes begin. The order is that of last use: the first is the oldest. */
+  readonly #slots = new Map<number, number>();
   readonly #loads = new SharedLoads(LOADS, (offset, lengthBytes, done) => this.#read(offset, lengthBytes, done));
+  /** For compressed bytes, with room for as many as an entry can name. */
+  readonly #spareInputs: Uint8Array[] = [];
 
   constructor(fd: number, lane: IoLane, header: Qcow2Header, report: DamageReport) {
     this.#fd = fd;
@@ -33,13 +37,20 @@ export class CompressedClusters {
     this.#limit = Math.min(CACHE_MAX_CLUSTERS, Math.max(CACHE_MIN_CLUSTERS, fitting));
   }
 
-  /** The cluster whose compressed bytes begin at `hostOffsetBytes`; undefined when it has to be loaded first. */
+  has(hostOffsetBytes: number): boolean {
+    return this.#slots.has(hostOffsetBytes);
+  }
+
+  /**
+   * The cluster whose compressed bytes begin at `hostOffsetBytes`, to be used at once; undefined when it has to be loaded
+   * first.
+   */
   find(hostOffsetBytes: number): Uint8Array | undefined {
-    const cluster = this.#clusters.get(hostOffsetBytes);
-    if (!cluster) return undefined;
-    this.#clusters.delete(hostOffsetBytes);
-    this.#clusters.set(hostOffsetBytes, cluster);
-    return cluster;
+    const slot = this.#slots.get(hostOffsetBytes);
+    if (slot === undefined) return undefined;
+    this.#slots.delete(hostOffsetBytes);
+    this.#slots.set(hostOffsetBytes, slot);
+    return this.#slotMemory(slot);
   }
 
   /** Loads what `find` did not find; a waiter that asks again at once finds it. EIO when it is damaged. */
@@ -48,26 +59,28 @@ export class CompressedClusters {
   }
 
   #read(hostOffsetBytes: number, lengthBytes: number, done: IoCompletion): void {
-    const compressed = new Uint8Array(lengthBytes);
+    const input = this.#spareInputs.pop() ?? new Uint8Array(2 * this.#header.clusterBytes);
     this.#lane.run({
       start: (ended) =>
-        read(this.#fd, compressed, 0, lengthBytes, hostOffsetBytes, (error, count) =>
+        read(this.#fd, input, 0, lengthBytes, hostOffsetBytes, (error, count) =>
           ended(error ? (error.errno ?? -EIO) : count),
         ),
       ended: (result) => {
         if (result < 0) done.completed(-result);
-        else this.#decompress(hostOffsetBytes, compressed.subarray(0, result), done);
+        else this.#decompress(hostOffsetBytes, input, result, done);
       },
     });
   }
 
-  #decompress(hostOffsetBytes: number, compressed: Uint8Array, done: IoCompletion): void {
+  #decompress(hostOffsetBytes: number, input: Uint8Array, lengthBytes: number, done: IoCompletion): void {
     const { compression, clusterBytes } = this.#header;
     this.#lane.run({
       start: (ended) =>
-        decompressCluster(compression, compressed, clusterBytes, (cluster) => {
-          if (cluster) this.#keep(hostOffsetBytes, cluster);
-          else this.#report(`the ${compression} cluster at ${hostOffsetBytes} of the file cannot be decompressed`);
+        decompressCluster(compression, input.subarray(0, lengthBytes), clusterBytes, (cluster) => {
+          if (cluster) {
+            this.#keep(hostOffsetBytes, cluster);
+            this.#spareInputs.push(input);
+          } else this.#report(`the ${compression} cluster at ${hostOffsetBytes} of the file cannot be decompressed`);
           ended(cluster ? 0 : -EIO);
         }),
       ended: (result) => done.completed(result < 0 ? EIO : 0),
@@ -75,10 +88,22 @@ export class CompressedClusters {
   }
 
   #keep(hostOffsetBytes: number, cluster: Uint8Array): void {
-    for (const [oldest] of this.#clusters) {
-      if (this.#clusters.size < this.#limit) break;
-      this.#clusters.delete(oldest);
+    const slot = this.#slots.size < this.#limit ? this.#slots.size : this.#evict();
+    this.#slotMemory(slot).set(cluster);
+    this.#slots.set(hostOffsetBytes, slot);
+  }
+
+  #evict(): number {
+    for (const [oldest, slot] of this.#slots) {
+      this.#slots.delete(oldest);
+      return slot;
     }
-    this.#clusters.set(hostOffsetBytes, cluster);
+    throw new RangeError("nothing to evict");
+  }
+
+  #slotMemory(slot: number): Uint8Array {
+    const { clusterBytes } = this.#header;
+    this.#memory ??= new Uint8Array(this.#limit * clusterBytes);
+    return this.#memory.subarray(slot * clusterBytes, (slot + 1) * clusterBytes);
   }
 }

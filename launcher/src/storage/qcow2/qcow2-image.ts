@@ -152,7 +152,7 @@ export class Qcow2Image implements ReadSource, PartReader, Disposable {
   #loadAhead(offsetBytes: number, endBytes: number): void {
     const next = this.#next;
     if (offsetBytes >= endBytes || this.#locate(offsetBytes, next) !== FOUND || next.kind !== "compressed") return;
-    if (!this.#clusters.find(next.hostOffsetBytes))
+    if (!this.#clusters.has(next.hostOffsetBytes))
       this.#clusters.load(next.hostOffsetBytes, next.compressedBytes, NOBODY);
   }
 }
