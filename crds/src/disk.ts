@@ -3,6 +3,7 @@ import { imagePath, imageVolumeSource } from "./image.ts";
 import { DISK_NAME_MAX_LENGTH, dnsLabel, objectName } from "./names.ts";
 import { byteQuantity } from "./quantity.ts";
 import { exactlyOneOf, withRules } from "./rules.ts";
+import { volumeClaimTemplateDisk } from "./volume-claim-template.ts";
 
 /** Most disks of one machine: each takes a slot of the 32 on its PCI bus. */
 const DISKS_MAX = 16;
@@ -83,6 +84,7 @@ const secretDisk = z
 const sources = {
   image: imageDisk.exactOptional(),
   persistentVolumeClaim: persistentVolumeClaimDisk.exactOptional(),
+  volumeClaimTemplate: volumeClaimTemplateDisk.exactOptional(),
   emptyDisk: emptyDisk.exactOptional(),
   cloudInit: cloudInitDisk.exactOptional(),
   configMap: configMapDisk.exactOptional(),

@@ -83,6 +83,9 @@ export const reasons = {
   SpecChanged: "The spec differs from what the machine runs with; delete its pod to restart it with the new spec.",
 
   // Events that are not conditions.
+  ClaimCreated: "A PersistentVolumeClaim was made from a template of the machine.",
+  ClaimRefused:
+    "The API server did not let a PersistentVolumeClaim become as its template says, for example larger where its StorageClass does not allow it.",
   PodCreated: "The machine's pod was created.",
   PodDeletedByOperator: "The operator deleted the pod to stop or replace the machine.",
   GuestRebooted: "The guest rebooted; its pod stays.",

@@ -75,11 +75,14 @@ export const status = z.strictObject({
       .array(
         z.strictObject({
           name: z.string().describe("Name of the disk."),
-          source: text("Where its data is: image, persistentVolumeClaim, emptyDisk, cloudInit, configMap or secret."),
+          source: text(
+            "Where its data is: image, persistentVolumeClaim, volumeClaimTemplate, emptyDisk, cloudInit, configMap or secret.",
+          ),
           claimName: text("PersistentVolumeClaim that it is on."),
           volumeMode: text("Block or Filesystem."),
           phase: text("Of a claim: Pending, Bound or Lost, or Missing where there is none of the name."),
           size: anyQuantity("Size that the guest sees.").exactOptional(),
+          message: text("Why its claim is not as its template says."),
         }),
       )
       .max(16),

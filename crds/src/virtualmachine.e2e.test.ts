@@ -21,6 +21,11 @@ const spec = (changes: Record<string, unknown>): Manifest => ({ spec: { ...small
 const booting = (changes: Record<string, unknown>) => spec({ boot: { kernel: { ...kernel, ...changes } } });
 const disks = (...list: unknown[]) => spec({ disks: list });
 const onClaim = (name: string, claimName: string) => ({ name, persistentVolumeClaim: { claimName } });
+const template = (name: string, storage: string, claim: object = {}) => ({
+  metadata: { name },
+  spec: { resources: { requests: { storage } }, ...claim },
+});
+const fromTemplate = (name: string, templateName: string) => ({ name, volumeClaimTemplate: { name: templateName } });
 const pod = (podSpec: Record<string, unknown>) => spec({ template: { spec: podSpec } });
 
 const placement = {
@@ -55,6 +60,12 @@ const placement = {
   priorityClassName: "high",
   schedulerName: "default-scheduler",
 };
+
+const withTemplate = (storage: string, claim: object = {}) => ({
+  ...smallest,
+  disks: [fromTemplate("root", "data")],
+  volumeClaimTemplates: [template("data", storage, claim)],
+});
 
 let server: ApiServer;
 
@@ -138,7 +149,7 @@ describe("a VirtualMachine is accepted with", () => {
 });
 
 const anyDiskSource =
-  "a disk needs exactly one of image, persistentVolumeClaim, emptyDisk, cloudInit, configMap, secret";
+  "a disk needs exactly one of image, persistentVolumeClaim, volumeClaimTemplate, emptyDisk, cloudInit, configMap, secret";
 const dnsLabel = "must be lower-case letters, digits and '-', beginning and ending with a letter or digit";
 const strict = 'VirtualMachine in version "v1alpha1" cannot be handled as a VirtualMachine: strict decoding error:';
 const objectName =
@@ -265,6 +276,24 @@ describe("a VirtualMachine is refused for", () => {
       "spec.disks: disks must not name one PersistentVolumeClaim twice: the guest would write over its own data",
     ],
     [
+      "two templates of one name",
+      spec({ volumeClaimTemplates: [template("data", "1Gi"), template("data", "2Gi")] }),
+      "spec.volumeClaimTemplates: volumeClaimTemplates must have different names",
+    ],
+    [
+      "a template that there is not",
+      spec({ disks: [fromTemplate("root", "other")], volumeClaimTemplates: [template("data", "1Gi")] }),
+      "spec.disks: spec.disks names a template that spec.volumeClaimTemplates does not have: correct volumeClaimTemplate.name",
+    ],
+    [
+      "one template twice",
+      spec({
+        disks: [fromTemplate("a", "data"), fromTemplate("b", "data")],
+        volumeClaimTemplates: [template("data", "1Gi")],
+      }),
+      "spec.disks: spec.disks must not use one template twice: the guest would write over its own data",
+    ],
+    [
       "an empty disk that stays empty",
       disks({ name: "a", readOnly: true, emptyDisk: { size: "1Gi" } }),
       "spec.disks[0].readOnly: readOnly makes no sense with emptyDisk, which would stay empty for ever: remove readOnly",
@@ -380,6 +409,21 @@ describe("the API server", () => {
   it("tells even a careless client of an unknown field", async () => {
     const { status, warnings } = await create(spec({ cpus: 2 }), "dryRun=All");
     expect({ status, warnings }).toEqual({ status: 201, warnings: ['unknown field "spec.cpus"'] });
+  });
+
+  it("lets a template's claim grow, and nothing else of it change", async () => {
+    await create({ metadata: { name: "grows" }, spec: withTemplate("2Gi") }, "");
+    const object = `${collection}/grows`;
+    const change = async (changed: unknown) => {
+      const options = { contentType: "application/merge-patch+json", body: { spec: changed } };
+      const { status, body } = await server.request("PATCH", `${object}?dryRun=All`, options);
+      return status === 200 ? "" : (body as StatusObject).message;
+    };
+    expect(await change(withTemplate("3Gi"))).toBe("");
+    expect(await change({ volumeClaimTemplates: null, disks: [] })).toBe("");
+    expect(await change(withTemplate("1Gi"))).toContain("a claim never shrinks");
+    for (const claim of [{ storageClassName: "fast" }, { volumeMode: "Block" }, { accessModes: ["ReadWriteMany"] }])
+      expect(await change(withTemplate("2Gi", claim))).toContain("only requests.storage can change");
   });
 
   it("keeps spec and status apart", async () => {

@@ -8,6 +8,7 @@ import { podTemplate } from "./pod-template.ts";
 import { byteQuantity } from "./quantity.ts";
 import { listMap, withRules } from "./rules.ts";
 import { status } from "./status.ts";
+import { retentionPolicy, volumeClaimTemplateRules, volumeClaimTemplates } from "./volume-claim-template.ts";
 
 /** Most virtual processors of one machine. */
 export const CORES_MAX = 64;
@@ -58,6 +59,8 @@ const spec = withRules(
     memory,
     boot: boot.exactOptional(),
     disks: listMap(disks, "name").default([]),
+    volumeClaimTemplates: volumeClaimTemplates.exactOptional(),
+    persistentVolumeClaimRetentionPolicy: retentionPolicy.exactOptional(),
     interfaces: listMap(interfaces, "name").exactOptional(),
     template: podTemplate.exactOptional(),
     evictionStrategy: z
@@ -86,6 +89,7 @@ const spec = withRules(
       "spec.template.spec.resources.limits.memory must be more than spec.memory.size: leave room for the overhead",
     fieldPath: ".template.spec.resources.limits.memory",
   },
+  ...volumeClaimTemplateRules,
 );
 
 export const virtualMachine = withRules(

@@ -6,8 +6,14 @@ import { formatTime } from "../../runtime/clock.ts";
 import { ApiError } from "../../runtime/errors.ts";
 import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
-import { type KubernetesObject, type Pod, resources, type Secret } from "../../runtime/wire.ts";
-import type { Claims } from "./claims.ts";
+import {
+  type KubernetesObject,
+  type PersistentVolumeClaim,
+  type Pod,
+  resources,
+  type Secret,
+} from "../../runtime/wire.ts";
+import { type Claims, trimClaim } from "./claims.ts";
 import { allDiskParts } from "./disk-parts.ts";
 import type { LauncherMonitor, Question } from "./launcher-monitor.ts";
 import { machineConfig } from "./machine-config.ts";
@@ -55,11 +61,26 @@ export class RefusedError extends Error {
   }
 }
 
+/** Thrown when the API server would not have an existing claim as its template says. */
+export class ClaimRefusedError extends Error {
+  override readonly name = "ClaimRefusedError";
+  readonly claimName: string;
+  readonly requestBytes: number;
+
+  constructor(claimName: string, requestBytes: number, message: string) {
+    super(message);
+    this.claimName = claimName;
+    this.requestBytes = requestBytes;
+  }
+}
+
 /** Carries one action out. Writes go into the stores as well, so that the next pass knows of them. */
 export async function act(action: Action, vm: StoredVirtualMachine, hands: Hands): Promise<void> {
   switch (action.kind) {
     case "start":
       return await start(vm, action, hands);
+    case "apply-claim":
+      return await applyClaim(vm, action, hands);
     case "delete-pod":
       return await deletePod(vm, action, hands);
     case "ask-launcher":
@@ -141,6 +162,38 @@ async function settleExistingPod(vm: StoredVirtualMachine, { client, world }: Ha
   }
   const generation = vm.metadata.generation ?? 0;
   throw new RefusedError({ reason: "NameConflict", message: nameConflict(name), generation });
+}
+
+/** Server-side apply: made where there is none, else changed in what the template says. */
+async function applyClaim(
+  vm: StoredVirtualMachine,
+  { claim, requestBytes, isNew }: Extract<Action, { kind: "apply-claim" }>,
+  hands: Hands,
+): Promise<void> {
+  const { client, world, logger } = hands;
+  const claimName = claim.metadata?.name ?? "";
+  const resource = resources.persistentVolumeClaims;
+  try {
+    const applied = await client.apply<PersistentVolumeClaim>(resource, claim, { fieldManager: FIELD_MANAGER });
+    world.claims.put(trimClaim(applied));
+  } catch (error) {
+    const said = error instanceof ApiError ? (error.status.message ?? error.message) : "";
+    if (!isNew && error instanceof ApiError && (error.isForbidden || error.isInvalid)) {
+      record(vm, hands, { type: "Warning", reason: "ClaimRefused", action: "Apply", note: said });
+      throw new ClaimRefusedError(claimName, requestBytes, said);
+    }
+    const refusal = refusalOf(error, vm.metadata.generation ?? 0);
+    if (refusal === undefined) {
+      throw error;
+    }
+    const message = `PersistentVolumeClaim ${claimName} cannot be made: ${said}; correct spec.volumeClaimTemplates, or make room`;
+    throw new RefusedError({ ...refusal, message });
+  }
+  logger.info({ ...identityOf(vm), claim: claimName, requestBytes }, "Applied a claim of the machine's templates");
+  if (isNew) {
+    const note = `Created PersistentVolumeClaim ${claimName}`;
+    record(vm, hands, { type: "Normal", reason: "ClaimCreated", action: "Apply", note });
+  }
 }
 
 async function applySecret(

@@ -2,6 +2,7 @@ import type { Disk } from "../../../../crds/src/disk.ts";
 import { parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import type { KubernetesObject, PersistentVolumeClaim, Pod } from "../../runtime/wire.ts";
+import { VM_LABEL } from "./names.ts";
 
 /** A PersistentVolumeClaim as far as decisions look at it. */
 export interface ClaimFacts {
@@ -14,6 +15,10 @@ export interface ClaimFacts {
   /** Of the volume; undefined until the claim is bound. */
   readonly capacityBytes: number | undefined;
   readonly deleting: boolean;
+  /** Machine whose template it was made from: its label. */
+  readonly vmName: string | undefined;
+  /** UIDs of its owners. */
+  readonly owners: readonly string[];
 }
 
 /** Claims by name, of one namespace. */
@@ -26,7 +31,15 @@ export interface StoredClaim extends KubernetesObject {
 
 /** Keeps of a claim what decisions need. */
 export function trimClaim(claim: PersistentVolumeClaim): StoredClaim {
-  const { name = "", namespace, uid, resourceVersion, deletionTimestamp } = claim.metadata ?? {};
+  const {
+    name = "",
+    namespace,
+    uid,
+    resourceVersion,
+    deletionTimestamp,
+    labels,
+    ownerReferences,
+  } = claim.metadata ?? {};
   const { spec, status } = claim;
   const capacity = status?.capacity?.["storage"];
   return {
@@ -45,26 +58,39 @@ export function trimClaim(claim: PersistentVolumeClaim): StoredClaim {
       requestBytes: parseQuantity(spec?.resources?.requests?.["storage"] ?? 0),
       capacityBytes: capacity === undefined ? undefined : parseQuantity(capacity),
       deleting: deletionTimestamp !== undefined,
+      vmName: labels?.[VM_LABEL],
+      owners: (ownerReferences ?? []).map((owner) => owner.uid),
     },
   };
 }
 
-/** Name of the claim that a disk is on; undefined for other disks. */
-export function claimNameOf(disk: Disk): string | undefined {
+/** Name of the claim that a disk of the machine `vmName` is on; undefined for other disks. */
+export function claimNameOf(disk: Disk, vmName: string): string | undefined {
+  if (disk.volumeClaimTemplate !== undefined) return templateClaimName(disk.volumeClaimTemplate.name, vmName);
   return disk.persistentVolumeClaim?.claimName;
+}
+
+/** Name of the claim that is made from a template. */
+export function templateClaimName(templateName: string, vmName: string): string {
+  return `${templateName}-${vmName}`;
 }
 
 /** The disks of a machine that are on claims. */
 export function claimDisks(vm: VirtualMachine): { readonly disk: Disk; readonly claimName: string }[] {
   return vm.spec.disks.flatMap((disk) => {
-    const claimName = claimNameOf(disk);
+    const claimName = claimNameOf(disk, vm.metadata.name ?? "");
     return claimName === undefined ? [] : [{ disk, claimName }];
   });
 }
 
-/** Index values "namespace/claim" of a VirtualMachine. */
+/** Index values "namespace/claim" of a VirtualMachine: the claims of its disks and its templates. */
 export function claimKeysOfMachine(vm: VirtualMachine): string[] {
-  return claimDisks(vm).map(({ claimName }) => `${vm.metadata.namespace}/${claimName}`);
+  const { namespace, name = "" } = vm.metadata;
+  const ofTemplates = (vm.spec.volumeClaimTemplates ?? []).map(({ metadata }) =>
+    templateClaimName(metadata.name, name),
+  );
+  const names = new Set([...claimDisks(vm).map(({ claimName }) => claimName), ...ofTemplates]);
+  return [...names].map((claimName) => `${namespace}/${claimName}`);
 }
 
 /** Index values "namespace/claim" of a launcher pod, whatever its VirtualMachine says by now. */

@@ -17,13 +17,13 @@ import {
 } from "../../runtime/wire.ts";
 import { WorkQueue } from "../../runtime/work-queue.ts";
 import type { WorkQueueMetrics } from "../../runtime/work-queue-metrics.ts";
-import { act, type Hands, RefusedError } from "./act.ts";
+import { act, ClaimRefusedError, type Hands, RefusedError } from "./act.ts";
 import { claimKeysOfMachine, claimKeysOfPod, type StoredClaim, trimClaim } from "./claims.ts";
 import { decide } from "./decide.ts";
 import { type LauncherCalls, LauncherMonitor } from "./launcher-monitor.ts";
 import type { VirtualMachineMetrics } from "./metrics.ts";
 import { VM_LABEL, virtualMachines } from "./names.ts";
-import type { Refusal } from "./observation.ts";
+import type { ClaimRefusal, Refusal } from "./observation.ts";
 import {
   createWorld,
   isFinished,
@@ -67,6 +67,8 @@ export class VirtualMachineController {
   readonly #monitor: LauncherMonitor;
   readonly #warnings: PodWarnings;
   readonly #refusals = new Map<string, Refusal>();
+  /** By UID of the VirtualMachine, then by claim. */
+  readonly #claimRefusals = new Map<string, Record<string, ClaimRefusal>>();
   /** Pods that are gone, by the key of their VirtualMachine, until another pod is there. */
   readonly #departed = new Map<string, Pod>();
 
@@ -144,6 +146,7 @@ export class VirtualMachineController {
     const observation = observe(this.world, vm, {
       launcher: (podUID) => this.#monitor.facts(podUID),
       refusal: this.#refusals.get(vm.metadata.uid ?? ""),
+      claimRefusals: this.#claimRefusals.get(vm.metadata.uid ?? "") ?? {},
       warnings: (podUID) => this.#warnings.about(podUID),
       departed: this.#departed.get(key),
       trustId: authority.trustId,
@@ -163,10 +166,20 @@ export class VirtualMachineController {
       await act(action, vm, this.#hands());
       if (action.kind === "start") {
         this.#refusals.delete(uid);
+      } else if (action.kind === "apply-claim") {
+        this.#forgetClaimRefusal(uid, action.claim.metadata?.name ?? "");
       } else if (action.kind === "write-status") {
         this.#options.metrics?.statusWritten(vm, action.status);
       }
     } catch (error) {
+      if (error instanceof ClaimRefusedError) {
+        const { claimName, requestBytes, message } = error;
+        const known = this.#claimRefusals.get(uid) ?? {};
+        const refusal = { requestBytes, message, atMs: this.#options.clock.now() };
+        this.#claimRefusals.set(uid, { ...known, [claimName]: refusal });
+        this.#queue.add(key);
+        return;
+      }
       const refusal = error instanceof RefusedError ? error.refusal : this.#lasting(error, action.kind, vm, key);
       if (refusal === undefined) {
         throw error;
@@ -176,6 +189,11 @@ export class VirtualMachineController {
       // The next pass writes it into the status.
       this.#queue.add(key);
     }
+  }
+
+  #forgetClaimRefusal(uid: string, claimName: string): void {
+    const { [claimName]: _, ...others } = this.#claimRefusals.get(uid) ?? {};
+    this.#claimRefusals.set(uid, others);
   }
 
   /** An error of the API server that keeps a machine from starting and does not pass by itself at once. */
@@ -215,6 +233,7 @@ export class VirtualMachineController {
     vms.onChange(({ key, previous, current }) => {
       if (current === undefined) {
         this.#refusals.delete(previous?.metadata.uid ?? "");
+        this.#claimRefusals.delete(previous?.metadata.uid ?? "");
         this.#departed.delete(key);
       }
       this.#queue.add(key);

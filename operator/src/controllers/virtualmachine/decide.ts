@@ -3,6 +3,7 @@ import type { Termination, VirtualMachineStatus } from "../../../../crds/src/sta
 import { formatTime } from "../../runtime/clock.ts";
 import { controllerOf, type Pod } from "../../runtime/wire.ts";
 import { claimProblem, unboundClaim } from "./claim-problems.ts";
+import { claimsToMake, claimUpkeep } from "./claim-templates.ts";
 import { decideRunning } from "./decide-running.ts";
 import { driftedFields, fieldDigests } from "./drift.ts";
 import { machineConfig } from "./machine-config.ts";
@@ -61,18 +62,28 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
     }
   }
   actions.push(...(plan.after ?? []));
-  return { actions, wakeAtMs: plan.wakeAtMs };
+  if (vm.metadata.deletionTimestamp !== undefined) {
+    return { actions, wakeAtMs: plan.wakeAtMs };
+  }
+  const upkeep = claimUpkeep(vm, observation.claims, { claimRefusals: observation.claimRefusals, nowMs });
+  actions.push(...upkeep.actions);
+  const wakes = [plan.wakeAtMs, upkeep.wakeAtMs].filter((atMs) => atMs !== undefined);
+  return { actions, wakeAtMs: wakes.length === 0 ? undefined : Math.min(...wakes) };
 }
 
 /** Sizes as the launcher says; after a restart of the operator, as it last said of the same pod. */
-function volumeFacts({ vm, claims, launcher }: Observation, own: Pod | undefined): VolumeFacts {
+function volumeFacts({ vm, claims, claimRefusals, launcher }: Observation, own: Pod | undefined): VolumeFacts {
   const uid = own?.metadata?.uid;
   const said = launcher?.podUID === uid ? launcher?.status?.disks : undefined;
   if (said !== undefined) {
-    return { claims, seenBytes: Object.fromEntries(said.map((disk) => [disk.name, disk.sizeBytes])) };
+    return { claims, claimRefusals, seenBytes: Object.fromEntries(said.map((disk) => [disk.name, disk.sizeBytes])) };
   }
   const before = uid !== undefined && vm.status?.podUID === uid ? vm.status.volumes : undefined;
-  return { claims, seenBytes: Object.fromEntries((before ?? []).map((volume) => [volume.name, volume.size])) };
+  return {
+    claims,
+    claimRefusals,
+    seenBytes: Object.fromEntries((before ?? []).map((volume) => [volume.name, volume.size])),
+  };
 }
 
 function planFor(c: Case): Plan {
@@ -128,6 +139,17 @@ function withoutPod(c: Case): Plan {
   if (last?.podUID !== undefined && !startsAgain(runStrategy, last)) {
     return { view: ended(last, runStrategy), record: kept };
   }
+  if (refusal !== undefined && refusal.generation === vm.metadata.generation) {
+    const againAtMs = refusal.atMs + doubling(REFUSED_MIN_DELAY_MS, REFUSED_MAX_DELAY_MS, refusal.count);
+    if (c.nowMs < againAtMs) {
+      const view = (refusal.reason === "ApiError" ? underWay : stalled)(refusal.reason, refusal.message);
+      return { view, record: kept, wakeAtMs: againAtMs };
+    }
+  }
+  const claimsFirst = claimsToMake(vm, c.observation.claims);
+  if (claimsFirst.length > 0) {
+    return { record: kept, before: claimsFirst };
+  }
   const waiting = claimProblem(c.observation);
   if (waiting !== undefined) {
     return { view: viewOf(waiting), record: kept };
@@ -135,13 +157,6 @@ function withoutPod(c: Case): Plan {
   const invalid = specProblem(c);
   if (invalid !== undefined) {
     return { view: stalled("SpecInvalid", invalid), record: kept };
-  }
-  if (refusal !== undefined && refusal.generation === vm.metadata.generation) {
-    const againAtMs = refusal.atMs + doubling(REFUSED_MIN_DELAY_MS, REFUSED_MAX_DELAY_MS, refusal.count);
-    if (c.nowMs < againAtMs) {
-      const view = (refusal.reason === "ApiError" ? underWay : stalled)(refusal.reason, refusal.message);
-      return { view, record: kept, wakeAtMs: againAtMs };
-    }
   }
   // A pod that came after the last end and went without having run was no start.
   const counted = c.previous.podUID !== undefined && c.previous.podUID !== last?.podUID;

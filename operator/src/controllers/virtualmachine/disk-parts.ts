@@ -3,7 +3,7 @@ import { parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import type { DiskSource } from "../../../../launcher/api/machine-config.ts";
 import type { Pod } from "../../runtime/wire.ts";
-import { type Claims, diskBytes } from "./claims.ts";
+import { type Claims, claimNameOf, diskBytes } from "./claims.ts";
 import { identityOf, paths } from "./names.ts";
 import { SpecError } from "./spec-error.ts";
 
@@ -33,7 +33,8 @@ export function allDiskParts(vm: VirtualMachine, claims: Claims): DiskParts[] {
 
 function diskParts(disk: Disk, vm: VirtualMachine, claims: Claims): DiskParts {
   if (disk.image !== undefined) return imageParts(disk, disk.image);
-  if (disk.persistentVolumeClaim !== undefined) return claimParts(disk, disk.persistentVolumeClaim.claimName, claims);
+  const claimName = claimNameOf(disk, identityOf(vm).name);
+  if (claimName !== undefined) return claimParts(disk, claimName, claims);
   if (disk.emptyDisk !== undefined) return emptyParts(disk, disk.emptyDisk.size);
   if (disk.cloudInit !== undefined) return cloudInitParts(disk, disk.cloudInit, vm);
   if (disk.configMap !== undefined) return filesParts(disk, { configMap: { name: disk.configMap.name } });

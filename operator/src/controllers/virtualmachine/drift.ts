@@ -5,7 +5,13 @@ import { annotations } from "./names.ts";
 import type { Settings } from "./settings.ts";
 
 /** Fields of the spec that act on a running machine, or on none. */
-const LIVE_FIELDS = new Set(["runStrategy", "paused", "evictionStrategy"]);
+const LIVE_FIELDS = new Set([
+  "runStrategy",
+  "paused",
+  "evictionStrategy",
+  "volumeClaimTemplates",
+  "persistentVolumeClaimRetentionPolicy",
+]);
 
 /** Stands for the launcher's image among the fields. */
 export const LAUNCHER_IMAGE = "launcher image";

@@ -7,7 +7,7 @@ import {
   type MachineConfig,
 } from "../../../../launcher/api/machine-config.ts";
 import { OPERATOR_COMMON_NAME } from "../../certificates/identities.ts";
-import type { Claims } from "./claims.ts";
+import { type Claims, claimDisks } from "./claims.ts";
 import { allDiskParts, type DiskParts } from "./disk-parts.ts";
 import { identityOf, paths } from "./names.ts";
 import { guestMemoryBytes } from "./overhead.ts";
@@ -65,10 +65,24 @@ function diskConfigs(vm: VirtualMachine, claims: Claims): DiskConfig[] {
   const queues = Math.min(vm.spec.cpu.cores, QUEUES_MAX);
   const parts = allDiskParts(vm, claims);
   checkSeeds(parts);
+  checkClaims(vm);
   return vm.spec.disks.map((disk, index) => {
     const { source, readOnly } = parts[index] as DiskParts;
     return { name: disk.name, readOnly, queues, source };
   });
+}
+
+/** The API server sees to it that no claim and no template is named twice; one may be the other's. */
+function checkClaims(vm: VirtualMachine): void {
+  const seen = new Map<string, string>();
+  for (const { disk, claimName } of claimDisks(vm)) {
+    const other = seen.get(claimName);
+    if (other !== undefined) {
+      const message = `is on PersistentVolumeClaim ${claimName}, as disk ${other} is; give each a claim of its own`;
+      throw new SpecError(`spec.disks[${disk.name}]`, message);
+    }
+    seen.set(claimName, disk.name);
+  }
 }
 
 /** An object of the API server ends at 1 MiB, so the machine's Secret does. */

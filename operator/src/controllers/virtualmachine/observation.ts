@@ -20,12 +20,21 @@ export interface Observation {
   readonly claims: Claims;
   /** Other machines that have one of those claims, or come first to have it. */
   readonly rivals: readonly Rival[];
+  /** By claim. */
+  readonly claimRefusals: Readonly<Record<string, ClaimRefusal>>;
   /** Why the last attempt to make the pod failed. */
   readonly refusal: Refusal | undefined;
   /** What kubelets warned of about the pod; undefined while that is not known. */
   readonly warnings: readonly PodWarning[] | undefined;
   /** Which authorities a pod made now would trust. */
   readonly trustId: string;
+}
+
+/** The API server would not have a claim as its template says by now. */
+export interface ClaimRefusal {
+  readonly requestBytes: number;
+  readonly message: string;
+  readonly atMs: number;
 }
 
 /** Another machine that keeps this one from a claim. */

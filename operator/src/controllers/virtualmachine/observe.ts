@@ -3,17 +3,9 @@ import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
 import { Store } from "../../runtime/store.ts";
 import { controllerOf, type KubernetesObject, type Node, type Pod } from "../../runtime/wire.ts";
-import {
-  type Claims,
-  claimDisks,
-  claimKeysOfMachine,
-  claimKeysOfPod,
-  claimNameOf,
-  type StoredClaim,
-  writesTo,
-} from "./claims.ts";
+import { type Claims, claimDisks, claimKeysOfMachine, claimKeysOfPod, type StoredClaim, writesTo } from "./claims.ts";
 import { identityOf, podKeyOf, VM_LABEL } from "./names.ts";
-import type { LauncherFacts, NodeFacts, Observation, PodWarning, Refusal, Rival } from "./observation.ts";
+import type { ClaimRefusal, LauncherFacts, NodeFacts, Observation, PodWarning, Refusal, Rival } from "./observation.ts";
 
 /** A VirtualMachine as an object of a store. */
 export type StoredVirtualMachine = VirtualMachine & KubernetesObject;
@@ -88,12 +80,15 @@ function rivalsOf(world: World, vm: StoredVirtualMachine): Rival[] {
     const older = world.virtualMachines
       .byIndex(CLAIM_INDEX, key)
       .filter((other) => isAboutToStart(other) && comesBefore(other, vm))
-      .filter(
-        (other) => !disk.readOnly || other.spec.disks.some((its) => claimNameOf(its) === claimName && !its.readOnly),
-      )
+      .filter((other) => hasOnDisk(other, claimName, !disk.readOnly))
       .map((other) => ({ claimName, vmName: other.metadata.name ?? "", runs: false }));
     return [...running, ...older];
   });
+}
+
+/** Whether a machine has a disk on the claim: any, or one that it can write to. */
+function hasOnDisk(vm: StoredVirtualMachine, claimName: string, readOnlyToo: boolean): boolean {
+  return claimDisks(vm).some((its) => its.claimName === claimName && (readOnlyToo || !its.disk.readOnly));
 }
 
 /** True of a pod that has ended for good. */
@@ -153,6 +148,7 @@ export function observe(
   memory: {
     readonly launcher: (podUID: string) => LauncherFacts | undefined;
     readonly refusal: Refusal | undefined;
+    readonly claimRefusals: Readonly<Record<string, ClaimRefusal>>;
     readonly warnings: (podUID: string) => readonly PodWarning[] | undefined;
     readonly departed: Pod | undefined;
     readonly trustId: string;
@@ -168,6 +164,7 @@ export function observe(
     nodes: pod !== undefined && nodeName === undefined ? [...world.nodes.values()].map((node) => node.facts) : [],
     claims: claimsOf(world, vm),
     rivals: pod === undefined ? rivalsOf(world, vm) : [],
+    claimRefusals: memory.claimRefusals,
     launcher: pod?.metadata?.uid === undefined ? undefined : memory.launcher(pod.metadata.uid),
     refusal: memory.refusal,
     warnings: memory.warnings(pod?.metadata?.uid ?? ""),

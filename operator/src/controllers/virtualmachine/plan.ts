@@ -1,7 +1,7 @@
 import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { EventDraft } from "../../runtime/event-recorder.ts";
-import type { Pod } from "../../runtime/wire.ts";
+import type { PersistentVolumeClaim, Pod } from "../../runtime/wire.ts";
 import type { Claims } from "./claims.ts";
 import type { Observation } from "./observation.ts";
 import type { Settings } from "./settings.ts";
@@ -11,6 +11,13 @@ import type { StatusRecord, View } from "./status.ts";
 export type Action =
   /** Makes the machine's Secret and its pod. */
   | { readonly kind: "start"; readonly restarts: number; readonly claims: Claims }
+  /** Makes the claim of a template, or keeps it as the template says. */
+  | {
+      readonly kind: "apply-claim";
+      readonly claim: PersistentVolumeClaim;
+      readonly requestBytes: number;
+      readonly isNew: boolean;
+    }
   | { readonly kind: "delete-pod"; readonly uid: string; readonly force: boolean; readonly note: string }
   /** Asks the launcher how it is, now and until it runs; the answer brings the next pass. */
   | { readonly kind: "ask-launcher"; readonly podUID: string; readonly ip: string; readonly readiness: string }

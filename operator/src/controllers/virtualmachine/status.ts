@@ -5,6 +5,7 @@ import type { Phase, VirtualMachineStatus } from "../../../../crds/src/status.ts
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { type ConditionDraft, settleConditions } from "../../runtime/conditions.ts";
 import { type Claims, claimNameOf } from "./claims.ts";
+import type { ClaimRefusal } from "./observation.ts";
 import { overheadBytes } from "./overhead.ts";
 import type { Settings } from "./settings.ts";
 
@@ -56,19 +57,21 @@ export function buildStatus(
 /** What is known of a machine's disks. */
 export interface VolumeFacts {
   readonly claims: Claims;
+  readonly claimRefusals: Readonly<Record<string, ClaimRefusal>>;
   /** Bytes that the guest of this run sees, by disk. */
   readonly seenBytes: Readonly<Record<string, number | string | undefined>>;
 }
 
 function volumesOf(
   vm: VirtualMachine,
-  { claims, seenBytes }: VolumeFacts,
+  { claims, claimRefusals, seenBytes }: VolumeFacts,
 ): NonNullable<VirtualMachineStatus["volumes"]> {
   return vm.spec.disks.map((disk) => {
     const { name, readOnly: _, ...source } = disk;
-    const claimName = claimNameOf(disk);
+    const claimName = claimNameOf(disk, vm.metadata.name ?? "");
     const claim = claimName === undefined ? undefined : claims[claimName];
     const capacity = claim?.capacityBytes === undefined ? undefined : formatBytes(claim.capacityBytes);
+    const refusal = claimName === undefined ? undefined : claimRefusals[claimName];
     const size = seenBytes[name] ?? capacity ?? disk.emptyDisk?.size;
     return {
       name,
@@ -76,6 +79,7 @@ function volumesOf(
       ...(claimName === undefined ? {} : { claimName, phase: claim?.phase ?? "Missing" }),
       ...(claim === undefined ? {} : { volumeMode: claim.mode }),
       ...(size === undefined ? {} : { size: typeof size === "number" ? formatBytes(size) : size }),
+      ...(refusal === undefined ? {} : { message: refusal.message }),
     };
   });
 }

@@ -111,6 +111,8 @@ export function claim(name: string, changes: Partial<ClaimFacts> = {}): ClaimFac
     requestBytes: 10 * 2 ** 30,
     capacityBytes: 10 * 2 ** 30,
     deleting: false,
+    vmName: undefined,
+    owners: [],
     ...changes,
   };
 }
@@ -186,6 +188,7 @@ export function observation(vm: StoredVirtualMachine, parts: Partial<Observation
     launcher: undefined,
     claims: {},
     rivals: [],
+    claimRefusals: {},
     refusal: undefined,
     warnings: [],
     trustId: TRUST,

@@ -1,0 +1,92 @@
+import { formatBytes, parseQuantity } from "../../../../crds/src/quantity.ts";
+import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
+import type { VolumeClaimTemplate } from "../../../../crds/src/volume-claim-template.ts";
+import type { PersistentVolumeClaim } from "../../runtime/wire.ts";
+import { type ClaimFacts, type Claims, templateClaimName } from "./claims.ts";
+import { identityOf, MANAGED_BY, MANAGED_BY_LABEL, VM_LABEL } from "./names.ts";
+import type { ClaimRefusal } from "./observation.ts";
+import type { Action } from "./plan.ts";
+import { ownerReferenceTo } from "./pod.ts";
+
+/** How long after the API server would not let a claim grow it is asked again: its StorageClass may have changed. */
+const REFUSED_DELAY_MS = 5 * 60_000;
+
+/** The claims of the machine's templates that do not exist, to be made before it starts. */
+export function claimsToMake(vm: VirtualMachine, claims: Claims): Action[] {
+  return eachTemplate(vm)
+    .filter(({ claimName }) => claims[claimName] === undefined)
+    .map(({ claimName, template }) => apply(vm, { claimName, template, existing: undefined }));
+}
+
+/** What keeps existing claims as the templates say: they grow, and belong to the machine or not. */
+export function claimUpkeep(
+  vm: VirtualMachine,
+  claims: Claims,
+  refused: { readonly claimRefusals: Readonly<Record<string, ClaimRefusal>>; readonly nowMs: number },
+): { readonly actions: Action[]; readonly wakeAtMs: number | undefined } {
+  const actions: Action[] = [];
+  let wakeAtMs: number | undefined;
+  for (const { claimName, template } of eachTemplate(vm)) {
+    const existing = claims[claimName];
+    // A claim of the name that somebody else made is used, and left as it is.
+    if (existing === undefined || existing.deleting || existing.vmName !== vm.metadata.name) continue;
+    if (!isDue(vm, template, existing)) continue;
+    const refusal = refused.claimRefusals[claimName];
+    const action = apply(vm, { claimName, template, existing });
+    if (refusal?.requestBytes === action.requestBytes && refused.nowMs < refusal.atMs + REFUSED_DELAY_MS) {
+      wakeAtMs = Math.min(wakeAtMs ?? Number.POSITIVE_INFINITY, refusal.atMs + REFUSED_DELAY_MS);
+    } else {
+      actions.push(action);
+    }
+  }
+  return { actions, wakeAtMs };
+}
+
+function isDue(vm: VirtualMachine, template: VolumeClaimTemplate, existing: ClaimFacts): boolean {
+  const owned = existing.owners.includes(identityOf(vm).uid);
+  return requestBytesOf(template) > existing.requestBytes || owned !== goesWithMachine(vm);
+}
+
+function goesWithMachine(vm: VirtualMachine): boolean {
+  return vm.spec.persistentVolumeClaimRetentionPolicy?.whenDeleted === "Delete";
+}
+
+function requestBytesOf(template: VolumeClaimTemplate): number {
+  return parseQuantity(template.spec.resources.requests.storage);
+}
+
+function eachTemplate(vm: VirtualMachine) {
+  const { name } = identityOf(vm);
+  return (vm.spec.volumeClaimTemplates ?? []).map((template) => ({
+    template,
+    claimName: templateClaimName(template.metadata.name, name),
+  }));
+}
+
+function apply(
+  vm: VirtualMachine,
+  of: { readonly claimName: string; readonly template: VolumeClaimTemplate; readonly existing: ClaimFacts | undefined },
+): Extract<Action, { kind: "apply-claim" }> {
+  const { claimName, template, existing } = of;
+  const { name, namespace } = identityOf(vm);
+  const { accessModes, volumeMode, storageClassName, dataSourceRef } = template.spec;
+  // Never smaller than it is.
+  const requestBytes = Math.max(requestBytesOf(template), existing?.requestBytes ?? 0);
+  const claim: PersistentVolumeClaim = {
+    metadata: {
+      name: claimName,
+      namespace,
+      labels: { ...template.metadata.labels, [MANAGED_BY_LABEL]: MANAGED_BY, [VM_LABEL]: name },
+      ...(template.metadata.annotations === undefined ? {} : { annotations: template.metadata.annotations }),
+      ...(goesWithMachine(vm) ? { ownerReferences: [ownerReferenceTo(vm)] } : {}),
+    },
+    spec: {
+      accessModes,
+      volumeMode,
+      ...(storageClassName === undefined ? {} : { storageClassName }),
+      ...(dataSourceRef === undefined ? {} : { dataSourceRef }),
+      resources: { requests: { storage: formatBytes(requestBytes) } },
+    },
+  };
+  return { kind: "apply-claim", claim, requestBytes, isNew: existing === undefined };
+}
