@@ -11,7 +11,8 @@ describe("the examples", () => {
   it.each(files)("%s is a VirtualMachine, named as its file, of images that hack/images builds", (file) => {
     const vm = virtualMachine.parse(parse(readFileSync(join(examples, file), "utf8")));
     expect(`${vm.metadata.name}.yaml`).toBe(file);
-    for (const image of [vm.spec.boot?.kernel?.image, ...vm.spec.disks.map((disk) => disk.image)]) {
+    const ofDisks = vm.spec.disks.flatMap((disk) => disk.image ?? []);
+    for (const image of [vm.spec.boot?.kernel?.image, ...ofDisks]) {
       expect(image).toEqual({
         reference: expect.stringMatching(/^docker\.io\/typevisor\/(guest-hello|guest-debian|testguest):dev$/),
         pullPolicy: "IfNotPresent",
