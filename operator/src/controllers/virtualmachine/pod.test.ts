@@ -32,6 +32,7 @@ describe("the launcher pod", () => {
       enableServiceLinks: false,
     });
     expect(spec?.securityContext).toMatchObject({ runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } });
+    expect(spec?.securityContext?.supplementalGroups).toEqual([107]);
     expect(container?.securityContext).toEqual({
       allowPrivilegeEscalation: false,
       capabilities: { drop: ["ALL"] },

@@ -36,6 +36,8 @@ export interface PodInputs {
 
 /** User and group of the launcher in its container. */
 const LAUNCHER_UID = 10001;
+/** Group of the disks in KubeVirt's containerDisks (107:107), which may be readable for it alone, and work unchanged. */
+const CONTAINER_DISK_GID = 107;
 /** What the launcher needs beyond the guest's grace period to switch off and say its last word. */
 const SHUTDOWN_MARGIN_SECONDS = 10;
 /** How long a node may be silent before its pods are deleted: nothing starts elsewhere before. */
@@ -113,6 +115,7 @@ function podSpec(vm: VirtualMachine, { settings, claims }: PodInputs): PodSpec {
       runAsUser: LAUNCHER_UID,
       runAsGroup: LAUNCHER_UID,
       fsGroup: LAUNCHER_UID,
+      supplementalGroups: [CONTAINER_DISK_GID],
       fsGroupChangePolicy: "OnRootMismatch",
       seccompProfile: { type: "RuntimeDefault" },
     },
