@@ -1,14 +1,12 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, it, jest } from "@jest/globals";
+import { describe, expect, it } from "@jest/globals";
 import type { MachineState } from "../../api/control.ts";
 import { PciSpaceError } from "../pci/pci-root.ts";
 import { IllegalTransition, PauseAborted } from "./control-surface.ts";
+import { slowClock } from "./testing/slow-clock.ts";
 import { TestMachine } from "./testing/test-machine.ts";
-
-// Guest kernel code may be emulated, and the machine may be busy.
-jest.setTimeout(60_000);
 
 describe("a machine", () => {
   it("runs its guest until that powers off", async () => {
@@ -126,6 +124,7 @@ describe("a machine", () => {
     });
 
     it("by itself, over and over, is ended", async () => {
+      using _quick = slowClock(100);
       await using test = await TestMachine.make({ commands: "reboot" });
       test.machine.start();
       await expect(test.machine.ended).resolves.toMatchObject({ reason: "ResetStorm" });

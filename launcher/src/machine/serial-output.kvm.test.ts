@@ -1,9 +1,7 @@
-import { describe, expect, it, jest } from "@jest/globals";
+import { describe, expect, it } from "@jest/globals";
 import { KvmSystem, openKvm } from "../kvm/system.ts";
+import { slowClock } from "./testing/slow-clock.ts";
 import { TestMachine } from "./testing/test-machine.ts";
-
-// Guest kernel code may be emulated, and the machine may be busy.
-jest.setTimeout(120_000);
 
 const LINES = 300;
 const lines = Array.from({ length: LINES }, (_, i) => `line ${i}\r\n`).join("");
@@ -17,6 +15,7 @@ const coalesces = kvmCoalesces();
 
 describe("what a guest prints on its serial port", () => {
   it(`leaves the guest ${coalesces ? "seldom" : "for each character, since KVM here coalesces no ports"}`, async () => {
+    using _quick = slowClock(100);
     await using test = await TestMachine.start();
     const before = test.machine.status().exits["io:0x3f8"] ?? 0;
     expect(await test.console.ask(`lines ${LINES}`, "lines done\r\n")).toBe(`${lines}lines done\r\n`);

@@ -17,7 +17,9 @@ export interface TestBoardOptions {
   readonly commands?: string;
 }
 
-const DEADLINE_MS = 20_000;
+/** Guest kernel code may be emulated, and the computer may be busy. */
+const DEADLINE_MS = 120_000;
+const LOOK_MS = 2;
 const MIB = 2 ** 20;
 const LINE_READY = 0x60;
 
@@ -84,18 +86,20 @@ export class TestBoard implements Disposable {
     await this.until(() => this.output.includes(text), `the guest to say "${text}"`);
   }
 
-  /** Resolves once `condition` holds, which is looked at after each output and event. */
+  /** Resolves once `condition` holds, which is looked at after each exit and event, and now and then. */
   async until(condition: () => boolean, what: string): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const look = () => condition() && resolve();
     const fail = () => reject(new Error(`waited for ${what}; output ${JSON.stringify(this.output)}; ${this.events}`));
-    const timer = setTimeout(fail, DEADLINE_MS);
+    const deadline = setTimeout(fail, DEADLINE_MS);
+    const glances = setInterval(look, LOOK_MS);
     this.#changed.add(look);
     try {
       look();
       await promise;
     } finally {
-      clearTimeout(timer);
+      clearTimeout(deadline);
+      clearInterval(glances);
       this.#changed.delete(look);
     }
   }

@@ -16,7 +16,8 @@ export interface TestMachineOptions {
   readonly disks?: MachineConfig["disks"];
 }
 
-const DEADLINE_MS = 20_000;
+/** Guest kernel code may be emulated, and the computer may be busy. */
+const DEADLINE_MS = 120_000;
 const MIB = 2 ** 20;
 
 /** A whole machine that runs the test guest, with its consoles in the test's hands. */
