@@ -1,4 +1,4 @@
-import { copyToHost, zeroHost } from "../sys/host-memory.ts";
+import { copyFromHost, copyToHost, zeroHost } from "../sys/host-memory.ts";
 import { IovecBlock } from "../sys/iovec.ts";
 
 /** Ranges that fit one page of native memory; more than any request of ours has. */
@@ -84,6 +84,17 @@ export class IoVector implements Disposable {
       const length = this.#lengths[i] ?? 0;
       copyToHost(this.#addresses[i] ?? 0, source.subarray(from, from + length));
       from += length;
+    }
+  }
+
+  /** Copies its memory to `target`, which is as long. */
+  copyTo(target: Uint8Array): void {
+    if (target.length !== this.#lengthBytes) throw new RangeError(`${target.length} bytes for ${this.#lengthBytes}`);
+    let to = 0;
+    for (let i = 0; i < this.#count; i++) {
+      const length = this.#lengths[i] ?? 0;
+      copyFromHost(target.subarray(to, to + length), this.#addresses[i] ?? 0);
+      to += length;
     }
   }
 

@@ -5,6 +5,7 @@ import { SysError } from "../sys/errors.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import { ftruncateAsync, openFile } from "../sys/file-io.ts";
 import { lockFile } from "../sys/file-lock.ts";
+import { Bounce } from "./bounce.ts";
 import { asDiskError, DiskError, diskError } from "./disk-error.ts";
 import { EOPNOTSUPP, FileIo } from "./file-io.ts";
 import type { IoLane, IoPool } from "./io-pool.ts";
@@ -131,6 +132,7 @@ export class RawDisk implements Storage {
   readonly #parts: RawDiskParts;
   readonly #buffered: FileIo;
   readonly #direct: FileIo | null;
+  readonly #bounce: Bounce | null;
   #sizeBytes: number;
 
   constructor(parts: RawDiskParts) {
@@ -140,6 +142,7 @@ export class RawDisk implements Storage {
     this.#parts = parts;
     this.#buffered = new FileIo(parts.fd.fd, parts.lane, true);
     this.#direct = parts.directFd && new FileIo(parts.directFd.fd, parts.lane, false);
+    this.#bounce = this.#direct && new Bounce(this.#direct);
   }
 
   get sizeBytes(): number {
@@ -194,6 +197,7 @@ export class RawDisk implements Storage {
 
   async close(): Promise<void> {
     await this.#parts.lane.close();
+    this.#bounce?.[Symbol.dispose]();
     this.#parts.fd[Symbol.dispose]();
     this.#parts.directFd?.[Symbol.dispose]();
   }
@@ -215,13 +219,15 @@ export class RawDisk implements Storage {
   }
 
   /**
-   * Guests may use buffers that direct I/O cannot take (firmware does): those go through the page cache, which the
-   * kernel keeps in step with direct I/O.
+   * Guests may use buffers that direct I/O cannot take (firmware does): those are copied, since another node that has
+   * the device does not see what is in this one's page cache. Parts of blocks go through that: the kernel has to read
+   * the whole block for them, and keeps its page cache in step with direct I/O.
    */
-  #ioFor(offsetBytes: number, vector: IoVector): FileIo {
+  #ioFor(offsetBytes: number, vector: IoVector): Pick<FileIo, "read" | "write"> {
     const alignment = this.#parts.isBlockDevice ? this.logicalBlockBytes : PAGE_BYTES;
-    const fits = this.#direct && offsetBytes % alignment === 0 && vector.isAligned(alignment);
-    return fits && this.#direct ? this.#direct : this.#buffered;
+    const isWhole = offsetBytes % alignment === 0 && vector.lengthBytes % alignment === 0;
+    if (!isWhole || !this.#direct || !this.#bounce) return this.#buffered;
+    return vector.isAligned(alignment) ? this.#direct : this.#bounce;
   }
 }
 

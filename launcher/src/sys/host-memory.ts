@@ -1,3 +1,4 @@
+import { addressOf } from "./koffi.ts";
 import { libc } from "./libc.ts";
 
 /**
@@ -6,6 +7,11 @@ import { libc } from "./libc.ts";
  */
 export function copyToHost(hostAddress: number, source: Uint8Array): void {
   libc().memcpy(hostAddress, source, source.length);
+}
+
+/** Copies memory of this process at `hostAddress` to `target`; see copyToHost. */
+export function copyFromHost(target: Uint8Array, hostAddress: number): void {
+  libc().memcpy(addressOf(target), hostAddress, target.length);
 }
 
 /** Zeroes memory of this process; see copyToHost. */
