@@ -203,6 +203,23 @@ describe("a machine that runs", () => {
     expect(kinds(decision)).not.toContain("resume");
     expect(readyOf(decision)).toMatchObject({ reason: "StorageFull", message: expect.stringContaining("disk data") });
     expect(statusOf(decision)).toMatchObject({ phase: "Paused" });
+    // A new operator that has not heard the launcher yet leaves what its predecessor wrote.
+    const seen = { ...vm, status: statusOf(decision) };
+    expect(kinds(look(observation(seen, { pod, claims })))).not.toContain("write-status");
+  });
+
+  it("and whose storage is full stays paused, once there is room, where the spec asks for it", () => {
+    const vm = machine({ disks: [data()], paused: true });
+    const claims = { c: claim("c") };
+    const pod = podOf(vm, "running", claims);
+    const says = (asked: boolean) =>
+      observation(vm, {
+        pod,
+        claims,
+        launcher: launcherSays(pod, { state: "Paused", pause: { asked, storageFull: ["data"] } }),
+      });
+    expect(kinds(look(says(false)))).toContain("pause");
+    expect(kinds(look(says(true)))).not.toContain("pause");
   });
 });
 

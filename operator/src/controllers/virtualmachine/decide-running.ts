@@ -91,22 +91,7 @@ function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after
         ? { view: { ...underWay("Pausing", "The guest is being paused"), running: "True" }, after: act("pause") }
         : { view: running(pod) };
     case "Paused":
-      if (!wanted && status.pause?.asked === false && status.pause.storageFull.length > 0) {
-        return { view: storageFull(status.pause.storageFull) };
-      }
-      return wanted
-        ? {
-            view: {
-              ...running(pod),
-              reason: "Paused",
-              message: "The guest is paused, as spec.paused is true",
-              paused: true,
-            },
-          }
-        : {
-            view: { ...underWay("Resuming", "The guest is asked to go on"), running: "True", paused: true },
-            after: act("resume"),
-          };
+      return pausedState(wanted, status, pod, act);
     case "Stopping":
       return {
         view: { ...underWay("Stopping", status.message || "The guest was asked to power off"), running: "True" },
@@ -114,6 +99,28 @@ function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after
     case "Ended":
       return { view: underWay("Stopping", `${status.message || "The machine has ended"}; its pod is ending`) };
   }
+}
+
+/** A launcher pauses its guest when asked, and by itself when storage is full: then it goes on by itself as well. */
+function pausedState(
+  wanted: boolean,
+  { pause }: LauncherStatus,
+  pod: Pod,
+  act: (kind: "pause" | "resume") => Action[],
+): { view: View; after?: Action[] } {
+  if (wanted) {
+    // A guest that waits for room alone would go on once there is some.
+    return { view: pausedAsAsked(pod), after: pause?.asked === false ? act("pause") : [] };
+  }
+  if (pause?.asked === false && pause.storageFull.length > 0) {
+    return { view: storageFull(pause.storageFull) };
+  }
+  const view: View = { ...underWay("Resuming", "The guest is asked to go on"), running: "True", paused: true };
+  return { view, after: act("resume") };
+}
+
+function pausedAsAsked(pod: Pod): View {
+  return { ...running(pod), reason: "Paused", message: "The guest is paused, as spec.paused is true", paused: true };
 }
 
 /** The launcher has not answered yet, or no more. */
@@ -139,9 +146,11 @@ function silent(c: Case, pod: Pod, facts: LauncherFacts | undefined): { view: Vi
 }
 
 function asBefore(previous: VirtualMachineStatus, pod: Pod): View {
-  const paused = previous.conditions?.some((condition) => condition.type === "Paused" && condition.status === "True");
-  const view = running(pod);
-  return paused ? { ...view, reason: "Paused", message: "The guest is paused, as spec.paused is true", paused } : view;
+  const paused = previous.conditions?.find((condition) => condition.type === "Paused" && condition.status === "True");
+  if (paused?.reason === "StorageFull") {
+    return { ...underWay("StorageFull", paused.message), running: "True", paused: true };
+  }
+  return paused === undefined ? running(pod) : pausedAsAsked(pod);
 }
 
 function ranInPod(previous: VirtualMachineStatus, pod: Pod): boolean {
