@@ -44,7 +44,8 @@ describe("LauncherClient", () => {
       { cert: machine.certificate, key: machine.key, ca: trust, requestCert: true, rejectUnauthorized: true },
       (request, response) => {
         requests.push(`${request.method} ${request.url}`);
-        response.writeHead(answer.code).end(answer.body);
+        request.on("data", (bytes: Buffer) => requests.push(bytes.toString()));
+        request.on("end", () => response.writeHead(answer.code).end(answer.body));
       },
     );
     server.listen(0, "127.0.0.1");
@@ -62,11 +63,14 @@ describe("LauncherClient", () => {
     await client.waitFor(target, ["Running", "Paused"], 1_000);
     await client.pause(target);
     await client.resume(target);
+    await client.resizeDisk(target, "data", 1024);
     expect(requests).toEqual([
       "GET /v1/status",
       "GET /v1/status?waitFor=Running,Paused&timeoutMs=1000",
       "POST /v1/pause",
       "POST /v1/resume",
+      "POST /v1/disks/data/resize",
+      '{"sizeBytes":1024}',
     ]);
   });
 
@@ -113,6 +117,22 @@ describe("parseAnswer", () => {
     ["another version", JSON.stringify({ ...status, apiVersion: 2 })],
   ])("refuses %s", (_, body) => {
     expect(() => parseAnswer(200, body)).toThrow(/something else than a status/);
+  });
+
+  it("takes over why a machine is paused, and how large its disks are", () => {
+    const pause = { asked: false, storageFull: ["data"] };
+    const disks = [{ name: "data", sizeBytes: 1024, readOnly: true }];
+    expect(parseAnswer(200, JSON.stringify({ ...status, pause, disks }))).toMatchObject({ pause, disks });
+    const odd = {
+      pause: { asked: 1, storageFull: [7, "data"] },
+      disks: [null, { name: 7 }, { name: "a", sizeBytes: -1 }],
+    };
+    expect(parseAnswer(200, JSON.stringify({ ...status, ...odd }))).toMatchObject({
+      pause: { asked: false, storageFull: ["data"] },
+      disks: [{ name: "a", sizeBytes: 0, readOnly: false }],
+    });
+    const none = parseAnswer(200, JSON.stringify({ ...status, pause: "no", disks: {} }));
+    expect([none.pause, none.disks]).toEqual([undefined, undefined]);
   });
 
   it("takes nothing over that is not what it must be", () => {

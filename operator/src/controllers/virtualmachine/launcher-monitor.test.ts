@@ -95,4 +95,17 @@ describe("LauncherMonitor", () => {
     await monitor.set("pause", question);
     expect(monitor.facts("p1")?.status?.state).toBe("Paused");
   });
+
+  it("takes in a disk that has grown, and not one that has not", async () => {
+    const disks = [{ name: "data", sizeBytes: 1024, readOnly: false }];
+    const answer = { ...running, disks };
+    const { monitor, woken } = setUp([async () => running, async () => answer, async () => answer]);
+    monitor.ask(question);
+    await until(() => woken.length === 1);
+    await monitor.resizeDisk(question, "data", 1024);
+    expect(monitor.facts("p1")?.status?.disks).toEqual(disks);
+    expect(woken).toHaveLength(2);
+    await expect(monitor.resizeDisk(question, "data", 2048)).rejects.toThrow(/1024 bytes after it was to grow to 2048/);
+    expect(woken).toHaveLength(2);
+  });
 });

@@ -91,6 +91,12 @@ export class LauncherMonitor implements Disposable {
   /** Has a disk grow; rejects with a LauncherError. */
   async resizeDisk(question: Question, disk: string, sizeBytes: number): Promise<void> {
     const status = await this.#calls.resizeDisk(question, disk, sizeBytes);
+    const seenBytes = status.disks?.find((candidate) => candidate.name === disk)?.sizeBytes ?? 0;
+    if (seenBytes < sizeBytes) {
+      // Not taken in: a launcher that says so again and again would be asked as often.
+      const message = `disk ${disk} has ${seenBytes} bytes after it was to grow to ${sizeBytes}`;
+      throw new LauncherError(200, "BadAnswer", message);
+    }
     this.#answer(question, this.#entries.get(question.podUID), status);
   }
 
