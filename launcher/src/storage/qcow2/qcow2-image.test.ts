@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -63,6 +64,33 @@ describe("a qcow2 image reads as qemu-img converts it", () => {
       );
     await disk.close();
     expect(damage).toEqual([]);
+  });
+
+  it.each(["plain", "zstd clusters of 2 MiB", "clusters of 512 bytes"])("from cold storage (%s)", async (name) => {
+    const made = corpus.find((one) => one.name === name) ?? corpus[0];
+    if (made?.name !== name) throw new Error(`no image ${name}`);
+    const path = makeImage(directory, made);
+    const expected = convertToRaw(path);
+    // Drops the file from the page cache, where the file system has one that can be dropped.
+    execFileSync("dd", [
+      `of=${path}`,
+      "if=/dev/null",
+      "oflag=nocache",
+      "conv=notrunc,fdatasync",
+      "count=0",
+      "status=none",
+    ]);
+    const disk = openImage(path);
+    const pieces = Array.from(
+      { length: 64 },
+      (_, i) => Math.floor(((i * 29) % 64) * (expected.length / 64 / SECTOR)) * SECTOR,
+    );
+    await Promise.all(
+      pieces.map(async (at) =>
+        expectSame(await readDisk(disk, at, 5120), expected.subarray(at, at + 5120), `at ${at}`),
+      ),
+    );
+    await disk.close();
   });
 
   it("with far more tables than the cache holds, in any order", async () => {
