@@ -33,6 +33,8 @@ export interface Libc {
     [hint: number, sizeBytes: number, protection: number, flags: number, fd: number, offsetBytes: number]
   >;
   munmap: NativeFunction<[address: number, sizeBytes: number]>;
+  /** Gives free memory of the C heap back to the kernel; 1 when there was some. */
+  malloc_trim: NativeFunction<[keepBytes: number]>;
   madvise: NativeFunction<[address: number, sizeBytes: number, advice: number]>;
   memcpy: NativeFunction<[target: number, source: Pointer, lengthBytes: number]>;
   memset: NativeFunction<[target: number, byte: number, lengthBytes: number]>;
@@ -76,6 +78,7 @@ const prototypes: { readonly [Name in keyof Libc]: Prototype } = {
   memfd_create: of("memfd_create", "int", "const char *", "unsigned int"),
   mmap: of("mmap", "int64_t", "int64_t", "size_t", "int", "int", "int", "int64_t"),
   munmap: of("munmap", "int", "int64_t", "size_t"),
+  malloc_trim: of("malloc_trim", "int", "size_t"),
   madvise: of("madvise", "int", "int64_t", "size_t", "int"),
   memcpy: of("memcpy", "int64_t", "int64_t", "const void *", "size_t"),
   memset: of("memset", "int64_t", "int64_t", "int", "size_t"),
