@@ -8,6 +8,7 @@ import type { Observation } from "./observation.ts";
 import { createWorld, observe, type StoredVirtualMachine } from "./observe.ts";
 import type { Decision } from "./plan.ts";
 import { at, claim, launcherSays, machine, NOW_MS, node, observation, podOf, settings } from "./testing/fixtures.ts";
+import { Simulation } from "./testing/simulation.ts";
 
 const GIB = 2 ** 30;
 const data = (readOnly = false): Disk => ({ name: "data", readOnly, persistentVolumeClaim: { claimName: "c" } });
@@ -144,6 +145,69 @@ describe("of two machines with one claim", () => {
     expect(kinds(decided(reading(younger()), [reader], [running(reader)]))).toEqual(["start"]);
     expect(refusal(decided(younger(), [reader], [running(reader)]))).toEqual(inUseBy("older"));
     expect(refusal(decided(reading(younger()), [older()]))).toEqual(inUseBy("older"));
+  });
+});
+
+describe("in a cluster, of two machines with one claim", () => {
+  async function contest() {
+    const simulation = await Simulation.start();
+    const { server } = simulation;
+    server.write("persistentvolumeclaims", {
+      metadata: { name: "c", namespace: "shop" },
+      spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "1Gi" } } },
+      status: { phase: "Bound", capacity: { storage: "1Gi" } },
+    } as object);
+    const create = (name: string, createdAt: string, runStrategy: "Always" | "Halted") => {
+      const { metadata, ...vm } = machine({ disks: [data()], runStrategy });
+      const made = { name, namespace: metadata.namespace ?? "", creationTimestamp: createdAt };
+      server.write("virtualmachines", { ...vm, metadata: made });
+    };
+    const of = (name: string) => simulation.machine(name)?.status;
+    const reasonOf = (name: string) => of(name)?.conditions?.find(({ type }) => type === "Ready")?.reason;
+    /** Waits, and sees at each step that no two pods have the claim. */
+    const until = (what: string, done: () => boolean) =>
+      simulation.until(what, () => {
+        expect(server.all<Pod>("pods").filter((pod) => pod.status?.phase !== "Succeeded").length).toBeLessThan(2);
+        return done();
+      });
+    return { simulation, create, of, reasonOf, until };
+  }
+
+  it("made at the same time, one runs, and the other once that is halted", async () => {
+    const { simulation, create, of, reasonOf, until } = await contest();
+    await using _ = simulation;
+    create("b", at(-50), "Always");
+    create("a", at(-50), "Always");
+    await until("one runs and one is told", () =>
+      ["a,b", "b,a"].some((pair) => {
+        const [first = "", second = ""] = pair.split(",");
+        return of(first)?.phase === "Running" && reasonOf(second) === "ClaimInUse";
+      }),
+    );
+    const first = of("a")?.phase === "Running" ? "a" : "b";
+    const second = first === "a" ? "b" : "a";
+    simulation.edit(first, (vm) => Object.assign(vm.spec, { runStrategy: "Halted" }));
+    await until("the other runs", () => of(second)?.phase === "Running");
+  });
+
+  it("one that is restarted keeps it, though the other is older", async () => {
+    const { simulation, create, of, reasonOf, until } = await contest();
+    await using _ = simulation;
+    create("older", at(-100), "Halted");
+    create("younger", at(-50), "Always");
+    await until("the younger runs", () => of("younger")?.phase === "Running");
+    simulation.edit("older", (vm) => Object.assign(vm.spec, { runStrategy: "Always" }));
+    await until("the older is told", () => reasonOf("older") === "ClaimInUse");
+    simulation.node.end("GuestTripleFault", 80);
+    await until("the crash is counted", () => of("younger")?.phase === "CrashBackOff");
+    await until("the younger runs again", () => of("younger")?.phase === "Running");
+    expect(reasonOf("older")).toBe("ClaimInUse");
+    const before = of("younger")?.podUID;
+    simulation.server.edit("pods", "shop", "vm-younger", (pod) => {
+      pod.metadata = { ...pod.metadata, deletionTimestamp: "2026-01-01T00:00:00Z" };
+    });
+    await until("another pod", () => of("younger")?.phase === "Running" && of("younger")?.podUID !== before);
+    expect(reasonOf("older")).toBe("ClaimInUse");
   });
 });
 

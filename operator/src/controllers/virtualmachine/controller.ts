@@ -31,6 +31,7 @@ import {
   keysOfNode,
   keysOfPod,
   observe,
+  runningRivals,
   type StoredNode,
   type StoredVirtualMachine,
   trimNode,
@@ -56,6 +57,8 @@ export interface ControllerOptions {
 }
 
 const WORKERS = 16;
+/** When a machine looks again that found its claim taken at the last moment. */
+const CLAIM_TAKEN_DELAY_MS = 100;
 /** Failures in a row after which the status says so. */
 const TRIES_BEFORE_A_WORD = 3;
 
@@ -67,6 +70,8 @@ export class VirtualMachineController {
   readonly #monitor: LauncherMonitor;
   readonly #warnings: PodWarnings;
   readonly #refusals = new Map<string, Refusal>();
+  /** UID of the VirtualMachine whose pod is being made, by each of its claims. */
+  readonly #starting = new Map<string, string>();
   /** By UID of the VirtualMachine, then by claim. */
   readonly #claimRefusals = new Map<string, Record<string, ClaimRefusal>>();
   /** Pods that are gone, by the key of their VirtualMachine, until another pod is there. */
@@ -162,6 +167,10 @@ export class VirtualMachineController {
 
   async #carryOut(action: Parameters<typeof act>[0], vm: StoredVirtualMachine, key: string): Promise<void> {
     const uid = vm.metadata.uid ?? "";
+    if (action.kind === "start" && !this.#reserveClaims(vm)) {
+      this.#queue.addAfter(key, CLAIM_TAKEN_DELAY_MS);
+      return;
+    }
     try {
       await act(action, vm, this.#hands());
       if (action.kind === "start") {
@@ -188,6 +197,32 @@ export class VirtualMachineController {
       this.#refusals.set(uid, { ...refusal, count, atMs: this.#options.clock.now() });
       // The next pass writes it into the status.
       this.#queue.add(key);
+    } finally {
+      if (action.kind === "start") {
+        this.#releaseClaims(vm);
+      }
+    }
+  }
+
+  /** Two passes can want one claim at the same time: of two pods on their way, the second would not see the first. */
+  #reserveClaims(vm: StoredVirtualMachine): boolean {
+    const keys = claimKeysOfMachine(vm);
+    const uid = vm.metadata.uid ?? "";
+    const isTaken = keys.some((key) => (this.#starting.get(key) ?? uid) !== uid);
+    if (isTaken || runningRivals(this.world, vm).length > 0) {
+      return false;
+    }
+    for (const key of keys) {
+      this.#starting.set(key, uid);
+    }
+    return true;
+  }
+
+  #releaseClaims(vm: StoredVirtualMachine): void {
+    for (const key of claimKeysOfMachine(vm)) {
+      if (this.#starting.get(key) === vm.metadata.uid) {
+        this.#starting.delete(key);
+      }
     }
   }
 

@@ -67,23 +67,28 @@ export function claimsOf(world: World, vm: StoredVirtualMachine): Claims {
 
 /**
  * Who else has one of the machine's claims, or comes first to have it. A machine that has a pod comes before those
- * that have none, then the older one. Those that only read do not disturb each other.
+ * that have none, then one that is between two pods, then the older one. Those that only read do not disturb each other.
  */
 function rivalsOf(world: World, vm: StoredVirtualMachine): Rival[] {
-  return claimDisks(vm).flatMap(({ disk, claimName }) => {
-    const key = `${vm.metadata.namespace}/${claimName}`;
-    const running = world.pods
-      .byIndex(CLAIM_INDEX, key)
-      .filter((pod) => controllerOf(pod)?.uid !== vm.metadata.uid && !isFinished(pod))
-      .filter((pod) => !disk.readOnly || writesTo(pod, claimName))
-      .map((pod) => ({ claimName, vmName: controllerOf(pod)?.name ?? "", runs: true }));
-    const older = world.virtualMachines
-      .byIndex(CLAIM_INDEX, key)
+  const first = claimDisks(vm).flatMap(({ disk, claimName }) =>
+    world.virtualMachines
+      .byIndex(CLAIM_INDEX, `${vm.metadata.namespace}/${claimName}`)
       .filter((other) => isAboutToStart(other) && comesBefore(other, vm))
       .filter((other) => hasOnDisk(other, claimName, !disk.readOnly))
-      .map((other) => ({ claimName, vmName: other.metadata.name ?? "", runs: false }));
-    return [...running, ...older];
-  });
+      .map((other) => ({ claimName, vmName: other.metadata.name ?? "", runs: false })),
+  );
+  return [...runningRivals(world, vm), ...first];
+}
+
+/** Other machines with a pod that has one of the machine's claims. */
+export function runningRivals(world: World, vm: StoredVirtualMachine): Rival[] {
+  return claimDisks(vm).flatMap(({ disk, claimName }) =>
+    world.pods
+      .byIndex(CLAIM_INDEX, `${vm.metadata.namespace}/${claimName}`)
+      .filter((pod) => controllerOf(pod)?.uid !== vm.metadata.uid && !isFinished(pod))
+      .filter((pod) => !disk.readOnly || writesTo(pod, claimName))
+      .map((pod) => ({ claimName, vmName: controllerOf(pod)?.name ?? "", runs: true })),
+  );
 }
 
 /** Whether a machine has a disk on the claim: any, or one that it can write to. */
@@ -103,9 +108,26 @@ function isAboutToStart({ metadata, spec, status }: StoredVirtualMachine): boole
 }
 
 /** A total order, so that of two that wait for each other one does not. */
-function comesBefore({ metadata: a }: StoredVirtualMachine, { metadata: b }: StoredVirtualMachine): boolean {
-  const [ageOfA, ageOfB] = [Date.parse(a.creationTimestamp ?? ""), Date.parse(b.creationTimestamp ?? "")];
-  return ageOfA === ageOfB ? (a.uid ?? "") < (b.uid ?? "") : ageOfA < ageOfB;
+function comesBefore(a: StoredVirtualMachine, b: StoredVirtualMachine): boolean {
+  if (isBetweenPods(a) !== isBetweenPods(b)) return isBetweenPods(a);
+  const ageOf = (vm: StoredVirtualMachine) => Date.parse(vm.metadata.creationTimestamp ?? "");
+  return ageOf(a) === ageOf(b) ? (a.metadata.uid ?? "") < (b.metadata.uid ?? "") : ageOf(a) < ageOf(b);
+}
+
+const RUN_PHASES: ReadonlySet<string> = new Set([
+  "Starting",
+  "Running",
+  "Paused",
+  "Stopping",
+  "CrashBackOff",
+  "Unknown",
+]);
+const RESTART_REASONS: ReadonlySet<string> = new Set(["Restarting", "StartBackOff"]);
+
+/** A machine that is being restarted keeps its claims meanwhile. */
+function isBetweenPods({ status }: StoredVirtualMachine): boolean {
+  const ready = status?.conditions?.find((condition) => condition.type === "Ready");
+  return RUN_PHASES.has(status?.phase ?? "") || RESTART_REASONS.has(ready?.reason ?? "");
 }
 
 /** Keeps of a node what decisions need: the rest, images above all, is most of its size. */
