@@ -1,12 +1,14 @@
 /**
- * What one 4 KiB request costs through virtio-blk, from the doorbell to the status byte: with a storage that does
- * nothing (the device alone), with a file in the page cache (RWF_NOWAIT), and with the same file on libuv's pool.
+ * What a random 4 KiB request costs through virtio-blk, from the doorbell to the interrupt: with a storage that does
+ * nothing (the device alone), and with a file, by each engine, through the page cache (with and without trying
+ * RWF_NOWAIT first) and past it.
  *
- *   node --expose-gc hack/bench/virtio-block.ts [--requests N] [--depth N]
+ *   node --expose-gc hack/bench/virtio-block.ts [--depths 1,32] [--engines threads,io_uring] [--ms N] [--directory DIR]
  *
- * Prints a table on stderr and JSON on stdout: medians of five runs.
+ * `depth` requests come with one doorbell, and the next ones when all have ended. Prints a table on stderr and JSON on
+ * stdout: medians of five runs of N ms, in turn. CPU is that of the process, the kernel's work for it included.
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -14,7 +16,8 @@ import { DirtyBitmap } from "../../launcher/src/memory/dirty-bitmap.ts";
 import { type Gpa, gpa } from "../../launcher/src/memory/gpa.ts";
 import { GuestMemory } from "../../launcher/src/memory/guest-memory.ts";
 import { FileIo } from "../../launcher/src/storage/file-io.ts";
-import { IoPool } from "../../launcher/src/storage/io-pool.ts";
+import { type IoEngine, openIoEngine } from "../../launcher/src/storage/io-engine.ts";
+import { type IoLane, IoPool } from "../../launcher/src/storage/io-pool.ts";
 import type { IoVector } from "../../launcher/src/storage/io-vector.ts";
 import type { IoCompletion, Storage } from "../../launcher/src/storage/storage.ts";
 import { openFile } from "../../launcher/src/sys/file-io.ts";
@@ -22,28 +25,35 @@ import { Mapping } from "../../launcher/src/sys/mapping.ts";
 import { BlockDevice } from "../../launcher/src/virtio/block/device.ts";
 import { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT } from "../../launcher/src/virtio/block/protocol.ts";
 import { VirtioPciDriver } from "../../launcher/src/virtio/testing/virtio-pci-driver.ts";
-import { median, round } from "./statistics.ts";
+import { medians, table } from "./statistics.ts";
 
 const RUNS = 5;
+const QUEUE_SIZE = 128;
 const DATA_BYTES = 4096;
-const DISK_BYTES = 64 << 20;
+const DISK_BYTES = 256 << 20;
 const MEMORY_BYTES = 4 << 20;
 const HEADERS = 0x20000;
 const STATUSES = 0x24000;
 const DATA = 0x100000;
 
 const { values } = parseArgs({
-  options: { requests: { type: "string", default: "100000" }, depth: { type: "string", default: "16" } },
+  options: {
+    depths: { type: "string", default: "1,32" },
+    engines: { type: "string", default: "threads,io_uring" },
+    ms: { type: "string", default: "300" },
+    directory: { type: "string", default: tmpdir() },
+  },
 });
-const requests = Number(values.requests);
-const depth = Number(values.depth);
-if (!(requests > 0) || !(depth >= 1 && depth <= 32)) throw new RangeError("--requests above 0, --depth 1 to 32");
+const runMs = Number(values.ms);
+const depths = values.depths.split(",").map(Number);
+if (!(runMs > 0) || !depths.every((depth) => depth >= 1 && depth <= 32))
+  throw new RangeError("--ms above 0, --depths 1 to 32");
 
-interface Result {
-  readonly name: string;
-  readonly microsecondsPerRequest: number;
-  readonly heapBytesPerRequest: number;
-  readonly requestsPerSecond: number;
+/** Figures of one run; times in microseconds. */
+interface Figures extends Record<string, number> {
+  readonly us: number;
+  readonly cpuUs: number;
+  readonly heapBytes: number;
 }
 
 /** Ends every operation at once, having done nothing. */
@@ -72,10 +82,12 @@ class NullStorage implements Storage {
 
 /** A file, with the fast path or without. */
 class FileStorage extends NullStorage {
+  readonly #lane: IoLane;
   readonly #io: FileIo;
   constructor(fd: number, pool: IoPool, noWait: boolean) {
     super();
-    this.#io = new FileIo(fd, pool.openLane(), noWait);
+    this.#lane = pool.openLane();
+    this.#io = new FileIo(fd, this.#lane, noWait);
   }
   override read(offset: number, vector: IoVector, completion: IoCompletion): void {
     this.#io.read(offset, vector, completion);
@@ -83,87 +95,139 @@ class FileStorage extends NullStorage {
   override write(offset: number, vector: IoVector, completion: IoCompletion): void {
     this.#io.write(offset, vector, completion);
   }
+  override async close(): Promise<void> {
+    await this.#lane.close();
+  }
 }
 
-async function measure(name: string, storage: Storage, type: number, count: number): Promise<Result> {
-  using mapping = Mapping.anonymous(MEMORY_BYTES);
-  const regions = [{ gpa: gpa(0), sizeBytes: MEMORY_BYTES, offsetBytes: 0 }];
-  const memory = new GuestMemory(mapping, regions, new DirtyBitmap(MEMORY_BYTES));
-  const driver = new VirtioPciDriver(new BlockDevice({ name: "bench", storage, queues: 1 }), memory);
-  const [ring] = driver.start(undefined, 128);
-  if (!ring) throw new Error("no queue");
-  // `depth` chains that are made available again and again: the driver writes nothing but the ring.
-  for (let i = 0; i < depth; i++) {
-    const [header, status, data] = [HEADERS + 16 * i, STATUSES + i, DATA + DATA_BYTES * i];
-    memory.writeU32(header as Gpa, type);
-    memory.writeU32((header + 8) as Gpa, (i * 104729 * 8) % (DISK_BYTES / 512));
-    ring.writeDescriptor(3 * i, header, 16, 1, 3 * i + 1);
-    ring.writeDescriptor(3 * i + 1, data, DATA_BYTES, type === VIRTIO_BLK_T_IN ? 3 : 1, 3 * i + 2);
-    ring.writeDescriptor(3 * i + 2, status, 1, 2);
-  }
-  const kick = driver.doorbells.assigned.get(driver.doorbellAddress(0));
-  if (!kick) throw new Error("no doorbell");
-  const used = (ring.layout.usedRing + 2) as Gpa;
-  const available = (ring.layout.availableRing + 2) as Gpa;
-  const slots = ring.layout.availableRing + 4;
-  let index = 0;
-  const batch = () => {
-    for (let i = 0; i < depth; i++) memory.writeU16((slots + 2 * ((index + i) & 127)) as Gpa, 3 * i);
-    index = (index + depth) & 0xffff;
-    memory.storeReleaseU16(available, index);
-    driver.interrupts.length = 0;
-    kick();
-  };
-  const finished = () => memory.loadAcquireU16(used) === index;
-  const run = async (batches: number) => {
-    for (let i = 0; i < batches; i++) {
-      batch();
-      while (!finished()) await new Promise((resolve) => setImmediate(resolve));
+/** One storage, one kind of request, one depth. */
+class Case {
+  readonly name: string;
+  readonly depth: number;
+  readonly runs: Figures[] = [];
+  readonly #storage: Storage;
+  readonly #memory: GuestMemory;
+  readonly #driver: VirtioPciDriver;
+  readonly #kick: () => void;
+  readonly #ring: { available: Gpa; used: Gpa; slots: number };
+  #index = 0;
+  #sector = 1;
+
+  constructor(name: string, storage: Storage, type: number, depth: number) {
+    this.name = name;
+    this.depth = depth;
+    this.#storage = storage;
+    const regions = [{ gpa: gpa(0), sizeBytes: MEMORY_BYTES, offsetBytes: 0 }];
+    this.#memory = new GuestMemory(Mapping.anonymous(MEMORY_BYTES), regions, new DirtyBitmap(MEMORY_BYTES));
+    this.#driver = new VirtioPciDriver(new BlockDevice({ name: "bench", storage, queues: 1 }), this.#memory);
+    const [ring] = this.#driver.start(undefined, QUEUE_SIZE);
+    const kick = this.#driver.doorbells.assigned.get(this.#driver.doorbellAddress(0));
+    if (!ring || !kick) throw new Error("no queue");
+    this.#kick = kick;
+    const { usedRing, availableRing } = ring.layout;
+    this.#ring = { used: (usedRing + 2) as Gpa, available: (availableRing + 2) as Gpa, slots: availableRing + 4 };
+    // `depth` chains that are made available again and again: the driver writes nothing but the ring and the sector.
+    for (let i = 0; i < depth; i++) {
+      const [header, status, data] = [HEADERS + 16 * i, STATUSES + i, DATA + DATA_BYTES * i];
+      this.#memory.writeU32(header as Gpa, type);
+      ring.writeDescriptor(3 * i, header, 16, 1, 3 * i + 1);
+      ring.writeDescriptor(3 * i + 1, data, DATA_BYTES, type === VIRTIO_BLK_T_IN ? 3 : 1, 3 * i + 2);
+      ring.writeDescriptor(3 * i + 2, status, 1, 2);
     }
-  };
-  const batches = Math.ceil(count / depth);
-  await run(Math.min(batches, 2000));
-  const times: number[] = [];
-  const heaps: number[] = [];
-  for (let i = 0; i < RUNS; i++) {
+  }
+
+  async run(durationMs: number): Promise<Figures> {
     globalThis.gc?.();
     const heap = process.memoryUsage().heapUsed;
-    const start = process.hrtime.bigint();
-    await run(batches);
-    times.push(Number(process.hrtime.bigint() - start) / 1000 / (batches * depth));
-    heaps.push(Math.max(0, process.memoryUsage().heapUsed - heap) / (batches * depth));
+    const cpu = process.cpuUsage();
+    const start = performance.now();
+    let requests = 0;
+    for (; performance.now() - start < durationMs; requests += this.depth) await this.#batch();
+    const elapsedMs = performance.now() - start;
+    const { user, system } = process.cpuUsage(cpu);
+    const heapBytes = Math.max(0, process.memoryUsage().heapUsed - heap);
+    for (let i = 0; i < this.depth; i++)
+      if (this.#memory.readU8((STATUSES + i) as Gpa) !== 0) throw new Error(`${this.name}: a request failed`);
+    return {
+      us: (elapsedMs * 1000) / requests,
+      cpuUs: (user + system) / requests,
+      heapBytes: heapBytes / requests,
+    };
   }
-  const microseconds = median(times);
-  return {
-    name,
-    microsecondsPerRequest: round(microseconds, 2),
-    heapBytesPerRequest: round(median(heaps), 2),
-    requestsPerSecond: Math.round(1e6 / microseconds),
-  };
+
+  async close(): Promise<void> {
+    await this.#driver.transport.reset();
+    await this.#storage.close();
+  }
+
+  async #batch(): Promise<void> {
+    const { available, used, slots } = this.#ring;
+    for (let i = 0; i < this.depth; i++) {
+      // A linear congruential generator: random enough for a disk.
+      this.#sector = (Math.imul(this.#sector, 1664525) + 1013904223) >>> 0;
+      const block = Math.floor((this.#sector / 2 ** 32) * (DISK_BYTES / DATA_BYTES));
+      this.#memory.writeU32((HEADERS + 16 * i + 8) as Gpa, block * (DATA_BYTES / 512));
+      this.#memory.writeU16((slots + 2 * ((this.#index + i) % QUEUE_SIZE)) as Gpa, 3 * i);
+    }
+    // The used event: an interrupt when the last one has ended.
+    this.#memory.writeU16((slots + 2 * QUEUE_SIZE) as Gpa, (this.#index + this.depth - 1) & 0xffff);
+    this.#index = (this.#index + this.depth) & 0xffff;
+    this.#memory.storeReleaseU16(available, this.#index);
+    this.#driver.interrupts.length = 0;
+    const ended = new Promise<void>((resolve) => {
+      this.#driver.onInterrupt = () => {
+        if (this.#memory.loadAcquireU16(used) === this.#index) resolve();
+      };
+    });
+    this.#kick();
+    await ended;
+  }
 }
 
-const directory = mkdtempSync(join(tmpdir(), "bench-virtio-block-"));
+function engineOf(name: string): IoEngine {
+  if (name === "threads") return { name, reason: null, pool: new IoPool() };
+  const engine = openIoEngine();
+  if (engine.name !== name) throw new Error(`no engine ${name}: ${engine.reason}`);
+  return engine;
+}
+
+/** How a file is used. */
+const ways = [
+  { way: "cached, no wait first", direct: false, noWait: true },
+  { way: "cached", direct: false, noWait: false },
+  { way: "direct", direct: true, noWait: false },
+];
+
+const directory = mkdtempSync(join(values.directory, "bench-virtio-block-"));
 try {
   const path = join(directory, "disk.img");
-  writeFileSync(path, new Uint8Array(DISK_BYTES).fill(1));
-  using file = openFile(path, { write: true });
-  const pool = new IoPool();
-  const slow = Math.ceil(requests / 10);
-  const results = [
-    await measure("read, no storage", new NullStorage(), VIRTIO_BLK_T_IN, requests),
-    await measure("read, page cache, no wait", new FileStorage(file.fd, pool, true), VIRTIO_BLK_T_IN, requests),
-    await measure("read, page cache, pool", new FileStorage(file.fd, pool, false), VIRTIO_BLK_T_IN, slow),
-    await measure("write, page cache, no wait first", new FileStorage(file.fd, pool, true), VIRTIO_BLK_T_OUT, slow),
-    await measure("write, page cache, pool", new FileStorage(file.fd, pool, false), VIRTIO_BLK_T_OUT, slow),
-  ];
-  console.error(`4 KiB requests, ${depth} at a time`);
-  for (const { name, microsecondsPerRequest, heapBytesPerRequest, requestsPerSecond } of results)
-    console.error(
-      `${name.padEnd(34)}${String(microsecondsPerRequest).padStart(8)} us${String(heapBytesPerRequest).padStart(10)} B heap${String(requestsPerSecond).padStart(10)}/s`,
-    );
-  const [, noWait, onPool] = results;
-  const poolToNoWaitRatio = round((onPool?.microsecondsPerRequest ?? 0) / (noWait?.microsecondsPerRequest ?? 1), 2);
-  console.log(JSON.stringify({ depth, results, poolToNoWaitRatio }, null, 2));
+  writeFileSync(path, new Uint8Array(DISK_BYTES).fill(1), { flush: true });
+  using buffered = openFile(path, { write: true });
+  using direct = openFile(path, { write: true, direct: true });
+  const cases: Case[] = [];
+  for (const depth of depths) {
+    cases.push(new Case("no storage: read", new NullStorage(), VIRTIO_BLK_T_IN, depth));
+    for (const way of ways)
+      for (const [request, type] of [["read", VIRTIO_BLK_T_IN] as const, ["write", VIRTIO_BLK_T_OUT] as const])
+        for (const name of values.engines.split(",")) {
+          const file = way.direct ? direct : buffered;
+          const storage = new FileStorage(file.fd, engineOf(name).pool, way.noWait);
+          cases.push(new Case(`${way.way}: ${request}, ${name}`, storage, type, depth));
+        }
+  }
+  // Direct I/O drops pages from the cache: it is done last in each round, and the cache filled again.
+  cases.sort((a, b) => Number(a.name.startsWith("direct")) - Number(b.name.startsWith("direct")));
+  for (let run = 0; run <= RUNS; run++) {
+    readFileSync(path);
+    for (const one of cases) {
+      const figures = await one.run(run === 0 ? runMs / 3 : runMs);
+      if (run > 0) one.runs.push(figures);
+    }
+  }
+  for (const one of cases) await one.close();
+  const results = cases.map((one) => ({ name: one.name, depth: one.depth, ...medians(one.runs, 2) }));
+  console.error(table(results));
+  console.log(JSON.stringify({ results }, null, 2));
 } finally {
   rmSync(directory, { recursive: true });
 }

@@ -32,6 +32,7 @@ export class VirtioPciDriver {
   readonly root: PciRoot;
   /** Vectors of the messages so far: the driver programs vector v to send data v. */
   readonly interrupts: number[] = [];
+  onInterrupt: () => void = () => {};
   readonly faults: Error[] = [];
   readonly rings: SplitRingDriver[] = [];
   readonly slot: number;
@@ -42,7 +43,12 @@ export class VirtioPciDriver {
     this.memory = memory;
     this.transport = new VirtioPciDevice(device, {
       memory,
-      msi: { signalMsi: (_low, _high, data) => this.interrupts.push(data) },
+      msi: {
+        signalMsi: (_low, _high, data) => {
+          this.interrupts.push(data);
+          this.onInterrupt();
+        },
+      },
       doorbells: this.doorbells,
       onFault: (_name, error) => this.faults.push(error),
     });
