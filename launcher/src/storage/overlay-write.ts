@@ -93,14 +93,15 @@ export class OverlayWrite implements IoCompletion, Changer, Disposable {
     this.#state.base.read(offsetBytes, this.#part, this);
   }
 
+  /** Of clusters that are new the caller's vector stays whole: where the write fails half-way, none of it has happened. */
   #withNeighbours(vector: IoVector): IoVector {
-    if (this.#headBytes === 0 && this.#tailBytes === 0) return vector;
-    this.#fromBase ??= Mapping.anonymous(2 * CLUSTER_BYTES);
+    if (!this.#hasClaim) return vector;
+    const fromBase = this.#fromBase?.hostAddress ?? 0;
     this.#whole ??= new IoVector();
     this.#whole.clear();
-    this.#whole.append(this.#fromBase.hostAddress, this.#headBytes);
+    this.#whole.append(fromBase, this.#headBytes);
     this.#whole.appendPart(vector, 0, vector.lengthBytes);
-    this.#whole.append(this.#fromBase.hostAddress + CLUSTER_BYTES, this.#tailBytes);
+    this.#whole.append(fromBase + CLUSTER_BYTES, this.#tailBytes);
     return this.#whole;
   }
 

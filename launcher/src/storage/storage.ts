@@ -18,7 +18,7 @@ export interface ReadSource {
 /**
  * A disk's contents. Offsets and lengths are bytes, multiples of 512 and inside the disk: the caller has checked.
  * Operations run in any order; overlapping ones that are under way at the same time have no order. A vector belongs to
- * the storage until `completed`, and is used up by it; after a write that failed it holds what was not written.
+ * the storage until `completed`, and is used up by it; after a write that failed it holds what is still to be written.
  */
 export interface Storage {
   /** Only `grow` changes it. */
