@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, jest } from "@jest/globals";
 import fc from "fast-check";
 import { openImageDisk } from "../image-disk.ts";
 import { IoPool } from "../io-pool.ts";
+import { closeDisks, openDisks } from "../open-disks.ts";
 import type { OverlayDisk } from "../overlay-disk.ts";
 import { finish, readDisk, writeDisk } from "../testing/memory-buffer.ts";
 import { convertFromRaw, convertToRaw, corpus, makeImage } from "./testing/corpus.ts";
@@ -175,6 +176,36 @@ describe("a qcow2 image under an overlay", () => {
     );
     await expectReadsAs(disk, content);
     await disk.close();
+  });
+
+  it("is told of where it is opened, and again where it is damaged", async () => {
+    const imageRoot = join(directory, "damaged");
+    mkdirSync(join(imageRoot, "disk"), { recursive: true });
+    const image = readFileSync(path);
+    const level2 = image.readUInt32BE(image.readUInt32BE(44) + 4);
+    image.writeUInt32BE(0x80ffffff, level2);
+    writeFileSync(join(imageRoot, "disk", "root.qcow2"), image);
+    const told: string[] = [];
+    const events = {
+      opened: (disk: string, description: string) => told.push(`${disk} opened: ${description}`),
+      damaged: (disk: string, problem: string) => told.push(`${disk} damaged: ${problem}`),
+    };
+    const source = { kind: "image" as const, imageRoot, overlayPath: join(directory, "overlay-damaged") };
+    const disks = await openDisks(
+      [{ name: "root", readOnly: false, queues: 1, source }],
+      new IoPool(),
+      undefined,
+      events,
+    );
+    const [disk] = disks;
+    if (!disk) throw new Error("no disk");
+    await expect(readDisk(disk, 65024, 1024)).rejects.toThrow("errno 5");
+    expectSame(await readDisk(disk, 65536, 1024), content.subarray(65536, 66560), "the next cluster");
+    await closeDisks(disks);
+    expect(told).toEqual([
+      expect.stringMatching(/^root opened: image, qcow2 version 3, 1048576 bytes/),
+      expect.stringMatching(/^root damaged: the L2 entry for byte 65024 of the disk names a cluster at \d+/),
+    ]);
   });
 
   it("is data where it is inside of a raw disk, whatever a guest writes there", async () => {
