@@ -1,15 +1,20 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { OciFile } from "../lib/oci.ts";
+import type { OciFile, OciLayer } from "../lib/oci.ts";
+import { firmwareInputs, firmwareLayer } from "./firmware.ts";
 import { type ImageRecipe, InputMissing } from "./image.ts";
 import { containerUserId, runtimeInputs, runtimeLayer } from "./runtime.ts";
 
-/** A container of ours: the shared runtime layer, a bundle of dist/ in /app, and what stands in the PATH. */
-function container(
-  name: string,
-  about: string,
-  { commands, env }: { readonly commands: readonly OciFile[]; readonly env: Readonly<Record<string, string>> },
-): ImageRecipe {
+interface ContainerParts {
+  /** What stands in the PATH. */
+  readonly commands: readonly OciFile[];
+  readonly env: Readonly<Record<string, string>>;
+  /** More layers, and what they are made of. */
+  readonly extra?: { inputs(): Promise<unknown>; layer(): Promise<OciLayer> };
+}
+
+/** A container of ours: the shared runtime layer, a bundle of dist/ in /app, and its parts. */
+function container(name: string, about: string, { commands, env, extra }: ContainerParts): ImageRecipe {
   const bundle = (repository: string) => {
     const path = join(repository, "dist", name);
     if (!existsSync(join(path, `${name}.js`))) throw new InputMissing(`dist/${name}/${name}.js`, "hack/build");
@@ -18,9 +23,17 @@ function container(
   return {
     name,
     about,
-    inputs: async (tools) => [{ value: await runtimeInputs(tools) }, { path: bundle(tools.repository) }],
+    inputs: async (tools) => [
+      { value: [await runtimeInputs(tools), await extra?.inputs()] },
+      { path: bundle(tools.repository) },
+    ],
     make: async (tools) => ({
-      layers: [await runtimeLayer(tools), { dir: bundle(tools.repository), at: "app" }, { files: commands }],
+      layers: [
+        await runtimeLayer(tools),
+        ...(extra ? [await extra.layer()] : []),
+        { dir: bundle(tools.repository), at: "app" },
+        { files: commands },
+      ],
       env,
       entrypoint: ["/usr/local/bin/node", `/app/${name}.js`],
       user: `${containerUserId}:${containerUserId}`,
@@ -33,5 +46,6 @@ export const launcher = container("launcher", "the virtual machine monitor", {
   commands: [{ path: "usr/local/bin/console", symlink: "/app/console" }],
   // Each saves memory in every machine's pod: see launcher/src/commands/settle-heap.ts; and one heap for malloc is enough.
   env: { NODE_OPTIONS: "--expose-gc", MALLOC_ARENA_MAX: "1" },
+  extra: { inputs: firmwareInputs, layer: firmwareLayer },
 });
 export const operator = container("operator", "controllers and node agent", { commands: [], env: {} });

@@ -47,9 +47,10 @@ export function parseIndexTargets(output: string): IndexTarget[] {
     .flatMap(([label, uri]) => (label && uri ? [{ label, uri }] : []));
 }
 
-/** One-line style sources of main, updates and, where a mirror of it is known, security. */
+/** One-line style sources of main, updates and, where a mirror of it is known, security; sid has main alone. */
 export function sourceLines(suite: string, mirror: string, securityMirror?: string): string[] {
   const line = (uri: string, release: string) => `deb [signed-by=${debianKeyring}] ${uri} ${release} main`;
+  if (suite === "sid") return [line(mirror, suite)];
   return [
     line(mirror, suite),
     line(mirror, `${suite}-updates`),

@@ -20,6 +20,7 @@ describe("Debian's mirror", () => {
       line("http://m/s trixie-security"),
     ]);
     expect(sourceLines("trixie", "http://m/d")).toHaveLength(2);
+    expect(sourceLines("sid", "http://m/d", "http://m/s")).toEqual([line("http://m/d sid")]);
   });
 
   it("can be named by hand", async () => {

@@ -9,6 +9,7 @@ import { say } from "../lib/step.ts";
 import { launcher, operator } from "./containers.ts";
 import { debian } from "./debian.ts";
 import { DebianRelease } from "./debian-packages.ts";
+import { firmwareSuite } from "./firmware.ts";
 import { hello } from "./hello.ts";
 import { type ImageRecipe, type ImageTools, suite } from "./image.ts";
 import { type KeyInput, keyOf } from "./key.ts";
@@ -75,7 +76,7 @@ async function main(): Promise<void> {
   const tools: ImageTools = { debian: new DebianRelease(suite), repository, say };
   // Two builds at once would do the same work twice.
   await withLock("images", 30 * 60_000, async () => {
-    if (values.update) await tools.debian.update();
+    if (values.update) for (const release of [tools.debian, new DebianRelease(firmwareSuite)]) await release.update();
     for (const recipe of wanted) await buildImage(recipe, tools, values.force ?? false);
   });
 }

@@ -1,3 +1,4 @@
+import type { FileSource } from "../../boot/file-source.ts";
 import { ACPI_TABLES, PORTS } from "../../boot/x86/layout.ts";
 import { loadKernel } from "../../boot/x86/load-kernel.ts";
 import { openKvm } from "../../kvm/system.ts";
@@ -15,6 +16,8 @@ export interface TestBoardOptions {
   readonly entry?: TestGuestEntry;
   /** Commands that the guest runs at once. */
   readonly commands?: string;
+  /** Loaded in the test guest's place; stays the caller's. */
+  readonly kernel?: FileSource;
 }
 
 /** Guest kernel code may be emulated, and the computer may be busy. */
@@ -76,7 +79,12 @@ export class TestBoard implements Disposable {
 
   /** Loads the guest, at first and after a reset of the board. */
   async load(): Promise<void> {
+    if (this.#options.kernel) return this.#load(this.#options.kernel);
     await using kernel = await openTestGuest(this.#options.entry);
+    await this.#load(kernel);
+  }
+
+  async #load(kernel: FileSource): Promise<void> {
     const commandLine = `-- ${this.#options.commands ?? ""}`;
     this.board.setEntry(await loadKernel({ kernel, commandLine, memory: this.board.memory, rsdp: ACPI_TABLES }));
   }
