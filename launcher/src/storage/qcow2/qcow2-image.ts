@@ -108,7 +108,7 @@ export class Qcow2Image implements ReadSource, PartReader, Disposable {
     return FOUND;
   }
 
-  /** How much of `read` can be done as its first part: what follows `extent` in the disk, and is the same or follows in the file. */
+  /** How far `extent` goes in `read`: as long as what follows in the disk is zero too, or follows in the file too. */
   #runBytes(read: PartedRead, extent: Extent): number {
     const { subclusterBytes } = this.#header;
     const next = this.#next;
