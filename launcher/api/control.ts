@@ -8,8 +8,8 @@
  *        Grows a disk: a file to N bytes; of a block device the size is read anew, and must be N or more by then.
  *        404 for an unknown disk, 400 for N that is no multiple of 512, 409 where the disk cannot grow or would shrink.
  *   GET  /v1/console?access=read|write&history=true[&port=serial|virtio]
- *        -> 101, Upgrade: typevisor-console; then raw bytes both ways (access is read, history false and port the one
- *        that the guest used first when absent; either side ends it by closing, half-closing included)
+ *        -> 101, Upgrade: typevisor-console; then raw bytes both ways. When absent, access is read, history false, and
+ *        port what the kernel's command line names last, or serial. Either side ends it by closing, half-closing included.
  *
  * Errors are `{ "error": { "code", "message" } }` with a 4xx or 5xx status.
  * Telemetry port, plain HTTP: /healthz (200 while the event loop turns), /readyz (200 once vCPUs run), /metrics.

@@ -6,7 +6,7 @@ export interface ConsoleOptions {
   /** False with --read-only: nothing that is typed reaches the guest. */
   readonly write: boolean;
   readonly history: boolean;
-  /** Undefined: the one that the guest used first. */
+  /** Undefined: what the launcher takes for the guest's console. */
   readonly port: ConsolePortName | undefined;
 }
 
@@ -18,7 +18,7 @@ export const consoleHelp = `launcher console [--port serial|virtio] [--socket PA
 Joins the terminal to the guest's console; Ctrl-] detaches.
 Without a terminal, input goes to the guest and output to standard output until the machine ends.
 
-  --port NAME     serial (ttyS0 in Linux) or virtio (hvc0); default: the one that the guest used first
+  --port NAME     serial (ttyS0 in Linux) or virtio (hvc0); default: what the kernel's command line names last
   --socket PATH   the launcher's control socket (default: ${CONTROL_SOCKET_PATH})
   --read-only     show output, send nothing
   --no-history    do not show what the guest wrote before

@@ -2,7 +2,7 @@ import { exitCodes } from "../../api/control.ts";
 import type { MachineConfig } from "../../api/machine-config.ts";
 import { askAgent } from "../agent-client/agent-client.ts";
 import { readMachineConfig } from "../config/machine-config.ts";
-import { GuestConsole } from "../control/console/guest-console.ts";
+import { defaultPort, GuestConsole } from "../control/console/guest-console.ts";
 import { openKvm } from "../kvm/system.ts";
 import { errorText } from "../log/error-text.ts";
 import { jsonLogger, type Logger, writeToStdout } from "../log/logger.ts";
@@ -66,7 +66,9 @@ class MachineRun {
   }
 
   async toItsEnd(assemble: AssembleMachine): Promise<Termination> {
-    const guestConsole = new GuestConsole(this.#config.console.historyBytes);
+    const { boot, console } = this.#config;
+    const commandLine = "commandLine" in boot ? boot.commandLine : "";
+    const guestConsole = new GuestConsole(console.historyBytes, defaultPort(commandLine));
     const machine = await assemble(this.#config, await this.#dependencies(guestConsole));
     this.#machine = machine;
     using _states = this.#logStates(machine);

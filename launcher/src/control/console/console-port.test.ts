@@ -112,13 +112,4 @@ describe("a port of the guest console", () => {
     await nextTurn();
     expect([terminal.text, typed, terminal.closed]).toEqual(["", "", false]);
   });
-
-  it("tells of its first output, once", () => {
-    const told: number[] = [];
-    const console: ConsolePort = new ConsolePort(64, () => told.push(console.outputBytes));
-    console.output(bytes(""));
-    console.output(bytes("one"));
-    console.output(bytes("two"));
-    expect(told).toEqual([0]);
-  });
 });

@@ -27,7 +27,6 @@ export interface Attachment extends Disposable {
  */
 export class ConsolePort implements CharacterBackend {
   readonly #historyBytes: number;
-  readonly #onFirstOutput: () => void;
   readonly #ring: OutputRing;
   readonly #input = new InputQueue();
   readonly #readers = new Set<Reader>();
@@ -35,10 +34,8 @@ export class ConsolePort implements CharacterBackend {
   #flushedPosition = 0;
   #droppedBytes = 0;
 
-  /** `onFirstOutput` is called once, before the guest's first byte is here. */
-  constructor(historyBytes: number, onFirstOutput: () => void = () => {}) {
+  constructor(historyBytes: number) {
     this.#historyBytes = historyBytes;
-    this.#onFirstOutput = onFirstOutput;
     this.#ring = new OutputRing(Math.max(historyBytes, MIN_RING_BYTES));
   }
 
@@ -58,7 +55,6 @@ export class ConsolePort implements CharacterBackend {
   }
 
   output(bytes: Uint8Array): void {
-    if (this.#ring.end === 0 && bytes.length > 0) this.#onFirstOutput();
     this.#ring.append(bytes);
     if (this.#readers.size === 0) return;
     if (this.#ring.end - this.#flushedPosition > this.#ring.capacityBytes / 2) this.pump();

@@ -2,21 +2,20 @@ import { once } from "node:events";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, it } from "@jest/globals";
 import type { ConsolePort } from "./console-port.ts";
-import { ConsoleBusy, GuestConsole } from "./guest-console.ts";
+import { ConsoleBusy, defaultPort, GuestConsole } from "./guest-console.ts";
 import { Terminal } from "./testing/terminal.ts";
 
 const bytes = (text: string) => Buffer.from(text, "latin1");
 const reader = { write: false, history: false };
 const writer = { write: true, history: true };
 
-/** A guest that takes `room` bytes of what is typed at a port. */
-function listen(port: ConsolePort, room = Number.POSITIVE_INFINITY) {
+/** A guest that takes what is typed at a port. */
+function listen(port: ConsolePort) {
   const heard = { text: "" };
   port.connect({
     input: (input) => {
-      const taken = Math.min(input.length, room - heard.text.length);
-      heard.text += Buffer.from(input.subarray(0, taken)).toString();
-      return taken;
+      heard.text += Buffer.from(input).toString();
+      return input.length;
     },
     onDrain: () => {},
   });
@@ -24,62 +23,35 @@ function listen(port: ConsolePort, room = Number.POSITIVE_INFINITY) {
 }
 
 describe("the guest console", () => {
-  it.each(["serial", "virtio"] as const)(
-    "joins who does not choose to the port that the guest used first: %s",
-    async (first) => {
-      const console = new GuestConsole(1024);
-      const heard = { serial: listen(console.serial), virtio: listen(console.virtio) };
-      console[first].output(bytes("login: "));
-      console[first === "serial" ? "virtio" : "serial"].output(bytes("another login: "));
-      const terminal = new Terminal();
-      console.attach(terminal, writer);
-      terminal.type("root");
-      await nextTurn();
-      expect(terminal.text).toBe("login: ");
-      expect([heard[first].text, heard.serial.text + heard.virtio.text]).toEqual(["root", "root"]);
-    },
-  );
+  it.each([
+    ["serial", "console=ttyS0 quiet"],
+    ["serial", ""],
+    ["serial", "console=hvc0 console=ttyS0,115200"],
+    ["serial", "root=/dev/vda init=console=hvc0"],
+    ["virtio", "console=hvc0"],
+    ["virtio", "earlyprintk=ttyS0 console=ttyS0 console=hvc0 quiet"],
+  ] as const)("joins who does not choose to the %s port where the command line is %j", async (port, commandLine) => {
+    const console = new GuestConsole(1024, defaultPort(commandLine));
+    const heard = { serial: listen(console.serial), virtio: listen(console.virtio) };
+    const terminal = new Terminal();
+    console.attach(terminal, writer);
+    console.serial.output(bytes("serial"));
+    console.virtio.output(bytes("virtio"));
+    terminal.type("root");
+    await nextTurn();
+    expect([terminal.text, heard[port].text, heard.serial.text + heard.virtio.text]).toEqual([port, "root", "root"]);
+  });
 
-  it("joins who chooses to that port, whatever the guest uses", async () => {
-    const console = new GuestConsole(1024);
+  it("joins who chooses to that port", async () => {
+    const console = new GuestConsole(1024, "serial");
     const heard = listen(console.virtio);
-    const early = new Terminal();
-    console.attach(early, { ...writer, port: "virtio" });
+    const terminal = new Terminal();
+    console.attach(terminal, { ...writer, port: "virtio" });
     console.serial.output(bytes("serial "));
     console.virtio.output(bytes("virtio "));
-    const late = new Terminal();
-    console.attach(late, { ...writer, port: "virtio" });
-    late.type("x");
+    terminal.type("x");
     await nextTurn();
-    expect([early.text, late.text, heard.text]).toEqual(["virtio ", "virtio ", "x"]);
-  });
-
-  it("moves who came before the guest used any port to the one that it uses", async () => {
-    const console = new GuestConsole(0);
-    const heard = { serial: listen(console.serial, 4), virtio: listen(console.virtio) };
-    const [guess, choice] = [new Terminal(), new Terminal()];
-    console.attach(guess, { write: true, history: false });
-    console.attach(choice, { write: true, history: false, port: "serial" });
-    guess.type("too early");
-    await nextTurn();
-    console.virtio.output(bytes("hvc0 login: "));
-    console.serial.output(bytes("something"));
-    await nextTurn();
-    guess.type("root");
-    await nextTurn();
-    expect([guess.text, choice.text]).toEqual(["hvc0 login: ", "something"]);
-    expect(heard.virtio.text).toBe("root");
-    expect(console.attached).toBe(2);
-  });
-
-  it("leaves who came before the guest used any port at the serial port, once that speaks", async () => {
-    const console = new GuestConsole(0);
-    const terminal = new Terminal();
-    console.attach(terminal, reader);
-    console.serial.output(bytes("boots"));
-    console.virtio.output(bytes("later"));
-    await nextTurn();
-    expect(terminal.text).toBe("boots");
+    expect([terminal.text, heard.text]).toEqual(["virtio ", "x"]);
   });
 
   it("counts both ports", async () => {

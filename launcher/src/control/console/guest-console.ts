@@ -5,7 +5,7 @@ import { type Attachment, ConsolePort, type JoinOptions } from "./console-port.t
 const MAX_ATTACHMENTS = 16;
 
 export interface AttachOptions extends JoinOptions {
-  /** When absent: the one that the guest used first. */
+  /** When absent: the default port. */
   readonly port?: ConsolePortName | undefined;
 }
 
@@ -17,30 +17,31 @@ export class ConsoleBusy extends Error {
   }
 }
 
-interface Visitor {
-  readonly stream: Duplex;
-  readonly options: JoinOptions;
-  /** Joined to the serial port before the guest has used any, and not by choice. */
-  readonly isGuess: boolean;
-  attachment: Attachment;
+/**
+ * Which port a guest's users want who do not say: the one that Linux makes /dev/console, the last that its command line
+ * names. Firmware speaks on the serial port, and its command line is not known.
+ */
+export function defaultPort(commandLine: string): ConsolePortName {
+  const named = commandLine.split(" ").filter((word) => word.startsWith("console="));
+  return named.at(-1)?.startsWith("console=hvc") ? "virtio" : "serial";
 }
 
 /**
  * The guest's console: its serial port (ttyS0) and its virtio console (hvc0), each with its own output and input, since
- * a guest may well run a login on both. Who does not choose gets the one that the guest used first, so that a guest
- * with either as its console answers.
+ * a guest may well run a login on both.
  */
 export class GuestConsole {
   readonly serial: ConsolePort;
   readonly virtio: ConsolePort;
-  readonly #visitors = new Set<Visitor>();
-  #usedFirst: ConsolePortName | null = null;
+  readonly #defaultPort: ConsolePortName;
+  readonly #attachments = new Set<Attachment>();
   #closed = false;
 
   /** `historyBytes` is kept of each port. */
-  constructor(historyBytes: number) {
-    this.serial = new ConsolePort(historyBytes, () => this.#isUsed("serial"));
-    this.virtio = new ConsolePort(historyBytes, () => this.#isUsed("virtio"));
+  constructor(historyBytes: number, defaultPort: ConsolePortName = "serial") {
+    this.serial = new ConsolePort(historyBytes);
+    this.virtio = new ConsolePort(historyBytes);
+    this.#defaultPort = defaultPort;
   }
 
   get outputBytes(): number {
@@ -54,25 +55,23 @@ export class GuestConsole {
     return this.serial.droppedBytes + this.virtio.droppedBytes;
   }
   get attached(): number {
-    return this.#visitors.size;
+    return this.#attachments.size;
   }
   get hasRoom(): boolean {
-    return this.#visitors.size < MAX_ATTACHMENTS;
+    return this.#attachments.size < MAX_ATTACHMENTS;
   }
 
   /** Joins `stream` to a port until it closes. Throws ConsoleBusy. */
   attach(stream: Duplex, { port, ...options }: AttachOptions): void {
     if (!this.hasRoom) throw new ConsoleBusy();
-    const attachment = this[port ?? this.#usedFirst ?? "serial"].attach(stream, options);
-    const isGuess = port === undefined && this.#usedFirst === null;
-    const visitor: Visitor = { stream, options, isGuess, attachment };
-    this.#visitors.add(visitor);
+    const attachment = this[port ?? this.#defaultPort].attach(stream, options);
+    this.#attachments.add(attachment);
     stream.on("error", () => stream.destroy());
     // A reader that closed its half may be gone altogether, which a silent guest would never reveal.
     stream.once("end", () => stream.destroy());
     stream.once("close", () => {
-      this.#visitors.delete(visitor);
-      visitor.attachment[Symbol.dispose]();
+      this.#attachments.delete(attachment);
+      attachment[Symbol.dispose]();
     });
     if (this.#closed) attachment.end();
   }
@@ -80,20 +79,6 @@ export class GuestConsole {
   /** The machine has ended: readers get what is left, as far as they take it, and then the end of the stream. */
   close(): void {
     this.#closed = true;
-    for (const { attachment } of this.#visitors) attachment.end();
-  }
-
-  #isUsed(port: ConsolePortName): void {
-    if (this.#usedFirst !== null) return;
-    this.#usedFirst = port;
-    for (const visitor of this.#visitors) if (visitor.isGuess && port !== "serial") this.#move(visitor, port);
-  }
-
-  #move(visitor: Visitor, port: ConsolePortName): void {
-    const { stream, options } = visitor;
-    visitor.attachment[Symbol.dispose]();
-    visitor.attachment = this[port].attach(stream, options);
-    // What it typed may have waited for the other port, and it for that.
-    stream.resume();
+    for (const attachment of this.#attachments) attachment.end();
   }
 }
