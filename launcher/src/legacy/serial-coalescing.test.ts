@@ -83,14 +83,14 @@ describe("coalescing of a serial port's output", () => {
   it("shows what was kept soon, though the guest never leaves again", () => {
     const { guest, printed } = setUp();
     guest.print(`${LOUD}and more`);
-    jest.advanceTimersByTime(4);
+    jest.advanceTimersByTime(10);
     expect(printed()).toBe(`${LOUD}and more`);
   });
 
   it("ends once the guest is quiet, and then nothing ticks", () => {
     const { guest, writes } = setUp();
     guest.print(LOUD);
-    jest.advanceTimersByTime(300);
+    jest.advanceTimersByTime(2000);
     expect(writes.isOn).toBe(false);
     jest.runAllTimers();
     expect(jest.getTimerCount()).toBe(0);
@@ -162,7 +162,7 @@ describe("coalescing of a serial port's output", () => {
     guest.write(INTERRUPT_ENABLE, TRANSMITTER_EMPTY);
     guest.read(INTERRUPT_ID);
     guest.print("sixteen letters.");
-    jest.advanceTimersByTime(4);
+    jest.advanceTimersByTime(10);
     expect(irq.asserted).toBe(true);
     expect(writes.isOn).toBe(false);
     guest.print(LOUD + LOUD);

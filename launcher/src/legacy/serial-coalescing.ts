@@ -4,12 +4,12 @@ import type { SerialPort } from "./serial.ts";
 import { SERIAL } from "./serial-registers.ts";
 
 /** How long output stays with KVM; with the serial port's own delay still too short for a person to notice. */
-const COLLECT_MS = 4;
-const PERIOD_MS = 100;
+const COLLECT_MS = 10;
+const PERIOD_MS = 500;
 /** So many writes that left the guest within a period are worth it: no typist's echo is. */
 const LOUD_WRITES = 64;
 /** With fewer bytes in a period it ends, and an idle guest costs no timer. */
-const QUIET_BYTES = 16;
+const QUIET_BYTES = 32;
 /** After a driver was found to wait for interrupts that come late by it. */
 const BACK_OFF_MS = 1000;
 
