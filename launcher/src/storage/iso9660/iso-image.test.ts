@@ -121,6 +121,20 @@ describe("an ISO image", () => {
     );
   });
 
+  it("is read by who goes through it from its beginning to its end", () => {
+    const files = [
+      file("user-data"),
+      file("empty", ""),
+      ...Array.from({ length: 60 }, (_, i) => file(`${i}-${long}`.slice(0, 253))),
+    ];
+    writeFileSync(image, buildIso("x", files));
+    const listed = execFileSync("bsdtar", ["-tf", image]).toString().split("\n");
+    expect(listed.filter((name) => name !== "" && name !== ".").sort()).toEqual(files.map(({ name }) => name).sort());
+    expect(execFileSync("bsdtar", ["-xOf", image, files[40]?.name ?? ""]).toString()).toBe(
+      `content of ${files[40]?.name}`,
+    );
+  });
+
   it("is not made of two files with one name", () => {
     expect(() => buildIso("x", [file("a"), file("a")])).toThrow(RangeError);
   });

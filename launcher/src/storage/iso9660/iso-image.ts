@@ -20,13 +20,18 @@ export interface IsoFile {
   readonly content: Uint8Array;
 }
 
-/** Where things are, in sectors; section 6.2.1 leaves the first 16 to the system. Files come before directories. */
-const Sector = { primary: 16, joliet: 17, terminator: 18, primaryPaths: 19, jolietPaths: 21, files: 23 } as const;
+/** Sectors of what every volume has; section 6.2.1 leaves the first 16 to the system. */
+const Sector = { primary: 16, joliet: 17, terminator: 18, primaryPaths: 19, jolietPaths: 21, directories: 23 } as const;
 
-interface PlacedFile {
-  readonly name: string;
-  readonly extent: Extent;
+/** The parts of a volume, in the order that readers of streams (libarchive) want. */
+interface Parts {
+  readonly primaryRoot: Uint8Array;
+  /** What the records of `primaryRoot` have no room for. */
+  readonly continuations: Uint8Array;
+  readonly jolietRoot: Uint8Array;
+  readonly files: readonly Uint8Array[];
 }
+type Places = { readonly [Name in keyof Omit<Parts, "files">]: Extent } & { readonly files: readonly Extent[] };
 
 /**
  * An ISO 9660 volume (ECMA-119) with `files` in its root, under their names by Rock Ridge and by Joliet. The same files
@@ -35,90 +40,91 @@ interface PlacedFile {
 export function buildIso(label: string, files: readonly IsoFile[]): Uint8Array {
   const sorted = [...files].sort((one, other) => Buffer.compare(Buffer.from(one.name), Buffer.from(other.name)));
   if (new Set(files.map(({ name }) => name)).size !== files.length) throw new RangeError("two files of one name");
-  const layout = new Layout();
-  const placed = sorted.map(({ name, content }) => ({ name, extent: layout.append(content) }));
-  const primaryRoot = appendPrimaryRoot(layout, placed);
-  const jolietRoot = appendJolietRoot(layout, placed);
+  // Directories say where things are, but how long they are does not depend on it.
+  const nowhere = { sector: 0, lengthBytes: 0 };
+  const draft = makeParts(sorted, {
+    primaryRoot: nowhere,
+    continuations: nowhere,
+    jolietRoot: nowhere,
+    files: sorted.map(() => nowhere),
+  });
+  const { places, sectors } = place(draft);
+  const parts = makeParts(sorted, places);
+  const image = new Uint8Array(sectors * SECTOR);
+  const put = (sector: number, bytes: Uint8Array) => image.set(bytes, sector * SECTOR);
   for (const [isJoliet, at, paths, root] of [
-    [false, Sector.primary, Sector.primaryPaths, primaryRoot],
-    [true, Sector.joliet, Sector.jolietPaths, jolietRoot],
+    [false, Sector.primary, Sector.primaryPaths, places.primaryRoot],
+    [true, Sector.joliet, Sector.jolietPaths, places.jolietRoot],
   ] as const) {
     const pathTableSector = { little: paths, big: paths + 1 };
-    layout.put(at, volumeDescriptor({ label, isJoliet, sectors: layout.sectors, pathTableSector, root }));
-    layout.put(paths, pathTable(root.sector, true));
-    layout.put(paths + 1, pathTable(root.sector, false));
+    put(at, volumeDescriptor({ label, isJoliet, sectors, pathTableSector, root }));
+    put(paths, pathTable(root.sector, true));
+    put(paths + 1, pathTable(root.sector, false));
   }
-  layout.put(Sector.terminator, terminator());
-  return layout.image();
-}
-
-/** Places things, each in whole sectors. */
-class Layout {
-  sectors: number = Sector.files;
-  readonly #parts: { readonly sector: number; readonly bytes: Uint8Array }[] = [];
-
-  put(sector: number, bytes: Uint8Array): void {
-    this.#parts.push({ sector, bytes });
-  }
-
-  append(bytes: Uint8Array): Extent {
-    const { sectors: sector } = this;
-    this.put(sector, bytes);
-    this.sectors += wholeSectors(bytes.length) / SECTOR;
-    return { sector, lengthBytes: bytes.length };
-  }
-
-  image(): Uint8Array {
-    const image = new Uint8Array(this.sectors * SECTOR);
-    for (const { sector, bytes } of this.#parts) image.set(bytes, sector * SECTOR);
-    return image;
-  }
-}
-
-function appendPrimaryRoot(layout: Layout, files: readonly PlacedFile[]): Extent {
-  const identifiers = isoIdentifiers(files.map(({ name }) => name)).map(latin1);
-  const rests = new Continuations(layout.sectors);
-  const records = files.map(({ name, extent }, i) => {
-    const identifier = identifiers[i] ?? new Uint8Array();
-    const bytes = Buffer.from(name);
-    return { identifier, extent, entries: fileEntries(bytes, systemUseRoom(identifier), (rest) => rests.add(rest)) };
+  put(Sector.terminator, terminator());
+  for (const name of ["primaryRoot", "continuations", "jolietRoot"] as const) put(places[name].sector, parts[name]);
+  parts.files.forEach((content, i) => {
+    put(places.files[i]?.sector ?? 0, content);
   });
-  layout.append(rests.bytes());
-  return appendRoot(layout, records, [rootEntries(), parentEntries()]);
+  return image;
 }
 
-function appendJolietRoot(layout: Layout, files: readonly PlacedFile[]): Extent {
-  const identifiers = jolietIdentifiers(files.map(({ name }) => name)).map(ucs2);
-  const records = files.map(({ extent }, i) => ({
-    identifier: identifiers[i] ?? new Uint8Array(),
-    extent,
-    entries: [],
-  }));
-  return appendRoot(layout, records, [[], []]);
+function place({ primaryRoot, jolietRoot, continuations, files }: Parts): { places: Places; sectors: number } {
+  let sectors: number = Sector.directories;
+  const next = ({ length: lengthBytes }: Uint8Array): Extent => {
+    const extent = { sector: sectors, lengthBytes };
+    sectors += wholeSectors(lengthBytes) / SECTOR;
+    return extent;
+  };
+  const places = {
+    primaryRoot: next(primaryRoot),
+    continuations: next(continuations),
+    jolietRoot: next(jolietRoot),
+    files: files.map(next),
+  };
+  return { places, sectors };
 }
 
-interface Record {
+function makeParts(files: readonly IsoFile[], places: Places): Parts {
+  const names = files.map(({ name }) => name);
+  const continuations = new Continuations(places.continuations.sector);
+  const isoNames = isoIdentifiers(names).map(latin1);
+  const primary = isoNames.map((identifier, i): FileRecord => {
+    const name = Buffer.from(names[i] ?? "");
+    const entries = fileEntries(name, systemUseRoom(identifier), (rest) => continuations.add(rest));
+    return { identifier, extent: places.files[i], entries };
+  });
+  const joliet = jolietIdentifiers(names).map(
+    (name, i): FileRecord => ({ identifier: ucs2(name), extent: places.files[i], entries: [] }),
+  );
+  return {
+    primaryRoot: rootDirectory(places.primaryRoot, primary, [rootEntries(), parentEntries()]),
+    jolietRoot: rootDirectory(places.jolietRoot, joliet, [[], []]),
+    continuations: continuations.bytes(),
+    files: files.map(({ content }) => content),
+  };
+}
+
+interface FileRecord {
   readonly identifier: Uint8Array;
-  readonly extent: Extent;
+  readonly extent: Extent | undefined;
   readonly entries: readonly Uint8Array[];
 }
 
 /** A root directory: itself, itself as its parent, then `records` by their identifiers (section 9.3). */
-function appendRoot(
-  layout: Layout,
-  records: readonly Record[],
-  [own, parent]: readonly [readonly Uint8Array[], readonly Uint8Array[]],
-): Extent {
+function rootDirectory(
+  own: Extent,
+  records: readonly FileRecord[],
+  [ownEntries, parentsEntries]: readonly [readonly Uint8Array[], readonly Uint8Array[]],
+): Uint8Array {
   const sorted = [...records].sort((one, other) => Buffer.compare(one.identifier, other.identifier));
-  const pack = (root: Extent) =>
-    packRecords([
-      directoryRecord(Uint8Array.of(0), root, true, own),
-      directoryRecord(Uint8Array.of(1), root, true, parent),
-      ...sorted.map(({ identifier, extent, entries }) => directoryRecord(identifier, extent, false, entries)),
-    ]);
-  // The records name the directory's own length, which does not depend on it.
-  const { length: lengthBytes } = pack({ sector: 0, lengthBytes: 0 });
-  return layout.append(pack({ sector: layout.sectors, lengthBytes }));
+  return packRecords([
+    directoryRecord(Uint8Array.of(0), own, true, ownEntries),
+    directoryRecord(Uint8Array.of(1), own, true, parentsEntries),
+    ...sorted.map(({ identifier, extent, entries }) =>
+      directoryRecord(identifier, extent ?? { sector: 0, lengthBytes: 0 }, false, entries),
+    ),
+  ]);
 }
 
 /** What directory records have no room for, from a sector on; none across the end of a sector. */
