@@ -14,7 +14,7 @@ export interface JoinOptions {
   readonly history: boolean;
 }
 
-/** One reader, until it is disposed; its stream stays open then. */
+/** One reader, until it is disposed: once its stream has closed. */
 export interface Attachment extends Disposable {
   /** Gives the reader what is left, as far as it takes it, and then the end of the stream. */
   end(): void;
@@ -68,18 +68,14 @@ export class ConsolePort implements CharacterBackend {
       this.#droppedBytes += bytes;
     });
     this.#readers.add(reader);
-    const take = (bytes: Uint8Array) => {
-      if (write) this.#input.offer(stream, bytes);
-    };
-    stream.on("data", take);
+    if (write) stream.on("data", (bytes: Uint8Array) => this.#input.offer(stream, bytes));
+    else stream.resume();
     reader.pump();
     return {
       end: () => reader.end(),
       [Symbol.dispose]: () => {
-        stream.off("data", take);
         this.#readers.delete(reader);
         this.#input.remove(stream);
-        reader[Symbol.dispose]();
       },
     };
   }
@@ -94,11 +90,10 @@ export class ConsolePort implements CharacterBackend {
 }
 
 /** One reader's place in the ring. Its stream buffers at most one chunk beyond the stream's own high-water mark. */
-class Reader implements Disposable {
+class Reader {
   readonly #stream: Duplex;
   readonly #ring: OutputRing;
   readonly #onDropped: (bytes: number) => void;
-  readonly #onDrain: () => void;
   #position: number;
   #waitsForDrain = false;
 
@@ -107,11 +102,10 @@ class Reader implements Disposable {
     this.#ring = ring;
     this.#position = position;
     this.#onDropped = onDropped;
-    this.#onDrain = () => {
+    stream.on("drain", () => {
       this.#waitsForDrain = false;
       this.pump();
-    };
-    stream.on("drain", this.#onDrain);
+    });
   }
 
   /** Sends what the reader has not had yet, until its stream is full. */
@@ -136,9 +130,5 @@ class Reader implements Disposable {
     this.#position = this.#ring.start;
     this.#onDropped(goneBytes);
     this.#stream.write(`\r\n[console: ${goneBytes} bytes dropped, this reader is too slow]\r\n`);
-  }
-
-  [Symbol.dispose](): void {
-    this.#stream.off("drain", this.#onDrain);
   }
 }
