@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import type { DiskSource } from "../../api/machine-config.ts";
 import { until } from "../testing/until.ts";
 import { IoPool } from "./io-pool.ts";
@@ -12,8 +12,6 @@ import { openRawDisk } from "./raw-disk.ts";
 import { readDisk, writeDisk } from "./testing/memory-buffer.ts";
 
 // Needs root: file systems are mounted, and block devices made. Nothing is sent to KVM.
-jest.setTimeout(60_000);
-
 let directory: string;
 let cleanup: DisposableStack;
 
@@ -51,7 +49,11 @@ describe("a block device", () => {
     expect(disk.sizeBytes).toBe(1 << 20);
     expect(await writeDisk(disk, 4096, new Uint8Array(4096).fill(5))).toBe(0);
     expect(await readDisk(disk, 4096, 4096)).toEqual(new Uint8Array(4096).fill(5));
-    await expect(open(two)).rejects.toThrow(/disk data: .*two is in use by another virtual machine/);
+    const inUse = /disk data: .*two is in use by another virtual machine on this node, or mounted there; stop that one/;
+    await expect(open(two)).rejects.toThrow(inUse);
+    const refusal = Object.assign(new Error("the node agent refused"), { code: "DeviceBusy" });
+    const byAgent = { readOnly: false, openBlockDevice: () => Promise.reject(refusal) };
+    await expect(openRawDisk("data", two, new IoPool(), byAgent)).rejects.toThrow(inUse);
     await disk.close();
     await (await open(two)).close();
   });

@@ -1,7 +1,6 @@
 import { fstatSync, statSync } from "node:fs";
 import { getSystemErrorName } from "node:util";
 import { blockDeviceSizeBytes, logicalBlockSizeBytes } from "../sys/block-device.ts";
-import { SysError } from "../sys/errors.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import { ftruncateAsync, openFile } from "../sys/file-io.ts";
 import { lockFile } from "../sys/file-lock.ts";
@@ -18,6 +17,9 @@ const PAGE_BYTES = 4096;
 
 /** Opens a block device that this process may not open itself. Throws with a reason for a person. */
 export type BlockDeviceOpener = (path: string, access: { readOnly: boolean; direct: boolean }) => Promise<OwnedFd>;
+
+/** How the kernel and the node agent say that somebody else has claimed a block device. */
+const DEVICE_CLAIMED: readonly unknown[] = ["EBUSY", "DeviceBusy"];
 
 export interface RawDiskOptions {
   readonly readOnly: boolean;
@@ -41,7 +43,7 @@ export async function openRawDisk(name: string, path: string, pool: IoPool, opti
     try {
       return await opener(path, { readOnly, direct });
     } catch (cause) {
-      if (cause instanceof SysError && cause.code === "EBUSY") throw inUse(name, path);
+      if (DEVICE_CLAIMED.includes(Object(cause).code)) throw inUse(name, path, " on this node, or mounted there");
       throw diskError(name, `${path} cannot be opened`, wayOut, cause);
     }
   };
@@ -98,8 +100,9 @@ export function lockDisk(name: string, path: string, fd: number, readOnly: boole
   if (lockFile(fd, readOnly ? "shared" : "exclusive") === "taken") throw inUse(name, path);
 }
 
-function inUse(name: string, path: string): DiskError {
-  return new DiskError(name, `${path} is in use by another virtual machine; stop that one or give this one its own`);
+function inUse(name: string, path: string, where = ""): DiskError {
+  const wayOut = "stop that one or give this one its own";
+  return new DiskError(name, `${path} is in use by another virtual machine${where}; ${wayOut}`);
 }
 
 /** True for a block device, false for a regular file. Asked before opening: opening a FIFO waits for its other end. */
