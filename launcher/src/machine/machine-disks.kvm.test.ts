@@ -2,14 +2,11 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import type { DiskConfig } from "../../api/machine-config.ts";
 import { until } from "../testing/until.ts";
 import { IllegalTransition } from "./control-surface.ts";
 import { TestMachine } from "./testing/test-machine.ts";
-
-// Guest kernel code may be emulated, and the machine may be busy.
-jest.setTimeout(60_000);
 
 const SECTOR = 512;
 

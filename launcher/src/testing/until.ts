@@ -1,4 +1,4 @@
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 60_000;
 
 /** Waits for a condition that other turns of the event loop bring about; throws when it takes far too long. */
 export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {

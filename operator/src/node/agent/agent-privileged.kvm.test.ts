@@ -1,24 +1,13 @@
 import { execFileSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import type { AgentWant } from "../../../../launcher/api/agent.ts";
 import { PodProcess } from "../testing/pod-process.ts";
 import { RunningAgent, testPod } from "../testing/running-agent.ts";
 import { PodCgroups } from "./pod-identity.ts";
 
 // Needs root: device nodes are made, and control groups.
-jest.setTimeout(30_000);
-
 /** Nodes are made here: on a file system that container runtimes use, and where "/" is the same for agent and peer. */
 const nodes = `/dev/shm/typevisor-agent-${process.pid}`;
 let agent: RunningAgent;
@@ -66,15 +55,7 @@ async function ask(want: readonly AgentWant[]) {
   return { answer, seen };
 }
 
-/** Major and minor number of a block device of this machine that can be opened; it is only opened, never read. */
-function realDevice(): { path: string; number: [string, string] } {
-  const name = readdirSync("/sys/block").find((each) => existsSync(`/dev/${each}`));
-  if (name === undefined) throw new Error("this machine has no block device, not even a loop device");
-  const [major = "", minor = ""] = readFileSync(`/sys/block/${name}/dev`, "utf8").trim().split(":");
-  return { path: `/dev/${name}`, number: [major, minor] };
-}
-
-/** A block device of the test's own. */
+/** A block device of the test's own: one of the machine may be in use. */
 class LoopDevice implements Disposable {
   readonly path: string;
   constructor() {
@@ -106,7 +87,7 @@ describe("a block volume of the pod", () => {
     ["for reading and writing", { readOnly: false, direct: false }, 2, 0],
     ["past the page cache", { readOnly: true, direct: true }, 0, O_DIRECT],
   ])("is opened %s as asked", async (_how, access, mode, direct) => {
-    const device = realDevice();
+    using device = new LoopDevice();
     volume(device.path);
     const { answer, seen } = await ask([block(nodeInImage("data", device.number), access)]);
     expect(answer.ok).toBe(true);
@@ -116,7 +97,7 @@ describe("a block volume of the pod", () => {
   });
 
   it("is found whichever plugin serves it, among others whose devices have gone", async () => {
-    const device = realDevice();
+    using device = new LoopDevice();
     volume("/dev/has-gone", "kubernetes.io~csi");
     volume(device.path, "kubernetes.io~csi");
     expect((await ask([block(nodeInImage("data", device.number))])).answer.ok).toBe(true);
@@ -161,7 +142,7 @@ describe("a device node that an image brought", () => {
   });
 
   it("is not opened for the volumes of another pod", async () => {
-    const device = realDevice();
+    using device = new LoopDevice();
     const directory = join(agent.kubeletDir, "pods", "11111111-2222-3333-4444-555555555555", "volumeDevices", "p");
     mkdirSync(directory, { recursive: true });
     symlinkSync(device.path, join(directory, "pv"));
@@ -171,7 +152,7 @@ describe("a device node that an image brought", () => {
   });
 
   it("is not reached through a symbolic link, at the end of a path or within it", async () => {
-    const device = realDevice();
+    using device = new LoopDevice();
     volume(device.path);
     nodeInImage("data", device.number);
     symlinkSync("data", join(nodes, "link"));
@@ -183,7 +164,7 @@ describe("a device node that an image brought", () => {
   });
 
   it("is not looked at where the file system may be a process of the pod's", async () => {
-    const device = realDevice();
+    using device = new LoopDevice();
     volume(device.path);
     const path = join(agent.directory, "elsewhere");
     execFileSync("mknod", [path, "b", ...device.number]);
