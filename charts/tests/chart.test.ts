@@ -119,6 +119,7 @@ describe("the chart", () => {
     ["operator.logLevel=loud", "logLevel"],
     ["launcher.cpuRatio=2", "cpuRatio"],
     ["node.deviceCount=0", "deviceCount"],
+    ["launcher.seccomp=Unconfined", "seccomp"],
     ["node.kubeletDir=var/lib/kubelet", "kubeletDir"],
     ["operator.image.digest=sha256:1", "digest"],
     ["watchNamespaces={Team_A}", "watchNamespaces"],

@@ -25,6 +25,7 @@ export interface ControllersConfig {
 type LogLevel = "debug" | "info" | "warn" | "error";
 
 const LOG_LEVELS: readonly LogLevel[] = ["debug", "info", "warn", "error"];
+const SECCOMP_TYPES = ["RuntimeDefault", "Localhost"] as const;
 const PULL_POLICIES = ["Always", "IfNotPresent", "Never"] as const;
 
 /** Each flag, its default and its line in the help. */
@@ -33,6 +34,7 @@ const FLAGS = {
   "launcher-image-pull-policy": ["IfNotPresent", "Always, IfNotPresent or Never"],
   "launcher-image-pull-secrets": ["", "Secrets for pulling it, in each machine's namespace, comma-separated"],
   "launcher-log-level": ["info", "debug, info, warn or error"],
+  "launcher-seccomp": ["RuntimeDefault", "RuntimeDefault, or Localhost: the profile that the node agents install"],
   "launcher-listen-address": ["0.0.0.0", "address that launchers listen on; :: in IPv6 clusters"],
   "launcher-control-port": ["10443", "port of the Launcher API on the pod IP"],
   "launcher-telemetry-port": ["10080", "port of health and metrics on the pod IP"],
@@ -107,6 +109,7 @@ export function parseControllersFlags(
       launcherImagePullPolicy: oneOf("launcher-image-pull-policy", text("launcher-image-pull-policy"), PULL_POLICIES),
       launcherImagePullSecrets: list("launcher-image-pull-secrets"),
       launcherLogLevel: oneOf("launcher-log-level", text("launcher-log-level"), LOG_LEVELS),
+      launcherSeccomp: oneOf("launcher-seccomp", text("launcher-seccomp"), SECCOMP_TYPES),
       overhead: {
         fixedBytes: bytes("overhead-fixed", text("overhead-fixed")),
         perCpuBytes: bytes("overhead-per-cpu", text("overhead-per-cpu")),

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Gauge, type Registry } from "prom-client";
+import { installLauncherSeccomp } from "../launcher-seccomp/install.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { AgentMetrics } from "./agent/agent-metrics.ts";
 import { AgentServer } from "./agent/agent-server.ts";
@@ -19,12 +20,19 @@ export interface NodeAgentParts {
   readonly version: string;
 }
 
-/** All of node mode: the agent first, so that a pod that is admitted finds it; then the device plugin. */
+/**
+ * All of node mode: the seccomp profile and the agent first, so that a pod that is admitted finds them; then the device
+ * plugin. Throws SeccompInstallError: a node without the profile must not offer devices.
+ */
 export async function startNodeAgent(
   parts: NodeAgentParts,
 ): Promise<AsyncDisposable & { readonly isReady: () => boolean }> {
   const { options, log, registry, version } = parts;
   const cleanup = new AsyncDisposableStack();
+  if (options.seccompDir !== null) {
+    const path = installLauncherSeccomp(options.seccompDir);
+    log.info({ path, reason: "SeccompInstalled" }, "the launchers' seccomp profile is there");
+  }
   const agent = cleanup.use(
     new AgentServer({
       directory: options.agentDir,

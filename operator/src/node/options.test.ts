@@ -8,6 +8,7 @@ describe("the options of operator node", () => {
       agentDir: "/run/typevisor/agent",
       kubeletDir: "/var/lib/kubelet",
       devicePluginDir: "/var/lib/kubelet/device-plugins",
+      seccompDir: null,
       cgroupRoot: "/",
       kvmPath: "/dev/kvm",
       httpPort: 8080,
@@ -15,10 +16,15 @@ describe("the options of operator node", () => {
     });
   });
 
+  it("can name the kubelet's directory of seccomp profiles", () => {
+    expect(parseNodeOptions(["--seccomp-dir=/var/lib/kubelet/seccomp"]).seccompDir).toBe("/var/lib/kubelet/seccomp");
+  });
+
   it.each([
     [["--device-count=0"], /--device-count: must be a whole number from 1 to 100000/],
     [["--device-count=many"], /--device-count: must be/],
     [["--agent-dir=run"], /--agent-dir: must be an absolute path/],
+    [["--seccomp-dir=seccomp"], /--seccomp-dir: must be an absolute path/],
     [["--http-port=70000"], /--http-port: must be/],
     [["--log-level=trace"], /--log-level: must be one of debug/],
     [["--colour"], /Unknown option '--colour'/],

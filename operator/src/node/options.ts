@@ -6,6 +6,8 @@ export interface NodeOptions {
   readonly agentDir: string;
   readonly kubeletDir: string;
   readonly devicePluginDir: string;
+  /** The kubelet's directory of seccomp profiles; null where the launchers' profile is not to be put there. */
+  readonly seccompDir: string | null;
   readonly cgroupRoot: string;
   readonly kvmPath: string;
   readonly httpPort: number;
@@ -21,6 +23,7 @@ export const nodeHelp = `operator node [options]: offers KVM to the kubelet and 
   --agent-dir=PATH         directory of the agent's socket, on the node and here (default /run/typevisor/agent)
   --kubelet-dir=PATH       the kubelet's --root-dir (default /var/lib/kubelet)
   --device-plugin-dir=PATH where the kubelet listens (default /var/lib/kubelet/device-plugins)
+  --seccomp-dir=PATH       the kubelet's directory of seccomp profiles: the launchers' is put there; none when empty
   --cgroup-root=PATH       the kubelet's --cgroup-root, where the agent is not a pod itself (default /)
   --kvm-path=PATH          (default /dev/kvm)
   --http-port=N            health and metrics; 0 for none (default 8080)
@@ -41,6 +44,7 @@ export function parseNodeOptions(args: readonly string[]): NodeOptions {
     agentDir: path(values["agent-dir"], "agent-dir"),
     kubeletDir: path(values["kubelet-dir"], "kubelet-dir"),
     devicePluginDir: path(values["device-plugin-dir"], "device-plugin-dir"),
+    seccompDir: values["seccomp-dir"] === "" ? null : path(values["seccomp-dir"], "seccomp-dir"),
     cgroupRoot: path(values["cgroup-root"], "cgroup-root"),
     kvmPath: path(values["kvm-path"], "kvm-path"),
     httpPort: wholeNumber(values["http-port"], "http-port", 0, 65535),
@@ -59,6 +63,7 @@ function parse(args: readonly string[]) {
         "agent-dir": option("/run/typevisor/agent"),
         "kubelet-dir": option("/var/lib/kubelet"),
         "device-plugin-dir": option("/var/lib/kubelet/device-plugins"),
+        "seccomp-dir": option(""),
         "cgroup-root": option("/"),
         "kvm-path": option("/dev/kvm"),
         "http-port": option("8080"),

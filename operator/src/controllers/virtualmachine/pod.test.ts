@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "@jest/globals";
 import { parseMachineConfig } from "../../../../launcher/src/config/machine-config.ts";
+import { launcherSeccompName } from "../../launcher-seccomp/profile.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { machineConfig } from "./machine-config.ts";
 import { launcherPod } from "./pod.ts";
@@ -41,6 +42,18 @@ describe("the launcher pod", () => {
     for (const volume of spec?.volumes ?? []) {
       expect(Object.keys(volume).some((source) => ["secret", "emptyDir", "image"].includes(source))).toBe(true);
     }
+  });
+
+  it("has a seccomp profile of its own where that is set, which Pod Security restricted allows too", () => {
+    const { spec } = launcherPod(machine(), {
+      ...inputs,
+      settings: { ...settings, launcherSeccomp: "Localhost" },
+    });
+    expect(spec?.containers[0]?.securityContext?.seccompProfile).toEqual({
+      type: "Localhost",
+      localhostProfile: launcherSeccompName(),
+    });
+    expect(spec?.securityContext?.seccompProfile).toEqual({ type: "RuntimeDefault" });
   });
 
   it("requests the guest's memory and the overhead, a share of a CPU for each vCPU, and no limit but the device", () => {
@@ -103,6 +116,12 @@ describe("machine.json", () => {
       disks: [{ name: "root", readOnly: false, queues: 2, source: { kind: "image", imageRoot: "/disks/root" } }],
       powerOffTimeoutMs: 120_000,
     });
+  });
+
+  it("boots by the firmware of the launcher's image where the spec names no kernel", () => {
+    const { boot: _, ...spec } = machine().spec;
+    const config = parseMachineConfig(JSON.stringify(machineConfig({ ...machine(), spec }, settings, {})));
+    expect(config.boot).toEqual({ firmwarePath: "/usr/share/typevisor/CLOUDHV_EFI.fd" });
   });
 
   it("points nowhere but into what the pod mounts", () => {

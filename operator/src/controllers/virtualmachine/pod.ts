@@ -2,6 +2,7 @@ import { GROUP_VERSION } from "../../../../crds/src/names.ts";
 import { formatBytes, parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
+import { launcherSeccompName } from "../../launcher-seccomp/profile.ts";
 import type { OwnerReference, Pod } from "../../runtime/wire.ts";
 import type { Claims } from "./claims.ts";
 import { allDiskParts, type Volume, type VolumeDevice, type VolumeMount } from "./disk-parts.ts";
@@ -144,6 +145,9 @@ function launcherContainer(vm: VirtualMachine, settings: Settings, storage: PodS
       allowPrivilegeEscalation: false,
       capabilities: { drop: ["ALL"] },
       readOnlyRootFilesystem: true,
+      ...(settings.launcherSeccomp === "Localhost" && {
+        seccompProfile: { type: "Localhost", localhostProfile: launcherSeccompName() },
+      }),
     },
     readinessProbe: { ...probe("/readyz"), periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 2 },
     // A hung event loop is a dead machine; but a slow minute of the node is not.

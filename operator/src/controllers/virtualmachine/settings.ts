@@ -6,6 +6,8 @@ export interface Settings {
   /** Secrets for pulling the launcher's image, in each machine's namespace. */
   readonly launcherImagePullSecrets: readonly string[];
   readonly launcherLogLevel: "debug" | "info" | "warn" | "error";
+  /** Profile of the launcher's container; Localhost is the one that node agents put on their nodes. */
+  readonly launcherSeccomp: "RuntimeDefault" | "Localhost";
   readonly overhead: OverheadSettings;
   /** CPU request of a pod, as cores per virtual processor. */
   readonly cpuRatio: number;

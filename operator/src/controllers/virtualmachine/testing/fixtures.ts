@@ -21,6 +21,7 @@ export const settings: Settings = {
   launcherImagePullPolicy: "IfNotPresent",
   launcherImagePullSecrets: [],
   launcherLogLevel: "info",
+  launcherSeccomp: "RuntimeDefault",
   overhead: { fixedBytes: 48 * 2 ** 20, perCpuBytes: 2 ** 20, perGuestGiBytes: 8 * 2 ** 20 },
   cpuRatio: 0.1,
   listenAddress: "0.0.0.0",
