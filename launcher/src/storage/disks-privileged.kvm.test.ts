@@ -86,7 +86,7 @@ function smallFileSystem(options: string): string {
   const path = join(directory, "small");
   mkdirSync(path);
   execFileSync("mount", ["-t", "tmpfs", "-o", options, "none", path]);
-  cleanup.defer(() => execFileSync("umount", [path]));
+  cleanup.defer(() => execFileSync("umount", ["--lazy", path]));
   return path;
 }
 
