@@ -9,11 +9,6 @@ export interface NotYet extends Rule {
 export const notYet: readonly NotYet[] = [
   {
     at: "spec",
-    rule: "has(self.boot) && has(self.boot.kernel)",
-    message: "spec.boot.kernel is required in this version: firmware boot from a disk is not available yet",
-  },
-  {
-    at: "spec",
     rule: "!has(self.evictionStrategy) || self.evictionStrategy == 'None'",
     message: "spec.evictionStrategy must be None in this version: live migration is not available yet",
     fieldPath: ".evictionStrategy",

@@ -143,6 +143,7 @@ describe("a VirtualMachine is accepted with", () => {
       pod({ resources: { limits: { cpu: 2, memory: "128Mi" }, requests: { cpu: "500m" } } }),
     ],
     ["a place in the cluster", pod(placement)],
+    ["a disk to boot from and no kernel", { spec: { memory: { size: "64Mi" }, disks: [{ name: "root", image }] } }],
   ])("%s", async (_what, manifest) => {
     expect(await refusals(manifest)).toEqual([]);
   });
@@ -216,9 +217,14 @@ describe("a VirtualMachine is refused for", () => {
       "spec.memory.size: size must be a multiple of 1Mi; write it with Mi or Gi, not M or G",
     ],
     [
-      "no boot source",
+      "neither a kernel nor a disk",
       { spec: { memory: smallest.memory } },
-      "spec: spec.boot.kernel is required in this version: firmware boot from a disk is not available yet",
+      "spec: spec.boot.kernel is required where there is no disk to boot from: name a kernel, or add a disk",
+    ],
+    [
+      "too little memory for firmware",
+      { spec: { memory: { size: "63Mi" }, disks: [{ name: "root", image }] } },
+      "spec.memory.size: spec.memory.size must be at least 64Mi without spec.boot.kernel: firmware needs it",
     ],
     [
       "a relative kernel path",

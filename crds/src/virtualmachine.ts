@@ -44,6 +44,10 @@ function coversGuestMemory(kind: "requests" | "limits"): string {
   return `!(${given}) || !isQuantity(${value}) || !isQuantity(${size}) || quantity(${value}).compareTo(quantity(${size})) >= 0`;
 }
 
+const byKernel = "(has(self.boot) && has(self.boot.kernel))";
+/** What UEFI firmware needs to unpack itself. */
+const FIRMWARE_MEMORY = "64Mi";
+
 const spec = withRules(
   z.strictObject({
     runStrategy: runStrategy
@@ -78,6 +82,15 @@ const spec = withRules(
       )
       .default(120),
   }),
+  {
+    rule: `${byKernel} || self.disks.size() > 0`,
+    message: "spec.boot.kernel is required where there is no disk to boot from: name a kernel, or add a disk",
+  },
+  {
+    rule: `${byKernel} || !isQuantity(self.memory.size) || quantity(self.memory.size).compareTo(quantity('${FIRMWARE_MEMORY}')) >= 0`,
+    message: `spec.memory.size must be at least ${FIRMWARE_MEMORY} without spec.boot.kernel: firmware needs it`,
+    fieldPath: ".memory.size",
+  },
   {
     rule: coversGuestMemory("requests"),
     message: "spec.template.spec.resources.requests.memory must be at least spec.memory.size, plus the overhead",

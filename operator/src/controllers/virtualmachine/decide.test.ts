@@ -77,12 +77,12 @@ describe("a machine that shall run and has no pod", () => {
     expect(summary(statusOf(decision))).toMatchObject({ phase: "Terminating", reason: "Deleting" });
   });
 
-  it("says what is missing, and starts nothing, where the spec names no kernel", () => {
-    const { boot: _, ...rest } = machine().spec;
-    const decision = now(observation({ ...machine(), spec: rest }));
+  it("says what is wrong, and starts nothing, where the spec cannot be carried out", () => {
+    const userData = "x".repeat(800 * 1024);
+    const decision = now(observation(machine({ disks: [{ name: "seed", readOnly: true, cloudInit: { userData } }] })));
     expect(kinds(decision)).toEqual(["write-status"]);
     expect(summary(statusOf(decision))).toMatchObject({ phase: "Failed", reason: "SpecInvalid", stalled: "True" });
-    expect(condition(statusOf(decision), "Ready")?.message).toContain("spec.boot.kernel");
+    expect(condition(statusOf(decision), "Ready")?.message).toContain("800 KiB of inline cloudInit data");
   });
 
   it.each([

@@ -50,9 +50,7 @@ export function machineConfig(vm: VirtualMachine, settings: Settings, claims: Cl
 
 function bootConfig(spec: VirtualMachineSpec): BootConfig {
   const kernel = spec.boot?.kernel;
-  if (kernel === undefined) {
-    throw new SpecError("spec.boot.kernel", "is missing: name the image and path of a kernel");
-  }
+  if (kernel === undefined) return { firmwarePath: paths.firmware };
   return {
     imageRoot: paths.bootImage,
     kernelPath: kernel.path,

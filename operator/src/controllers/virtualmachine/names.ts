@@ -36,6 +36,8 @@ export const LAUNCHER_CONTAINER = "launcher";
 export const paths = {
   machine: "/etc/typevisor/machine",
   bootImage: "/boot-image",
+  /** Part of the launcher's image: see hack/images/firmware.ts. */
+  firmware: "/usr/share/typevisor/CLOUDHV_EFI.fd",
   disks: "/disks",
   /** Block claims, a device node each. */
   devices: "/dev/typevisor",

@@ -118,6 +118,12 @@ describe("machine.json", () => {
     });
   });
 
+  it("boots by the firmware of the launcher's image where the spec names no kernel", () => {
+    const { boot: _, ...spec } = machine().spec;
+    const config = parseMachineConfig(JSON.stringify(machineConfig({ ...machine(), spec }, settings, {})));
+    expect(config.boot).toEqual({ firmwarePath: "/usr/share/typevisor/CLOUDHV_EFI.fd" });
+  });
+
   it("points nowhere but into what the pod mounts", () => {
     const mounts = podFor().spec?.containers[0]?.volumeMounts?.map((mount) => mount.mountPath) ?? [];
     const config = JSON.stringify(machineConfig(machine(), settings, {}));
