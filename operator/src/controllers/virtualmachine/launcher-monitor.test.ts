@@ -68,6 +68,20 @@ describe("LauncherMonitor", () => {
     monitor[Symbol.dispose]();
   });
 
+  it("asks a thousand launchers one after the other, as an operator that starts has to", async () => {
+    const { monitor, clock, calls } = setUp([]);
+    for (let n = 0; n < 1000; n += 1) {
+      monitor.ask({ ...question, podUID: `p${n}` });
+    }
+    expect(calls()).toBe(50);
+    clock.advance(1_000);
+    await until(() => calls() >= 249);
+    expect(calls()).toBeLessThanOrEqual(250);
+    clock.advance(4_000);
+    await until(() => calls() === 1000);
+    monitor[Symbol.dispose]();
+  });
+
   it("goes on with a question that is under way, and asks anew for another readiness", async () => {
     const { monitor, calls } = setUp([]);
     monitor.ask(question);
