@@ -367,7 +367,6 @@ describe("a VirtualMachine is refused for", () => {
 
 describe("what this version does not do is refused, not ignored:", () => {
   const offending: Record<string, Manifest> = {
-    spec: spec({ boot: {} }),
     "spec.evictionStrategy": spec({ evictionStrategy: "LiveMigrateIfPossible" }),
     "spec.interfaces": spec({ interfaces: [{ name: "default", masquerade: {} }] }),
   };
