@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
+import { processesOf } from "../support/leftovers.ts";
 import { guestAnswers, podOf, testGuest } from "../support/vm.ts";
 
 describe("when parts of the system fail", () => {
@@ -25,12 +26,12 @@ describe("when parts of the system fail", () => {
   const startsANewOne = async (name: string) => {
     await kubectl.apply(testGuest(name));
     await kubectl.waitFor("vm", name, "condition=Ready", 120_000);
-    await kubectl.run(["delete", "vm", name, "--timeout=60s"], { timeoutMs: 70_000 });
+    await cluster.deleteVm(kubectl, name);
   };
   /** Kills the processes of a pod with SIGKILL, as a node out of memory would; answers how many there were. */
   const killPod = async (of: Kubectl, pod: string, pattern: RegExp) => {
     const uid = (await of.get("pod", pod))?.metadata.uid ?? "none";
-    const targets = cluster.processesOf(uid).filter((process) => pattern.test(process.command));
+    const targets = processesOf(uid).filter((process) => pattern.test(process.command));
     for (const target of targets) process.kill(target.pid, "SIGKILL");
     return targets.length;
   };
@@ -61,7 +62,7 @@ describe("when parts of the system fail", () => {
     for (const name of names) await kubectl.waitFor("vm", name, "condition=Ready", 180_000);
     for (const name of names) expect((await kubectl.list("pods", `typevisor.io/vm=${name}`)).length).toBe(1);
     await bystanderRunsOn();
-    await kubectl.run(["delete", "vm", ...names, "--timeout=60s"], { timeoutMs: 70_000 });
+    for (const name of names) await cluster.deleteVm(kubectl, name);
   });
 
   it("an API server that restarts is found again", async () => {
@@ -86,6 +87,26 @@ describe("when parts of the system fail", () => {
     );
     await bystanderRunsOn();
     await startsANewOne("after-agent");
+  });
+
+  it("a node without /dev/kvm takes no VM and says what to look at, and takes it once it has one", async () => {
+    const [agent] = await cluster.system.list("daemonset", "app.kubernetes.io/component=node");
+    const name = agent?.metadata.name ?? "none";
+    const args = "/spec/template/spec/containers/0/args/-";
+    const patch = JSON.stringify([{ op: "add", path: args, value: "--kvm-path=/dev/not-there" }]);
+    await cluster.system.run(["patch", "daemonset", name, "--type=json", "-p", patch]);
+    const devices = ["get", "nodes", "-o", "jsonpath={.items[*].status.allocatable.devices\\.typevisor\\.io/kvm}"];
+    await eventually("the node offers no device", 180_000, async () => (await cluster.system.run(devices)) === "0");
+    await kubectl.apply(testGuest("without-kvm"));
+    const ready = await kubectl.vmCondition("without-kvm", "Ready", "False", "Unschedulable", 120_000);
+    expect(ready.message).toMatch(/no node offers it.*typevisor-node.*\/dev\/kvm/);
+    await eventually("an event that says so", 30_000, async () =>
+      (await kubectl.events("without-kvm")).some((event) => event.reason === "Unschedulable"),
+    );
+    await cluster.system.run(["rollout", "undo", "daemonset", name]);
+    await kubectl.waitFor("vm", "without-kvm", "condition=Ready", 180_000);
+    await bystanderRunsOn();
+    await cluster.deleteVm(kubectl, "without-kvm");
   });
 
   it("a pod placed while the agent is down is made anew once it is back", async () => {

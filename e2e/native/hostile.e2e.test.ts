@@ -22,13 +22,9 @@ describe("a guest on a bad day", () => {
     await kubectl.waitFor("vm", name, "condition=Ready");
   };
   const tell = (name: string, line: string, answer: RegExp) => tellGuest(kubectl, name, line, answer);
-  const stops = async (name: string) => {
-    await kubectl.run(["delete", "vm", name, "--timeout=60s"], { timeoutMs: 70_000 });
-    await eventually(`${name} leaves nothing`, 30_000, async () => {
-      const left = await kubectl.run(["get", "pods,secrets", "-l", `typevisor.io/vm=${name}`, "-o", "name"]);
-      return left.trim() === "";
-    });
-  };
+  const stops = (name: string) => cluster.deleteVm(kubectl, name);
+  const setPaused = (name: string, paused: boolean) =>
+    kubectl.run(["patch", "vm", name, "--type=merge", "-p", JSON.stringify({ spec: { paused } })]);
   const neighbourIsUntouched = async () => {
     const neighbour = await kubectl.get("vm", "neighbour");
     expect(neighbour?.status).toMatchObject({ phase: "Running", podUID: neighbourUid });
@@ -44,6 +40,11 @@ describe("a guest on a bad day", () => {
     await tell(deed, deed, answer);
     const pod = await kubectl.get("pod", podOf(deed));
     expect(pod?.status.phase).toBe("Running");
+    // The launcher's control API answers all the while.
+    await setPaused(deed, true);
+    await kubectl.waitFor("vm", deed, "condition=Paused");
+    await setPaused(deed, false);
+    await kubectl.vmCondition(deed, "Paused", "False");
     await neighbourIsUntouched();
     await stops(deed);
   });
@@ -55,6 +56,7 @@ describe("a guest on a bad day", () => {
     await eventually("an event of the panic", 30_000, async () =>
       (await kubectl.events("panic")).some((event) => event.reason === "GuestPanicked"),
     );
+    await neighbourIsUntouched();
     await stops("panic");
   });
 
@@ -76,6 +78,7 @@ describe("a guest on a bad day", () => {
     });
     const waitMs = Date.parse(vm.status.nextStartTime) - Date.parse(vm.status.lastTermination.finishedAt);
     expect(waitMs).toBeGreaterThanOrEqual(20_000 - 1000);
+    await neighbourIsUntouched();
     await stops("crash-loop");
   });
 });

@@ -128,10 +128,6 @@ describe("the life of a VM", () => {
 
   it("deleted while it starts, it leaves nothing", async () => {
     await kubectl.apply(testGuest("brief"));
-    await kubectl.run(["delete", "vm", "brief", "--timeout=60s"], { timeoutMs: 70_000 });
-    await eventually("nothing of brief is left", 60_000, async () => {
-      const left = await kubectl.run(["get", "pods,secrets", "-l", "typevisor.io/vm=brief", "-o", "name"]);
-      return left.trim() === "";
-    });
+    await cluster.deleteVm(kubectl, "brief");
   });
 });

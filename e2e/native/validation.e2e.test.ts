@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
+import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
 import { podOf, TEST_GUEST_IMAGE, testGuest } from "../support/vm.ts";
 
@@ -14,6 +15,12 @@ describe("bad input", () => {
     kubectl = await cluster.namespace("bad-input");
   });
   afterAll(() => cluster.dropNamespace("bad-input"));
+
+  /** Events are written a moment after the status. */
+  const hasEvent = (name: string, reason: string) =>
+    eventually(`event ${reason} of ${name}`, 30_000, async () =>
+      (await kubectl.events(name)).some((event) => event.type === "Warning" && event.reason === reason),
+    );
 
   describe("is refused at once, with the field and the way out", () => {
     it.each([
@@ -41,8 +48,7 @@ describe("bad input", () => {
       await kubectl.apply(testGuest("huge", { memory: { size: "8Ti" } }));
       const ready = await kubectl.vmCondition("huge", "Ready", "False", "Unschedulable");
       expect(ready.message).toMatch(/memory/i);
-      const reasons = (await kubectl.events("huge")).map((event) => event.reason);
-      expect(reasons).toContain("Unschedulable");
+      await hasEvent("huge", "Unschedulable");
       await kubectl.apply(testGuest("huge"));
       await kubectl.waitFor("vm", "huge", "condition=Ready");
     });
@@ -53,8 +59,37 @@ describe("bad input", () => {
       await kubectl.apply(testGuest("no-image", { boot }));
       const ready = await kubectl.vmCondition("no-image", "Ready", "False", "ImagePullFailed");
       expect(ready.message).toContain(reference);
+      await hasEvent("no-image", "ImagePullFailed");
       await kubectl.apply(testGuest("no-image"));
       await kubectl.waitFor("vm", "no-image", "condition=Ready", 90_000);
+    });
+
+    it("a Secret for pulling an image that does not exist", async () => {
+      const reference = "127.0.0.1:1/typevisor/private:1";
+      const boot = { kernel: { image: { reference }, path: "/boot/testguest" } };
+      const template = { spec: { imagePullSecrets: [{ name: "no-such-credentials" }] } };
+      await kubectl.apply(testGuest("no-pull-secret", { boot, template }));
+      const ready = await kubectl.vmCondition("no-pull-secret", "Ready", "False", "SecretNotFound", 120_000);
+      expect(ready.message).toContain("no-such-credentials");
+      expect(ready.message).toContain(reference);
+      expect(ready.message).toContain("spec.template.spec.imagePullSecrets");
+      await hasEvent("no-pull-secret", "SecretNotFound");
+      await kubectl.apply(testGuest("no-pull-secret"));
+      await kubectl.waitFor("vm", "no-pull-secret", "condition=Ready", 90_000);
+    });
+
+    it.each([
+      ["Secret", { secret: { secretName: "late" } }, "SecretNotFound"],
+      ["ConfigMap", { configMap: { name: "late" } }, "VolumeNotReady"],
+    ])("a %s of a disk that does not exist, and runs once it does", async (kind, source, reason) => {
+      const name = `no-${kind.toLowerCase()}`;
+      await kubectl.apply(testGuest(name, { disks: [{ name: "conf", ...source }] }));
+      const ready = await kubectl.vmCondition(name, "Ready", "False", reason, 120_000);
+      expect(ready.message).toMatch(new RegExp(`^${kind} late of spec.disks\\[conf\\] does not exist; create it`));
+      await hasEvent(name, reason);
+      await kubectl.apply({ apiVersion: "v1", kind, metadata: { name: "late" }, data: { a: "Yg==" } });
+      // The kubelet looks again within two minutes or so.
+      await kubectl.waitFor("vm", name, "condition=Ready", 240_000);
     });
 
     it.each([
@@ -67,6 +102,7 @@ describe("bad input", () => {
       const ready = await kubectl.vmCondition(name, "Ready", "False", "BootImageInvalid");
       expect(ready.message).toMatch(message);
       await kubectl.vmCondition(name, "Stalled", "True");
+      await hasEvent(name, "BootImageInvalid");
     });
 
     it("a pod of that name that belongs to someone else", async () => {
@@ -89,6 +125,7 @@ describe("bad input", () => {
       await kubectl.apply(testGuest("taken"));
       const stalled = await kubectl.vmCondition("taken", "Stalled", "True", "NameConflict");
       expect(stalled.message).toContain(podOf("taken"));
+      await hasEvent("taken", "NameConflict");
       await kubectl.run(["delete", "pod", podOf("taken")]);
       await kubectl.waitFor("vm", "taken", "condition=Ready", 90_000);
     });

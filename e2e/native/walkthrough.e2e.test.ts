@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
-import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
 import { openConsole, podOf, TEST_GUEST_READY, testGuest } from "../support/vm.ts";
 
@@ -117,10 +116,7 @@ describe("from kubectl apply to the guest's console", () => {
   });
 
   it("leaves nothing behind when it is deleted", async () => {
-    await kubectl.run(["delete", "vm", "hello", "--timeout=60s"], { timeoutMs: 70_000 });
-    await eventually("nothing of hello is left", 60_000, async () => {
-      const left = await kubectl.run(["get", "pods,secrets", "-o", "name"]);
-      return left.trim() === "";
-    });
+    await cluster.deleteVm(kubectl, "hello");
+    expect(await kubectl.run(["get", "pods,secrets", "-o", "name"])).toBe("");
   });
 });

@@ -1,4 +1,3 @@
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { layoutOf } from "../../hack/dev-cluster/layout.ts";
 import { stopProcess } from "../../hack/dev-cluster/processes.ts";
@@ -6,6 +5,7 @@ import { ensureTools } from "../../hack/dev-cluster/tools/tools.ts";
 import { command } from "./command.ts";
 import { eventually } from "./eventually.ts";
 import { Kubectl } from "./kubectl.ts";
+import { leftovers } from "./leftovers.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 
@@ -24,8 +24,8 @@ export interface TestCluster {
   /** Ends a program of the cluster, such as kubelet, and starts it again. */
   restart(program: string): Promise<void>;
   helm(...args: string[]): Promise<string>;
-  /** Processes of a pod on this node, by the pod's UID in their cgroup. */
-  processesOf(podUid: string): { pid: number; command: string }[];
+  /** Deletes a VM and waits until nothing is left of it: no object, process, mount, tap or loop device. */
+  deleteVm(kubectl: Kubectl, name: string): Promise<void>;
 }
 
 export async function openTestCluster(): Promise<TestCluster> {
@@ -52,23 +52,14 @@ export async function openTestCluster(): Promise<TestCluster> {
     },
     helm: (...args) =>
       command([helmPath, "--kubeconfig", kubeconfig, "--namespace", SYSTEM_NAMESPACE, ...args], { timeoutMs: 180_000 }),
-    processesOf,
+    async deleteVm(kubectl, name) {
+      const podUid: string = (await kubectl.get("vm", name))?.status.podUID ?? "none";
+      await kubectl.run(["delete", "vm", name, "--timeout=60s"], { timeoutMs: 70_000 });
+      await eventually(`nothing is left of ${name}`, 60_000, async () => {
+        const left = await leftovers({ layout, tools }, kubectl, { name, podUid });
+        if (left.length > 0) throw new Error(left.join("\n"));
+        return true;
+      });
+    },
   };
-}
-
-function processesOf(podUid: string): { pid: number; command: string }[] {
-  const found: { pid: number; command: string }[] = [];
-  const marks = [podUid, podUid.replaceAll("-", "_")];
-  for (const entry of readdirSync("/proc")) {
-    const pid = Number(entry);
-    if (!Number.isInteger(pid)) continue;
-    try {
-      const cgroup = readFileSync(`/proc/${pid}/cgroup`, "utf8");
-      if (!marks.some((mark) => cgroup.includes(mark))) continue;
-      found.push({ pid, command: readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim() });
-    } catch {
-      // The process ended while we looked.
-    }
-  }
-  return found;
 }
