@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from "@jest/globals";
 import { layoutOf } from "../../hack/dev-cluster/layout.ts";
 import { readState } from "../../hack/dev-cluster/state.ts";
 import { builtInName } from "../../hack/first-run/built-in-target.ts";
-import { command, tryCommand } from "../support/command.ts";
+import { run, succeeds } from "../../hack/lib/step.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 /** Everything is built when it is the first time on a machine. */
@@ -11,14 +11,14 @@ const FIRST_TIME_MS = 40 * 60_000;
 
 describe("hack/quickstart", () => {
   const quickstart = (...args: string[]) =>
-    command([join(root, "hack/quickstart"), ...args], { timeoutMs: FIRST_TIME_MS, echo: true });
+    run([join(root, "hack/quickstart"), ...args], { timeoutMs: FIRST_TIME_MS, echo: true });
   const podUid = () =>
-    command([
+    run([
       ...[join(root, "hack/cluster"), "--name", builtInName],
       ...["kubectl", "get", "vm", "hello", "--output=jsonpath={.status.podUID} {.status.restarts}"],
     ]);
 
-  afterAll(() => tryCommand([join(root, "hack/quickstart"), "--down"], { timeoutMs: 180_000 }));
+  afterAll(() => succeeds([join(root, "hack/quickstart"), "--down"], { timeoutMs: 180_000 }));
 
   it(
     "goes from a checkout to the shell of a Debian kernel, changes nothing the second time, and removes all of it",
@@ -35,7 +35,7 @@ describe("hack/quickstart", () => {
 
       await quickstart("--down");
       expect(await readState(layoutOf(builtInName))).toBeUndefined();
-      expect(await command(["ip", "netns", "list"])).not.toContain(`typevisor-${builtInName}`);
+      expect(await run(["ip", "netns", "list"])).not.toContain(`typevisor-${builtInName}`);
     },
     FIRST_TIME_MS,
   );

@@ -8,7 +8,7 @@ import { guestAnswers, podOf, testGuest } from "../support/vm.ts";
 describe("when parts of the system fail", () => {
   let cluster: TestCluster;
   let kubectl: Kubectl;
-  let bystanderUid: string;
+  let bystanderUid: string | undefined;
 
   beforeAll(async () => {
     cluster = await openTestCluster();

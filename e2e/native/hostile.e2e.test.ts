@@ -7,7 +7,7 @@ import { guestAnswers, podOf, tellGuest, testGuest } from "../support/vm.ts";
 describe("a guest on a bad day", () => {
   let cluster: TestCluster;
   let kubectl: Kubectl;
-  let neighbourUid: string;
+  let neighbourUid: string | undefined;
 
   beforeAll(async () => {
     cluster = await openTestCluster();
@@ -74,9 +74,11 @@ describe("a guest on a bad day", () => {
     expect(ready.message).toMatch(/triple fault/i);
     const vm = await eventually("a second crash", 60_000, async () => {
       const seen = await kubectl.get("vm", "crash-loop");
-      return seen?.status.consecutiveCrashes >= 2 && seen?.status.nextStartTime ? seen : null;
+      const { consecutiveCrashes = 0, nextStartTime } = seen?.status ?? {};
+      return consecutiveCrashes >= 2 && nextStartTime !== undefined ? seen : null;
     });
-    const waitMs = Date.parse(vm.status.nextStartTime) - Date.parse(vm.status.lastTermination.finishedAt);
+    const { nextStartTime = "", lastTermination } = vm.status;
+    const waitMs = Date.parse(nextStartTime) - Date.parse(lastTermination?.finishedAt ?? "");
     expect(waitMs).toBeGreaterThanOrEqual(20_000 - 1000);
     await neighbourIsUntouched();
     await stops("crash-loop");

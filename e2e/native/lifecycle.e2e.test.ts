@@ -42,7 +42,7 @@ describe("the life of a VM", () => {
     const before = await podUid("rerun");
     await tell("rerun", "triplefault", /triple fault/);
     const vm = await nextRun("rerun", before);
-    expect(vm.status.lastTermination.reason).toBe("GuestTripleFault");
+    expect(vm.status.lastTermination?.reason).toBe("GuestTripleFault");
     await tell("rerun", "poweroff", /power off/);
     await kubectl.vmCondition("rerun", "Running", "False", "Completed");
     expect((await kubectl.get("vm", "rerun"))?.status.phase).toBe("Stopped");
@@ -72,7 +72,7 @@ describe("the life of a VM", () => {
     await start("deaf", { terminationGracePeriodSeconds: 1 }, "-- deaf");
     await setStrategy("deaf", "Halted");
     await kubectl.vmCondition("deaf", "Running", "False", "Halted");
-    expect((await kubectl.get("vm", "deaf"))?.status.lastTermination.reason).toBe("StopTimeout");
+    expect((await kubectl.get("vm", "deaf"))?.status.lastTermination?.reason).toBe("StopTimeout");
   });
 
   it("is restarted by deleting its pod", async () => {

@@ -2,10 +2,11 @@ import { join } from "node:path";
 import { layoutOf } from "../../hack/dev-cluster/layout.ts";
 import { stopProcess } from "../../hack/dev-cluster/processes.ts";
 import { ensureTools } from "../../hack/dev-cluster/tools/tools.ts";
-import { command } from "./command.ts";
+import { run } from "../../hack/lib/step.ts";
 import { eventually } from "./eventually.ts";
 import { Kubectl } from "./kubectl.ts";
 import { leftovers } from "./leftovers.ts";
+import { podOf } from "./vm.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 
@@ -48,12 +49,12 @@ export async function openTestCluster(): Promise<TestCluster> {
     },
     async restart(program) {
       await stopProcess(layout, program);
-      await command([join(root, "hack/cluster"), "up", "--name", CLUSTER_NAME], { timeoutMs: 300_000 });
+      await run([join(root, "hack/cluster"), "up", "--name", CLUSTER_NAME], { timeoutMs: 300_000 });
     },
     helm: (...args) =>
-      command([helmPath, "--kubeconfig", kubeconfig, "--namespace", SYSTEM_NAMESPACE, ...args], { timeoutMs: 180_000 }),
+      run([helmPath, "--kubeconfig", kubeconfig, "--namespace", SYSTEM_NAMESPACE, ...args], { timeoutMs: 180_000 }),
     async deleteVm(kubectl, name) {
-      const podUid: string = (await kubectl.get("vm", name))?.status.podUID ?? "none";
+      const podUid = (await kubectl.get("pod", podOf(name)))?.metadata.uid ?? "none";
       await kubectl.run(["delete", "vm", name, "--timeout=60s"], { timeoutMs: 70_000 });
       await eventually(`nothing is left of ${name}`, 60_000, async () => {
         const left = await leftovers({ layout, tools }, kubectl, { name, podUid });

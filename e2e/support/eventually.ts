@@ -1,7 +1,4 @@
-import { setTimeout as delay } from "node:timers/promises";
-
-/** Between two looks at a condition that nothing announces. */
-const LOOK_AGAIN_MS = 100;
+import { waitFor } from "../../hack/lib/step.ts";
 
 /**
  * Looks until `probe` answers something other than undefined, null or false, and answers that. An error thrown by
@@ -12,17 +9,18 @@ export async function eventually<T>(
   deadlineMs: number,
   probe: () => Promise<T | undefined | null | false>,
 ): Promise<T> {
-  const end = Date.now() + deadlineMs;
   let last: unknown = "nothing";
-  for (;;) {
+  const ask = async () => {
     try {
       const answer = await probe();
-      if (answer !== undefined && answer !== null && answer !== false) return answer;
       last = answer;
+      return answer ?? undefined;
     } catch (error) {
       last = error;
+      return undefined;
     }
-    if (Date.now() > end) throw new Error(`${what}: not within ${deadlineMs} ms; last: ${String(last)}`);
-    await delay(LOOK_AGAIN_MS);
-  }
+  };
+  return waitFor<T>(ask, { what, timeoutMs: deadlineMs }).catch((error: Error) => {
+    throw new Error(`${error.message}; last: ${String(last)}`);
+  });
 }

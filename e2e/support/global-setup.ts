@@ -1,6 +1,6 @@
 import { join } from "node:path";
+import { run } from "../../hack/lib/step.ts";
 import { CLUSTER_NAME, openTestCluster, RELEASE } from "./cluster.ts";
-import { command } from "./command.ts";
 import { installArguments, testImages } from "./install.ts";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -10,8 +10,8 @@ const LONG_MS = 45 * 60_000;
 export default async function setUp(): Promise<void> {
   const cluster = join(root, "hack/cluster");
   const options = { timeoutMs: LONG_MS, echo: true };
-  await command([cluster, "up", "--name", CLUSTER_NAME, "--nodes", "native"], options);
-  await command([cluster, "load-image", "--name", CLUSTER_NAME, ...testImages(root)], options);
+  await run([cluster, "up", "--name", CLUSTER_NAME, "--nodes", "native"], options);
+  await run([cluster, "load-image", "--name", CLUSTER_NAME, ...testImages(root)], options);
   const opened = await openTestCluster();
   await opened.helm("upgrade", "--install", RELEASE, join(root, "charts/typevisor"), ...installArguments);
 }

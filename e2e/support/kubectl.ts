@@ -1,18 +1,20 @@
 import { spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
-import { type CommandOptions, type CommandResult, command, tryCommand } from "./command.ts";
+import type { VirtualMachineStatus } from "../../crds/src/status.ts";
+import { CommandError, type RunOptions, run } from "../../hack/lib/step.ts";
 import { eventually } from "./eventually.ts";
 
-export interface Condition {
-  readonly type: string;
-  readonly status: "True" | "False" | "Unknown";
-  readonly reason: string;
-  readonly message: string;
-  readonly observedGeneration?: number;
-}
+type Condition = NonNullable<VirtualMachineStatus["conditions"]>[number];
 
-/** As much of an object as tests look at. */
-export interface KubeObject {
+/** What kinds have as their status, as far as tests look at it. */
+interface Statuses {
+  readonly vm: VirtualMachineStatus;
+  readonly pod: { readonly phase?: string; readonly podIP?: string };
+}
+type StatusOf<Kind extends string> = Kind extends keyof Statuses ? Statuses[Kind] : unknown;
+
+/** As much of an object as tests look at; they do so once a controller has written its status. */
+export interface KubeObject<Status = VirtualMachineStatus> {
   readonly kind: string;
   readonly metadata: {
     readonly name: string;
@@ -24,8 +26,7 @@ export interface KubeObject {
     readonly annotations?: Record<string, string>;
   };
   readonly spec: Record<string, unknown>;
-  // biome-ignore lint/suspicious/noExplicitAny: tests read fields of many kinds
-  readonly status?: any;
+  readonly status: Status;
 }
 
 /** kubectl as a user runs it, bound to one cluster and namespace. */
@@ -48,12 +49,8 @@ export class Kubectl {
     return [this.#kubectl, `--kubeconfig=${this.#kubeconfig}`, `--namespace=${this.namespace}`, ...args];
   }
 
-  run(args: string[], options: CommandOptions = {}): Promise<string> {
-    return command(this.argv(...args), options);
-  }
-
-  try(args: string[], options: CommandOptions = {}): Promise<CommandResult> {
-    return tryCommand(this.argv(...args), options);
+  run(args: string[], options: RunOptions = {}): Promise<string> {
+    return run(this.argv(...args), { timeoutMs: 60_000, ...options });
   }
 
   apply(manifest: object | string): Promise<string> {
@@ -64,24 +61,29 @@ export class Kubectl {
 
   /** Applies what should be refused, and answers kubectl's error text. */
   async refused(manifest: object): Promise<string> {
-    const result = await this.try(["apply", "-f", "-"], { input: JSON.stringify(manifest) });
-    if (result.code === 0) throw new Error(`this was accepted: ${JSON.stringify(manifest)}`);
-    return result.stderr;
+    const failure = await this.apply(manifest).catch((error: unknown) => error);
+    if (failure instanceof CommandError) return failure.output;
+    throw typeof failure === "string" ? new Error(`this was accepted: ${JSON.stringify(manifest)}`) : failure;
   }
 
   /** Null where there is no such object. */
-  async get(kind: string, name: string): Promise<KubeObject | null> {
+  async get<Kind extends string>(kind: Kind, name: string): Promise<KubeObject<StatusOf<Kind>> | null> {
     const text = await this.run(["get", kind, name, "--ignore-not-found", "-o", "json"]);
-    return text.trim() === "" ? null : (JSON.parse(text) as KubeObject);
+    return text.trim() === "" ? null : (JSON.parse(text) as KubeObject<StatusOf<Kind>>);
   }
 
-  async list(kind: string, selector?: string): Promise<KubeObject[]> {
+  async list(kind: string, selector?: string): Promise<KubeObject<unknown>[]> {
     const text = await this.run(["get", kind, "-o", "json", ...(selector ? ["-l", selector] : [])]);
-    return (JSON.parse(text) as { items: KubeObject[] }).items;
+    return (JSON.parse(text) as { items: KubeObject<unknown>[] }).items;
   }
 
   /** Waits by watching, and answers the object. */
-  async waitFor(kind: string, name: string, condition: string, timeoutMs = 60_000): Promise<KubeObject> {
+  async waitFor<Kind extends string>(
+    kind: Kind,
+    name: string,
+    condition: string,
+    timeoutMs = 60_000,
+  ): Promise<KubeObject<StatusOf<Kind>>> {
     const seconds = Math.ceil(timeoutMs / 1000);
     try {
       await this.run(["wait", `${kind}/${name}`, `--for=${condition}`, `--timeout=${seconds}s`], {
@@ -106,9 +108,8 @@ export class Kubectl {
     try {
       return await eventually(`VM ${name} ${type}=${status} ${reason ?? ""}`, timeoutMs, async () => {
         const vm = await this.get("vm", name);
-        const conditions = (vm?.status?.conditions ?? []) as Condition[];
-        const found = conditions.find((condition) => condition.type === type);
-        const current = found?.observedGeneration === undefined || found.observedGeneration === vm?.metadata.generation;
+        const found = vm?.status.conditions?.find((condition) => condition.type === type);
+        const current = found?.observedGeneration === vm?.metadata.generation;
         return (
           found && current && found.status === status && (reason === undefined || found.reason === reason) && found
         );
@@ -128,13 +129,15 @@ export class Kubectl {
 
   /** What there is to know when a wait was in vain. */
   async #story(kind: string, name: string): Promise<string> {
-    const parts = [
-      await this.try(["get", kind, name, "-o", "yaml"]),
-      await this.try(["get", "pods", "-o", "wide"]),
-      await this.try(["get", "events", "--sort-by=.lastTimestamp"]),
-      await this.try(["logs", `vm-${name}`, "--tail=20"]),
+    const commands = [
+      ["get", kind, name, "-o", "yaml"],
+      ["get", "pods", "-o", "wide"],
+      ["get", "events", "--sort-by=.lastTimestamp"],
+      ["logs", `vm-${name}`, "--tail=20"],
     ];
-    return parts.map((part) => part.stdout + part.stderr).join("\n");
+    const told: string[] = [];
+    for (const command of commands) told.push(await this.run(command).catch(String));
+    return told.join("\n");
   }
 
   /** A running `kubectl` whose input and output the test drives, such as a console. */

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import type { Layout } from "../../hack/dev-cluster/layout.ts";
 import { onNativeNode } from "../../hack/dev-cluster/native/node.ts";
 import type { Tools } from "../../hack/dev-cluster/tools/tools.ts";
-import { command } from "./command.ts";
+import { run } from "../../hack/lib/step.ts";
 import type { Kubectl } from "./kubectl.ts";
 
 export interface Process {
@@ -34,7 +34,7 @@ export async function leftovers(
   kubectl: Kubectl,
   vm: { readonly name: string; readonly podUid: string },
 ): Promise<string[]> {
-  const onNode = (script: string) => command(onNativeNode(where.layout, where.tools, ["sh", "-c", script]));
+  const onNode = (script: string) => run(onNativeNode(where.layout, where.tools, ["sh", "-c", script]));
   const objects = await kubectl.run(["get", "pods,secrets", "-l", `typevisor.io/vm=${vm.name}`, "-o", "name"]);
   const mounts = await onNode("cat /proc/self/mountinfo");
   const directories = await onNode(`ls -d /var/lib/kubelet/pods/${vm.podUid} 2>/dev/null || true`);

@@ -10,6 +10,8 @@ export class CommandError extends Error {
   readonly command: readonly string[];
   readonly exitCode: number | null;
   readonly logFile: string | undefined;
+  /** All that was printed on both outputs. */
+  readonly output: string;
   constructor(command: readonly string[], exitCode: number | null, output: string, options: RunOptions = {}) {
     const lines = output.trimEnd().split("\n").slice(-30).join("\n");
     const where = options.logFile ? `\nWhole log: ${options.logFile}` : "";
@@ -18,6 +20,7 @@ export class CommandError extends Error {
     this.command = command;
     this.exitCode = exitCode;
     this.logFile = options.logFile;
+    this.output = output;
   }
 }
 
@@ -31,6 +34,8 @@ export interface RunOptions {
   advice?: string;
   /** Stands for the command in an error, where the command itself would not say much. */
   label?: string;
+  /** Shows both outputs while the command runs. */
+  echo?: boolean;
   /** Ends the command when it takes longer. */
   timeoutMs?: number;
 }
@@ -52,10 +57,12 @@ export async function run(command: readonly string[], options: RunOptions = {}):
     stdout.push(chunk);
     both.push(chunk);
     log?.write(chunk);
+    if (options.echo) process.stdout.write(chunk);
   });
   child.stderr.on("data", (chunk: Buffer) => {
     both.push(chunk);
     log?.write(chunk);
+    if (options.echo) process.stderr.write(chunk);
   });
   // A command that does not read its input must not break us: its exit code tells what happened.
   child.stdin.on("error", () => {});
