@@ -124,6 +124,11 @@ describe("the claim of a template", () => {
     expect(applied(actionsOf(seen, NOW_MS + 300_000))).toHaveLength(1);
     const more = { ...seen, vm: withTemplate({ volumeClaimTemplates: templates("30Gi") }) };
     expect(applied(actionsOf(more))).toHaveLength(1);
+    const goes = { ...seen, vm: withTemplate({ volumeClaimTemplates: templates("20Gi"), ...whenDeleted("Delete") }) };
+    expect(applied(actionsOf(goes))).toMatchObject([{ requestBytes: 10 * GIB }]);
+    // Neither may its owner change: then nothing is tried for a while.
+    const neither = { "data-web": { requestBytes: 10 * GIB, message: "no", atMs: NOW_MS } };
+    expect(applied(actionsOf({ ...goes, claimRefusals: neither }))).toEqual([]);
   });
 
   it("cannot be another disk's claim as well", () => {

@@ -15,7 +15,9 @@ const REFUSED_DELAY_MS = 5 * 60_000;
 export function claimsToMake(vm: VirtualMachine, claims: Claims): Action[] {
   return eachTemplate(vm)
     .filter(({ claimName }) => claims[claimName] === undefined)
-    .map(({ claimName, template }) => apply(vm, { claimName, template, existing: undefined }));
+    .map(({ claimName, template }) =>
+      apply(vm, { claimName, template, requestBytes: requestBytesOf(template), isNew: true }),
+    );
 }
 
 /** What keeps existing claims as the templates say: they grow, and belong to the machine or not. */
@@ -30,29 +32,30 @@ export function claimUpkeep(
     const existing = claims[claimName];
     // A claim of the name that somebody else made is used, and left as it is.
     if (existing === undefined || existing.deleting || existing.vmName !== vm.metadata.name) continue;
-    if (!isDue(vm, template, existing)) continue;
+    const wantedBytes = requestBytesOf(template, existing);
     const refusal = refused.claimRefusals[claimName];
-    const action = apply(vm, { claimName, template, existing });
-    if (refusal?.requestBytes === action.requestBytes && refused.nowMs < refusal.atMs + REFUSED_DELAY_MS) {
-      wakeAtMs = Math.min(wakeAtMs ?? Number.POSITIVE_INFINITY, refusal.atMs + REFUSED_DELAY_MS);
-    } else {
-      actions.push(action);
+    const againAtMs = refusal === undefined ? 0 : refusal.atMs + REFUSED_DELAY_MS;
+    const isRefused = (bytes: number) => refusal?.requestBytes === bytes && refused.nowMs < againAtMs;
+    const requestBytes = isRefused(wantedBytes) ? existing.requestBytes : wantedBytes;
+    if (requestBytes < wantedBytes || isRefused(existing.requestBytes)) {
+      wakeAtMs = Math.min(wakeAtMs ?? againAtMs, againAtMs);
+    }
+    if (isRefused(existing.requestBytes)) continue;
+    const isOwned = existing.owners.includes(identityOf(vm).uid);
+    if (requestBytes > existing.requestBytes || isOwned !== goesWithMachine(vm)) {
+      actions.push(apply(vm, { claimName, template, requestBytes, isNew: false }));
     }
   }
   return { actions, wakeAtMs };
-}
-
-function isDue(vm: VirtualMachine, template: VolumeClaimTemplate, existing: ClaimFacts): boolean {
-  const owned = existing.owners.includes(identityOf(vm).uid);
-  return requestBytesOf(template) > existing.requestBytes || owned !== goesWithMachine(vm);
 }
 
 function goesWithMachine(vm: VirtualMachine): boolean {
   return vm.spec.persistentVolumeClaimRetentionPolicy?.whenDeleted === "Delete";
 }
 
-function requestBytesOf(template: VolumeClaimTemplate): number {
-  return parseQuantity(template.spec.resources.requests.storage);
+/** What the claim shall request: never less than it does. */
+function requestBytesOf(template: VolumeClaimTemplate, existing?: ClaimFacts): number {
+  return Math.max(parseQuantity(template.spec.resources.requests.storage), existing?.requestBytes ?? 0);
 }
 
 function eachTemplate(vm: VirtualMachine) {
@@ -65,13 +68,16 @@ function eachTemplate(vm: VirtualMachine) {
 
 function apply(
   vm: VirtualMachine,
-  of: { readonly claimName: string; readonly template: VolumeClaimTemplate; readonly existing: ClaimFacts | undefined },
+  of: {
+    readonly claimName: string;
+    readonly template: VolumeClaimTemplate;
+    readonly requestBytes: number;
+    readonly isNew: boolean;
+  },
 ): Extract<Action, { kind: "apply-claim" }> {
-  const { claimName, template, existing } = of;
+  const { claimName, template, requestBytes, isNew } = of;
   const { name, namespace } = identityOf(vm);
   const { accessModes, volumeMode, storageClassName, dataSourceRef } = template.spec;
-  // Never smaller than it is.
-  const requestBytes = Math.max(requestBytesOf(template), existing?.requestBytes ?? 0);
   const claim: PersistentVolumeClaim = {
     metadata: {
       name: claimName,
@@ -88,5 +94,5 @@ function apply(
       resources: { requests: { storage: formatBytes(requestBytes) } },
     },
   };
-  return { kind: "apply-claim", claim, requestBytes, isNew: existing === undefined };
+  return { kind: "apply-claim", claim, requestBytes, isNew };
 }

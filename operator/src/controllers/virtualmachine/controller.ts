@@ -39,6 +39,7 @@ import {
   trimVirtualMachine,
   type World,
 } from "./observe.ts";
+import type { Action } from "./plan.ts";
 import { mayStillStart, PodWarnings, type StoredWarning, trimWarning, WARNINGS_SELECTOR } from "./pod-warnings.ts";
 import type { Settings } from "./settings.ts";
 
@@ -165,7 +166,7 @@ export class VirtualMachineController {
     }
   }
 
-  async #carryOut(action: Parameters<typeof act>[0], vm: StoredVirtualMachine, key: string): Promise<void> {
+  async #carryOut(action: Action, vm: StoredVirtualMachine, key: string): Promise<void> {
     const uid = vm.metadata.uid ?? "";
     if (action.kind === "start" && !this.#reserveClaims(vm)) {
       this.#queue.addAfter(key, CLAIM_TAKEN_DELAY_MS);
@@ -176,7 +177,7 @@ export class VirtualMachineController {
       if (action.kind === "start") {
         this.#refusals.delete(uid);
       } else if (action.kind === "apply-claim") {
-        this.#forgetClaimRefusal(uid, action.claim.metadata?.name ?? "");
+        this.#forgetClaimRefusal(uid, action);
       } else if (action.kind === "write-status") {
         this.#options.metrics?.statusWritten(vm, action.status);
       }
@@ -226,9 +227,11 @@ export class VirtualMachineController {
     }
   }
 
-  #forgetClaimRefusal(uid: string, claimName: string): void {
-    const { [claimName]: _, ...others } = this.#claimRefusals.get(uid) ?? {};
-    this.#claimRefusals.set(uid, others);
+  #forgetClaimRefusal(uid: string, { claim, requestBytes }: Extract<Action, { kind: "apply-claim" }>): void {
+    const { [claim.metadata?.name ?? ""]: refusal, ...others } = this.#claimRefusals.get(uid) ?? {};
+    if (refusal !== undefined && refusal.requestBytes <= requestBytes) {
+      this.#claimRefusals.set(uid, others);
+    }
   }
 
   /** An error of the API server that keeps a machine from starting and does not pass by itself at once. */
