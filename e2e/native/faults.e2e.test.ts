@@ -2,7 +2,6 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
-import { processesOf } from "../support/leftovers.ts";
 import { guestAnswers, podOf, testGuest } from "../support/vm.ts";
 
 describe("when parts of the system fail", () => {
@@ -31,7 +30,7 @@ describe("when parts of the system fail", () => {
   /** Kills the processes of a pod with SIGKILL, as a node out of memory would; answers how many there were. */
   const killPod = async (of: Kubectl, pod: string, pattern: RegExp) => {
     const uid = (await of.get("pod", pod))?.metadata.uid ?? "none";
-    const targets = processesOf(uid).filter((process) => pattern.test(process.command));
+    const targets = cluster.processesOf(uid).filter((process) => pattern.test(process.command));
     for (const target of targets) process.kill(target.pid, "SIGKILL");
     return targets.length;
   };

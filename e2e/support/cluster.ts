@@ -5,7 +5,7 @@ import { ensureTools } from "../../hack/dev-cluster/tools/tools.ts";
 import { run } from "../../hack/lib/step.ts";
 import { eventually } from "./eventually.ts";
 import { Kubectl } from "./kubectl.ts";
-import { leftovers } from "./leftovers.ts";
+import { leftovers, type Process, processesOf } from "./leftovers.ts";
 import { podOf } from "./vm.ts";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -25,6 +25,8 @@ export interface TestCluster {
   /** Ends a program of the cluster, such as kubelet, and starts it again. */
   restart(program: string): Promise<void>;
   helm(...args: string[]): Promise<string>;
+  /** Processes of a pod on this node. */
+  processesOf(podUid: string): Process[];
   /** Deletes a VM and waits until nothing is left of it: no object, process, mount, tap or loop device. */
   deleteVm(kubectl: Kubectl, name: string): Promise<void>;
 }
@@ -53,6 +55,7 @@ export async function openTestCluster(): Promise<TestCluster> {
     },
     helm: (...args) =>
       run([helmPath, "--kubeconfig", kubeconfig, "--namespace", SYSTEM_NAMESPACE, ...args], { timeoutMs: 180_000 }),
+    processesOf,
     async deleteVm(kubectl, name) {
       const podUid = (await kubectl.get("pod", podOf(name)))?.metadata.uid ?? "none";
       await kubectl.run(["delete", "vm", name, "--timeout=60s"], { timeoutMs: 70_000 });
