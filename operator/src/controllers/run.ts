@@ -14,6 +14,7 @@ import { workQueueMetrics } from "../runtime/work-queue-metrics.ts";
 import { operatorVersion } from "../version.ts";
 import type { ControllersConfig } from "./flags.ts";
 import { serveHealth } from "./health-server.ts";
+import { settleHeap } from "./settle-heap.ts";
 import { VirtualMachineController } from "./virtualmachine/controller.ts";
 import { virtualMachineMetrics } from "./virtualmachine/metrics.ts";
 
@@ -68,6 +69,7 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     queueMetrics: workQueueMetrics(registry)("virtualmachine"),
     metrics: virtualMachineMetrics(registry, () => controller.world.virtualMachines, clock.now),
   });
+  using _heap = settleHeap();
   await using _health = await serveHealth(config.httpPort, { registry, isReady: () => controller.hasSynced });
   logger.info({ version: operatorVersion, identity: config.identity }, "The operator has started");
   const stopWatching = new AbortController();
