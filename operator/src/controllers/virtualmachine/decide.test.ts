@@ -458,6 +458,9 @@ describe("a guest that reboots", () => {
     expect(eventsOf(first).map(({ type, reason }) => [type, reason])).toEqual([["Normal", "GuestRebooted"]]);
     expect(statusOf(first)).toMatchObject({ reboots: 2, restarts: 0, phase: "Running" });
     expect(rebooted(following(vm, first), 2).actions).toEqual([]);
+    const panicked = launcherSays(pod, { reboots: 2, guestPanicked: true });
+    const later = now(observation(following(vm, first), { pod, launcher: panicked }));
+    expect(eventsOf(later).map(({ reason }) => reason)).toEqual(["GuestPanicked"]);
   });
 
   it("again gets the same event, so that a storm of them is one with a count", () => {
