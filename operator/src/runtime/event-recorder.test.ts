@@ -14,15 +14,17 @@ describe("EventRecorder", () => {
   let server: FakeApiServer;
   let clock: FakeClock;
   let recorder: EventRecorder;
+  let logger: RecordingLogger;
   const events = () => server.all<Event>("events");
 
   beforeEach(async () => {
     server = await FakeApiServer.start();
     clock = new FakeClock();
+    logger = new RecordingLogger();
     recorder = new EventRecorder({
       client: new Client(plainConnection(server.url)),
       clock,
-      logger: new RecordingLogger(),
+      logger,
       reportingController: "typevisor.io/operator",
       reportingInstance: "operator-0",
     });
@@ -58,6 +60,15 @@ describe("EventRecorder", () => {
     expect(events().length).toBe(26);
     expect(events().some((e) => e.regarding?.uid === "u2")).toBe(true);
   });
+
+  it("drops what is too much to write, and tells how much once", async () => {
+    for (let n = 0; n < 1100; n += 1) {
+      recorder.record({ ...vm, uid: `u${n}`, name: `vm-${n}` }, crash);
+    }
+    await recorder.flush();
+    expect(events().length).toBe(1000);
+    expect(logger.lines.filter((line) => line.level === "warn")).toMatchObject([{ fields: { dropped: 100 } }]);
+  }, 60_000);
 
   it("goes on after a write that failed", async () => {
     server.intercept = () => ({ kind: "answer", status: { code: 500 } });

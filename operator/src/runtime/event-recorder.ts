@@ -62,6 +62,8 @@ export class EventRecorder {
   readonly #recent = new Map<string, Recent>();
   readonly #objects = new Map<string, RateLimiter>();
   #pending = 0;
+  /** Since the queue was last empty; told when it is again, not for each. */
+  #dropped = 0;
   #tail: Promise<void> = Promise.resolve();
 
   constructor(options: EventRecorderOptions) {
@@ -121,7 +123,7 @@ export class EventRecorder {
   #enqueue(write: () => Promise<void>): void {
     const { logger } = this.#options;
     if (this.#pending >= QUEUE_MAX) {
-      logger.warn({ pending: this.#pending }, "Drops an event: too many wait to be written");
+      this.#dropped += 1;
       return;
     }
     this.#pending += 1;
@@ -134,8 +136,16 @@ export class EventRecorder {
         logger[level]({ err: messageOf(error) }, "Could not write an event");
       } finally {
         this.#pending -= 1;
+        this.#tellOfDropped();
       }
     });
+  }
+
+  #tellOfDropped(): void {
+    if (this.#pending === 0 && this.#dropped > 0) {
+      this.#options.logger.warn({ dropped: this.#dropped }, "Dropped events: too many waited to be written");
+      this.#dropped = 0;
+    }
   }
 
   #objectLimiter(uid: string): RateLimiter {
