@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
+import { SysError } from "../sys/errors.ts";
 import type { IoDone } from "../sys/file-io.ts";
 import type { IoUring } from "../sys/io-uring.ts";
 import type { IovecBlock } from "../sys/iovec.ts";
@@ -6,6 +7,7 @@ import { FileIo } from "./file-io.ts";
 import { openIoEngine } from "./io-engine.ts";
 import { IoVector } from "./io-vector.ts";
 
+const EPERM = 1;
 const EINTR = 4;
 const ENOSPC = 28;
 
@@ -90,9 +92,12 @@ describe("the I/O engine", () => {
 
   it("is threads where the kernel has none or forbids it, and says why", () => {
     const engine = openIoEngine(() => {
-      throw new Error("io_uring_setup: operation not permitted (EPERM)");
+      throw new SysError("io_uring_setup", EPERM);
     });
-    expect([engine.name, engine.reason]).toEqual(["threads", "io_uring_setup: operation not permitted (EPERM)"]);
+    expect([engine.name, engine.reason]).toEqual([
+      "threads",
+      "io_uring_setup: operation not permitted (EPERM): the container's seccomp profile or kernel.io_uring_disabled forbids it",
+    ]);
     expect(engine.pool.openLane().file(7).calls.constructor.name).toBe("PoolCalls");
   });
 

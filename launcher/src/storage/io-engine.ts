@@ -1,4 +1,5 @@
 import type { IoEngineName } from "../../api/control.ts";
+import { SysError } from "../sys/errors.ts";
 import { IoUring } from "../sys/io-uring.ts";
 import { IoPool } from "./io-pool.ts";
 
@@ -30,6 +31,15 @@ function ringOrReason(openRing: () => IoUring): IoUring | string {
   try {
     return openRing();
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    const message = error instanceof Error ? error.message : String(error);
+    const meaning = error instanceof SysError ? meanings[error.code] : undefined;
+    return meaning === undefined ? message : `${message}: ${meaning}`;
   }
 }
+
+/** What errors of io_uring_setup(2) come from. */
+const meanings: Readonly<Record<string, string>> = {
+  EINVAL: "the kernel is older than Linux 6.1",
+  ENOSYS: "the kernel is built without it, or this is a sandbox",
+  EPERM: "the container's seccomp profile or kernel.io_uring_disabled forbids it",
+};
