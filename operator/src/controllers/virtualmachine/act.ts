@@ -187,7 +187,11 @@ async function applyClaim(
       throw error;
     }
     const message = `PersistentVolumeClaim ${claimName} cannot be made: ${said}; correct spec.volumeClaimTemplates, or make room`;
-    throw new RefusedError({ ...refusal, message });
+    throw new RefusedError({
+      ...refusal,
+      message,
+      reason: refusal.reason === "PodInvalid" ? "SpecInvalid" : refusal.reason,
+    });
   }
   logger.info({ ...identityOf(vm), claim: claimName, requestBytes }, "Applied a claim of the machine's templates");
   if (isNew) {

@@ -163,13 +163,14 @@ describe("in a cluster, the claim of a template", () => {
     expect(simulation.server.all("persistentvolumeclaims")).toHaveLength(1);
   });
 
-  it("that the API server will not have is told, and made when it may be", async () => {
+  it.each([
+    ["QuotaExceeded", { code: 403, reason: "Forbidden", message: "exceeded quota: storage" }],
+    ["SpecInvalid", { code: 422, reason: "Invalid", message: "spec.storageClassName: Invalid value" }],
+  ])("that the API server will not have is told as %s, and made when it may be", async (reason, status) => {
     await using simulation = await Simulation.start();
-    const message = 'persistentvolumeclaims "data-web" is forbidden: exceeded quota: storage';
-    simulation.server.admit = (plural) =>
-      plural === "persistentvolumeclaims" ? { code: 403, reason: "Forbidden", message } : undefined;
+    simulation.server.admit = (plural) => (plural === "persistentvolumeclaims" ? status : undefined);
     create(simulation);
-    await simulation.until("the refusal is told", () => ready(simulation)?.reason === "QuotaExceeded");
+    await simulation.until("the refusal is told", () => ready(simulation)?.reason === reason);
     expect(ready(simulation)?.message).toContain("PersistentVolumeClaim data-web cannot be made");
     simulation.server.admit = undefined;
     await simulation.until("it runs", () => phase(simulation) === "Running");

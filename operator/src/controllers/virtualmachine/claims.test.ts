@@ -242,6 +242,14 @@ describe("a machine that runs", () => {
     expect(resizes(decision)).toEqual([]);
   });
 
+  it("leaves a disk alone whose claim is another one than the spec names by now", () => {
+    const pod = podOf(withClaim(), "running", { c: claim("c") });
+    const vm = machine({ disks: [{ ...data(), persistentVolumeClaim: { claimName: "larger" } }] });
+    const claims = { larger: claim("larger", { capacityBytes: 20 * GIB }) };
+    const disks = [{ name: "data", sizeBytes: 10 * GIB, readOnly: false }];
+    expect(resizes(look(observation(vm, { pod, claims, launcher: launcherSays(pod, { disks }) })))).toEqual([]);
+  });
+
   it("tells of its disks what it knows", () => {
     expect(statusOf(runningOn(12 * GIB, claim("c", { mode: "Block" }))).volumes).toEqual([
       {

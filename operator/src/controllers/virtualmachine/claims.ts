@@ -103,6 +103,17 @@ export function writesTo(pod: Pod, claimName: string): boolean {
   return claimVolumes(pod).some((claim) => claim.claimName === claimName && claim.readOnly !== true);
 }
 
+/** Name of the pod's volume for a disk. */
+export function volumeNameOf(diskName: string): string {
+  return `disk-${diskName}`;
+}
+
+/** Whether a pod has the claim for that disk: its VirtualMachine may name another by now. */
+export function isOnClaim(pod: Pod, diskName: string, claimName: string): boolean {
+  const volume = pod.spec?.volumes?.find((candidate) => candidate.name === volumeNameOf(diskName));
+  return volume?.persistentVolumeClaim?.claimName === claimName;
+}
+
 function claimVolumes(pod: Pod) {
   return (pod.spec?.volumes ?? []).flatMap((volume) => volume.persistentVolumeClaim ?? []);
 }

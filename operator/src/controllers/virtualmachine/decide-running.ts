@@ -1,7 +1,7 @@
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { LauncherStatus } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
-import { claimDisks, diskBytes } from "./claims.ts";
+import { claimDisks, diskBytes, isOnClaim } from "./claims.ts";
 import { annotations, LAUNCHER_CONTAINER } from "./names.ts";
 import { type LauncherFacts, readinessOf } from "./observation.ts";
 import { type Action, type Case, nodeLost, type Plan, stalled, underWay } from "./plan.ts";
@@ -53,7 +53,8 @@ function growths(c: Case, pod: Pod, status: LauncherStatus): Action[] {
   return claimDisks(c.observation.vm).flatMap(({ disk, claimName }): Action[] => {
     const claim = c.observation.claims[claimName];
     const seen = status.disks?.find((candidate) => candidate.name === disk.name);
-    if (claim?.capacityBytes === undefined || seen === undefined || seen.readOnly) {
+    const isSame = isOnClaim(pod, disk.name, claimName);
+    if (claim?.capacityBytes === undefined || seen === undefined || seen.readOnly || !isSame) {
       return [];
     }
     const sizeBytes = diskBytes(claim);

@@ -3,7 +3,7 @@ import { parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import type { DiskSource } from "../../../../launcher/api/machine-config.ts";
 import type { Pod } from "../../runtime/wire.ts";
-import { type Claims, claimNameOf, diskBytes } from "./claims.ts";
+import { type Claims, claimNameOf, diskBytes, volumeNameOf } from "./claims.ts";
 import { identityOf, paths } from "./names.ts";
 import { SpecError } from "./spec-error.ts";
 
@@ -57,8 +57,10 @@ function imageParts(disk: Disk, image: NonNullable<Disk["image"]>): DiskParts {
       ...(image.path === undefined ? {} : { path: image.path }),
       overlayPath: `${paths.overlay}/${disk.name}.overlay`,
     },
-    volumes: [{ name: volumeNameOf(disk), image: { reference, ...(pullPolicy === undefined ? {} : { pullPolicy }) } }],
-    mounts: [{ name: volumeNameOf(disk), mountPath: mountPathOf(disk), readOnly: true }],
+    volumes: [
+      { name: volumeNameOf(disk.name), image: { reference, ...(pullPolicy === undefined ? {} : { pullPolicy }) } },
+    ],
+    mounts: [{ name: volumeNameOf(disk.name), mountPath: mountPathOf(disk), readOnly: true }],
   };
 }
 
@@ -67,7 +69,7 @@ function claimParts(disk: Disk, claimName: string, claims: Claims): DiskParts {
   if (claim === undefined) {
     throw new SpecError(`spec.disks[${disk.name}]`, `names PersistentVolumeClaim ${claimName}, which does not exist`);
   }
-  const name = volumeNameOf(disk);
+  const name = volumeNameOf(disk.name);
   const readOnly = disk.readOnly ? { readOnly: true } : {};
   const volumes = [{ name, persistentVolumeClaim: { claimName, ...readOnly } }];
   if (claim.mode === "Block") {
@@ -92,8 +94,8 @@ function filesParts(disk: Disk, volumeSource: Omit<Volume, "name">): DiskParts {
     ...nothing,
     readOnly: true,
     source: { kind: "files", directory, volumeLabel: disk.name },
-    volumes: [{ name: volumeNameOf(disk), ...volumeSource }],
-    mounts: [{ name: volumeNameOf(disk), mountPath: directory, readOnly: true }],
+    volumes: [{ name: volumeNameOf(disk.name), ...volumeSource }],
+    mounts: [{ name: volumeNameOf(disk.name), mountPath: directory, readOnly: true }],
   };
 }
 
@@ -117,8 +119,10 @@ function cloudInitParts(disk: Disk, seed: NonNullable<Disk["cloudInit"]>, vm: Vi
       instanceId: uid,
       localHostname: vm.spec.template?.spec?.hostname ?? name,
     },
-    volumes: sources.length === 0 ? [] : [{ name: volumeNameOf(disk), projected: { defaultMode: FILE_MODE, sources } }],
-    mounts: sources.length === 0 ? [] : [{ name: volumeNameOf(disk), mountPath: mountPathOf(disk), readOnly: true }],
+    volumes:
+      sources.length === 0 ? [] : [{ name: volumeNameOf(disk.name), projected: { defaultMode: FILE_MODE, sources } }],
+    mounts:
+      sources.length === 0 ? [] : [{ name: volumeNameOf(disk.name), mountPath: mountPathOf(disk), readOnly: true }],
     secretData: { ...user.secretData, ...network.secretData },
   };
 }
@@ -137,10 +141,6 @@ function seedFile(
   if (secret === undefined) return { path: undefined, sources: [], secretData: {} };
   const sources = [{ secret: { name: secret.name, items: [{ key, path: file }] } }];
   return { path: `${mountPathOf(disk)}/${file}`, sources, secretData: {} };
-}
-
-function volumeNameOf(disk: Disk): string {
-  return `disk-${disk.name}`;
 }
 
 function mountPathOf(disk: Disk): string {

@@ -84,7 +84,10 @@ export interface LauncherFacts {
 
 /** The API server would not have the pod. */
 export interface Refusal {
-  readonly reason: Extract<Reason, "NameConflict" | "QuotaExceeded" | "PodForbidden" | "PodInvalid" | "ApiError">;
+  readonly reason: Extract<
+    Reason,
+    "NameConflict" | "QuotaExceeded" | "PodForbidden" | "PodInvalid" | "SpecInvalid" | "ApiError"
+  >;
   readonly message: string;
   /** metadata.generation of the attempt. */
   readonly generation: number;

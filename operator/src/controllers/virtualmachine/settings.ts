@@ -33,7 +33,7 @@ export interface OverheadSettings {
 
 /**
  * What a pod was measured to cost, and a margin (hack/bench/launcher-memory.ts, docs/benchmarks.md). Fixed: the launcher
- * 17 MiB, 24 once it was asked a lot, and two people at the console 11 each. A processor: 0.15. A GiB of guest memory
- * in use: 6.8 of page tables and the like. Page cache counts for nothing: it is shared, and goes when memory is short.
+ * 17 MiB, 28 at its largest, and 11 for each person at the console. A processor: 0.15. A GiB of guest memory in use: 6.8
+ * of page tables and the like. Page cache counts for nothing: it is shared, and goes when memory is short.
  */
 export const defaultOverhead = { fixed: "48Mi", perCpu: "1Mi", perGuestGi: "8Mi" };
