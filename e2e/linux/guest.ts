@@ -6,14 +6,19 @@ import { say, waitFor } from "../../hack/lib/step.ts";
 import type { GuestImage } from "../../hack/linux-lab/guest-images.ts";
 import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
 import type { TerminationMessage } from "../../launcher/api/control.ts";
-import { type DiskConfig, MACHINE_CONFIG_VERSION, type MachineConfig } from "../../launcher/api/machine-config.ts";
+import {
+  type BootConfig,
+  type DiskConfig,
+  MACHINE_CONFIG_VERSION,
+  type MachineConfig,
+} from "../../launcher/api/machine-config.ts";
 import { LauncherClient } from "./launcher-client.ts";
 
 export interface GuestOptions {
   readonly image: GuestImage;
   readonly cpus?: number;
   readonly memoryMiB?: number;
-  /** Added to the image's usual command line. */
+  /** Added to the image's usual command line; not for images that boot by firmware. */
   readonly commandLine?: string;
   readonly powerOffTimeoutMs?: number;
   /** Takes the place of parts of the machine that would be made. */
@@ -42,10 +47,17 @@ export interface Guest extends AsyncDisposable {
 
 /** A kernel that was told to be quiet says nothing until its init runs. */
 const silenceMs = 90_000;
-const bootTimeoutMs = { hello: 240_000, debian: 480_000 } as const satisfies Record<GuestImage, number>;
+const bootTimeoutMs = { hello: 240_000, debian: 480_000, "debian-cloud": 600_000 } as const satisfies Record<
+  GuestImage,
+  number
+>;
 const maximumStarts = 3;
 /** Shown when a user can type. */
-const prompts: Readonly<Record<GuestImage, RegExp>> = { hello: /hello# /, debian: /root@debian:~# / };
+const prompts: Readonly<Record<GuestImage, RegExp>> = {
+  hello: /hello# /,
+  debian: /root@debian:~# /,
+  "debian-cloud": /root@debian:~# /,
+};
 
 /**
  * Boots a guest to its shell. Emulated nodes break now and then, which is not the launcher's fault: when the node's
@@ -204,19 +216,13 @@ export class LauncherEndedEarly extends Error {
 function machineConfig(lab: LinuxLab, directory: string, options: GuestOptions): MachineConfig {
   const imageRoot = join(lab.paths.guests, options.image);
   const cpus = options.cpus ?? 1;
-  const root = options.image === "debian" ? ["root=/dev/vda rw systemd.show_status=1"] : [];
   const config: MachineConfig = {
     version: MACHINE_CONFIG_VERSION,
     identity: { name: options.image, namespace: "lab", uid: randomUUID() },
     cpu: { count: cpus, model: "Host" },
     memory: { sizeBytes: (options.memoryMiB ?? 256) * 2 ** 20 },
-    boot: {
-      imageRoot,
-      kernelPath: "/boot/vmlinuz",
-      initrdPath: "/boot/initrd.img",
-      commandLine: ["console=ttyS0 quiet panic=-1", ...root, options.commandLine ?? ""].join(" ").trim(),
-    },
-    disks: options.image === "debian" ? [rootDisk(imageRoot, directory, cpus)] : [],
+    boot: options.image === "debian-cloud" ? { firmwarePath: lab.paths.firmware } : kernelBoot(imageRoot, options),
+    disks: options.image === "hello" ? [] : [rootDisk(imageRoot, directory, cpus)],
     console: { historyBytes: 65536 },
     control: { socketPath: join(directory, "control.sock") },
     kvm: { devicePath: "/dev/kvm" },
@@ -225,6 +231,16 @@ function machineConfig(lab: LinuxLab, directory: string, options: GuestOptions):
     log: { level: "info" },
   };
   return options.change?.(config) ?? config;
+}
+
+function kernelBoot(imageRoot: string, { image, commandLine = "" }: GuestOptions): BootConfig {
+  const root = image === "debian" ? ["root=/dev/vda rw systemd.show_status=1"] : [];
+  return {
+    imageRoot,
+    kernelPath: "/boot/vmlinuz",
+    initrdPath: "/boot/initrd.img",
+    commandLine: ["console=ttyS0 quiet panic=-1", ...root, commandLine].join(" ").trim(),
+  };
 }
 
 function rootDisk(imageRoot: string, directory: string, cpus: number): DiskConfig {

@@ -8,6 +8,7 @@ import { writeOciArchive } from "../lib/oci.ts";
 import { say } from "../lib/step.ts";
 import { launcher, operator } from "./containers.ts";
 import { debian } from "./debian.ts";
+import { debianCloud } from "./debian-cloud.ts";
 import { DebianRelease } from "./debian-packages.ts";
 import { firmwareSuite } from "./firmware.ts";
 import { hello } from "./hello.ts";
@@ -17,7 +18,7 @@ import { testguest } from "./testguest.ts";
 
 const repository = join(import.meta.dirname, "..", "..");
 const outDir = join(repository, "dist", "images");
-const recipes = [launcher, operator, testguest, hello, debian];
+const recipes = [launcher, operator, testguest, hello, debian, debianCloud];
 
 const usage = `usage: hack/images/build [--update] [--force] [NAME...]
 Writes OCI archives to dist/images, each only when its inputs changed.

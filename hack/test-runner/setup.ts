@@ -10,7 +10,7 @@ const steps: Readonly<Record<string, readonly string[][]>> = {
   kvm: [["hack/build-native"], ["hack/build-testguest"]],
   linux: [
     ["hack/build", "launcher"],
-    ["hack/images/build", "guest-hello", "guest-debian"],
+    ["hack/images/build", "guest-hello", "guest-debian", "guest-debian-cloud"],
     ["hack/linux-lab/lab", "up"],
   ],
   e2e: [["hack/build-testguest"], ["hack/build"], ["hack/images/build", "launcher", "operator", "testguest"]],
