@@ -57,6 +57,13 @@ export interface DiskConfig {
   /** Virtqueues, 1 to 64; usually one a vCPU, at most 8. */
   readonly queues: number;
   readonly source: DiskSource;
+  readonly limits?: DiskLimits;
+}
+
+/** What the guest may ask of a disk, reads and writes together: 1 to 10^9 requests, 4096 to 10^12 bytes. */
+export interface DiskLimits {
+  readonly requestsPerSecond?: number;
+  readonly bytesPerSecond?: number;
 }
 
 /**

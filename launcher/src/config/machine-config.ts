@@ -5,6 +5,7 @@ import {
   type ConsoleConfig,
   type ControlConfig,
   type DiskConfig,
+  type DiskLimits,
   type DiskSource,
   MACHINE_CONFIG_VERSION,
   type MachineConfig,
@@ -154,7 +155,7 @@ const MAX_DISKS = 24;
 function disks(field: Field): readonly DiskConfig[] {
   const names = new Set<string>();
   return field.array(MAX_DISKS).map((entry) => {
-    const disk = entry.object(["name", "readOnly", "queues", "source"]);
+    const disk = entry.object(["name", "readOnly", "queues", "source", "limits"]);
     const name = disk.name.string({
       maxBytes: 20,
       pattern: /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/,
@@ -167,8 +168,17 @@ function disks(field: Field): readonly DiskConfig[] {
     const wanted = readOnlyBy[source.kind];
     if (wanted !== undefined && wanted !== readOnly)
       disk.readOnly.fail(`is ${readOnly}; a disk of kind ${source.kind} takes ${wanted} only`);
-    return { name, readOnly, queues: disk.queues.integer({ min: 1, max: 64 }), source };
+    const queues = disk.queues.integer({ min: 1, max: 64 });
+    return { name, readOnly, queues, source, ...(disk.limits.present && { limits: diskLimits(disk.limits) }) };
   });
+}
+
+function diskLimits(field: Field): DiskLimits {
+  const { requestsPerSecond, bytesPerSecond } = field.object(["requestsPerSecond", "bytesPerSecond"]);
+  return {
+    ...(requestsPerSecond.present && { requestsPerSecond: requestsPerSecond.integer({ min: 1, max: 1e9 }) }),
+    ...(bytesPerSecond.present && { bytesPerSecond: bytesPerSecond.integer({ min: 4096, max: 1e12 }) }),
+  };
 }
 
 /** Kinds of disks that are one or the other by nature. */

@@ -96,6 +96,7 @@ export class PatientDisk implements Storage {
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const attempt of waiting) this.#finish(attempt, ECANCELED);
+    this.#storage.abandon?.();
   }
 
   async close(): Promise<void> {

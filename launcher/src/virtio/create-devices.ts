@@ -1,6 +1,7 @@
 import type { DiskConfig } from "../../api/machine-config.ts";
 import type { CharacterBackend } from "../legacy/character-backend.ts";
 import type { IoPool } from "../storage/io-pool.ts";
+import { LimitedDisk } from "../storage/limited-disk.ts";
 import { closeDisks, openDisks } from "../storage/open-disks.ts";
 import { PatientDisk } from "../storage/patient-disk.ts";
 import type { BlockDeviceOpener } from "../storage/raw-disk.ts";
@@ -38,7 +39,10 @@ export interface VirtioDevices {
 export async function createVirtioDevices(options: VirtioDeviceOptions): Promise<VirtioDevices> {
   const { host, disks, onIoError } = options;
   const opened = await openDisks(disks, options.pool, options.openBlockDevice, options.diskEvents);
-  const storages = opened.map((storage) => new PatientDisk(storage));
+  const storages = opened.map((storage, i) => {
+    const limits = disks[i]?.limits;
+    return new PatientDisk(limits ? new LimitedDisk(storage, limits) : storage);
+  });
   const parts = storages.map((storage, i) => {
     const { name, queues } = disks[i] ?? { name: `disk ${i}`, queues: 1 };
     const device = new BlockDevice({ name, storage, queues, onIoError: (errno) => onIoError(name, errno) });
