@@ -11,10 +11,13 @@ describe("the examples", () => {
   it.each(files)("%s is a VirtualMachine, named as its file, of images that hack/images builds", (file) => {
     const vm = virtualMachine.parse(parse(readFileSync(join(examples, file), "utf8")));
     expect(`${vm.metadata.name}.yaml`).toBe(file);
-    const ofDisks = vm.spec.disks.flatMap((disk) => disk.image ?? []);
-    for (const image of [vm.spec.boot?.kernel?.image, ...ofDisks]) {
+    const images = [vm.spec.boot?.kernel, ...vm.spec.disks].flatMap((source) => source?.image ?? []);
+    expect(images).not.toEqual([]);
+    for (const image of images) {
       expect(image).toEqual({
-        reference: expect.stringMatching(/^docker\.io\/typevisor\/(guest-hello|guest-debian|testguest):dev$/),
+        reference: expect.stringMatching(
+          /^docker\.io\/typevisor\/(guest-hello|guest-debian|guest-debian-cloud|testguest):dev$/,
+        ),
         pullPolicy: "IfNotPresent",
       });
     }
