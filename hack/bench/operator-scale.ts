@@ -73,6 +73,8 @@ async function startOperator(server: ApiServer, directory: string, launcherPort:
 }
 
 async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null)
+    throw new Error(`the operator ended by itself: ${child.exitCode ?? child.signalCode}`);
   const exited = once(child, "exit");
   child.kill("SIGTERM");
   await exited;
