@@ -44,6 +44,7 @@ const exitReasons: Readonly<Record<number, string>> = {
   7: "irq-window-open",
   8: "shutdown",
   10: "interrupted",
+  12: "tpr-access",
   24: "system-event",
   26: "ioapic-eoi",
   29: "rdmsr",
