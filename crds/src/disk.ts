@@ -91,6 +91,28 @@ const sources = {
   secret: secretDisk.exactOptional(),
 };
 
+const limits = withRules(
+  z
+    .strictObject({
+      requestsPerSecond: z
+        .int()
+        .min(1)
+        .max(1_000_000_000)
+        .describe("Reads, writes and other requests together.")
+        .exactOptional(),
+      bytesPerSecond: byteQuantity(
+        "bytesPerSecond",
+        { minimum: "4Ki", maximum: "512Gi", stepBytes: 512 },
+        "Bytes read and written together, e.g. 50Mi.",
+      ).exactOptional(),
+    })
+    .describe("How much the guest may ask of the disk. Rates hold over tenths of a second; what is beyond waits."),
+  {
+    rule: "has(self.requestsPerSecond) || has(self.bytesPerSecond)",
+    message: "limits needs requestsPerSecond, bytesPerSecond or both: without a limit, remove it",
+  },
+);
+
 const disk = withRules(
   z.strictObject({
     name: dnsLabel(
@@ -102,6 +124,7 @@ const disk = withRules(
       .boolean()
       .describe("The guest cannot write to the disk. Disks of cloudInit, configMap and secret are always read-only.")
       .default(false),
+    limits: limits.exactOptional(),
     ...sources,
   }),
   exactlyOneOf("a disk", Object.keys(sources)),

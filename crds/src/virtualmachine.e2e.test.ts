@@ -123,7 +123,7 @@ describe("a VirtualMachine is accepted with", () => {
         { name: "root", image },
         onClaim("data", "data"),
         { ...onClaim("shared", "shared"), readOnly: true },
-        { name: "scratch", emptyDisk: { size: "10Gi" } },
+        { name: "scratch", emptyDisk: { size: "10Gi" }, limits: { requestsPerSecond: 500, bytesPerSecond: "50Mi" } },
         { name: "seed", cloudInit: { userData: "#cloud-config", networkDataSecretRef: { name: "net" } } },
         { name: "conf", configMap: { name: "conf" } },
         { name: "keys", secret: { secretName: "keys" } },
@@ -308,6 +308,16 @@ describe("a VirtualMachine is refused for", () => {
       "an empty disk of half a sector",
       disks({ name: "a", emptyDisk: { size: "1048577" } }),
       "spec.disks[0].emptyDisk.size: size must be a multiple of 512; write it with Mi or Gi, not M or G",
+    ],
+    [
+      "limits that limit nothing",
+      disks({ name: "a", emptyDisk: { size: "1Gi" }, limits: {} }),
+      "spec.disks[0].limits: limits needs requestsPerSecond, bytesPerSecond or both: without a limit, remove it",
+    ],
+    [
+      "a limit below one request",
+      disks({ name: "a", emptyDisk: { size: "1Gi" }, limits: { bytesPerSecond: "100" } }),
+      "spec.disks[0].limits.bytesPerSecond: bytesPerSecond must be at least 4Ki; was the unit (Mi, Gi) left out?",
     ],
     [
       "user data in two ways",

@@ -75,6 +75,17 @@ describe("an empty disk", () => {
   });
 });
 
+describe("a disk with limits", () => {
+  it("tells the launcher what is limited, and nothing of what is not", () => {
+    const limited = (name: string, limits: NonNullable<Disk["limits"]>): Disk => ({
+      ...disk(name, { emptyDisk: { size: "1Gi" } }),
+      limits,
+    });
+    const { disks } = made([limited("a", { requestsPerSecond: 500 }), limited("b", { bytesPerSecond: "50Mi" })]);
+    expect(disks.map(({ limits }) => limits)).toEqual([{ requestsPerSecond: 500 }, { bytesPerSecond: 50 * 2 ** 20 }]);
+  });
+});
+
 describe("a disk of files", () => {
   it.each<[string, Source, object]>([
     ["a ConfigMap", { configMap: { name: "web-conf" } }, { configMap: { name: "web-conf" } }],

@@ -1,8 +1,11 @@
+import type { Disk } from "../../../../crds/src/disk.ts";
+import { parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachine, VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
 import { AGENT_MOUNT_PATH, AGENT_SOCKET_NAME } from "../../../../launcher/api/agent.ts";
 import {
   type BootConfig,
   type DiskConfig,
+  type DiskLimits,
   MACHINE_CONFIG_VERSION,
   type MachineConfig,
 } from "../../../../launcher/api/machine-config.ts";
@@ -66,8 +69,15 @@ function diskConfigs(vm: VirtualMachine, claims: Claims): DiskConfig[] {
   checkClaims(vm);
   return vm.spec.disks.map((disk, index) => {
     const { source, readOnly } = parts[index] as DiskParts;
-    return { name: disk.name, readOnly, queues, source };
+    return { name: disk.name, readOnly, queues, source, ...(disk.limits && { limits: diskLimits(disk.limits) }) };
   });
+}
+
+function diskLimits({ requestsPerSecond, bytesPerSecond }: NonNullable<Disk["limits"]>): DiskLimits {
+  return {
+    ...(requestsPerSecond === undefined ? {} : { requestsPerSecond }),
+    ...(bytesPerSecond === undefined ? {} : { bytesPerSecond: parseQuantity(bytesPerSecond) }),
+  };
 }
 
 /** The API server sees to it that no claim and no template is named twice; one may be the other's. */
