@@ -1,6 +1,7 @@
 import type { DiskLimits } from "../../api/machine-config.ts";
 import type { IoVector } from "./io-vector.ts";
 import type { IoCompletion, Storage } from "./storage.ts";
+import { StorageLayer } from "./storage-layer.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
 const ECANCELED = 125;
@@ -15,9 +16,7 @@ interface Waiting {
  * A disk that does so many requests and bytes a second, in the order they come. A flush counts for nothing: what it is
  * about has been counted.
  */
-export class LimitedDisk implements Storage {
-  readonly grow?: (sizeBytes: number) => Promise<void>;
-  readonly #storage: Storage;
+export class LimitedDisk extends StorageLayer {
   readonly #now: () => number;
   readonly #requests: TokenBucket | null;
   readonly #bytes: TokenBucket | null;
@@ -25,70 +24,44 @@ export class LimitedDisk implements Storage {
   #timer: NodeJS.Timeout | undefined;
 
   constructor(storage: Storage, limits: DiskLimits, now: () => number = () => performance.now()) {
+    super(storage);
     const bucket = (perSecond: number | undefined) => (perSecond ? new TokenBucket(perSecond, now()) : null);
-    this.#storage = storage;
     this.#now = now;
     this.#requests = bucket(limits.requestsPerSecond);
     this.#bytes = bucket(limits.bytesPerSecond);
-    if (storage.grow) this.grow = (sizeBytes) => storage.grow?.(sizeBytes) ?? Promise.resolve();
   }
 
-  get sizeBytes(): number {
-    return this.#storage.sizeBytes;
+  override read(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
+    if (this.#mayGo(vector.lengthBytes)) this.below.read(offsetBytes, vector, completion);
+    else this.#wait(vector.lengthBytes, completion, () => this.below.read(offsetBytes, vector, completion));
   }
 
-  get readOnly(): boolean {
-    return this.#storage.readOnly;
-  }
-
-  get logicalBlockBytes(): number {
-    return this.#storage.logicalBlockBytes;
-  }
-
-  get physicalBlockBytes(): number {
-    return this.#storage.physicalBlockBytes;
-  }
-
-  read(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
-    if (this.#mayGo(vector.lengthBytes)) this.#storage.read(offsetBytes, vector, completion);
-    else this.#wait(vector.lengthBytes, completion, () => this.#storage.read(offsetBytes, vector, completion));
-  }
-
-  write(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
-    if (this.#mayGo(vector.lengthBytes)) this.#storage.write(offsetBytes, vector, completion);
-    else this.#wait(vector.lengthBytes, completion, () => this.#storage.write(offsetBytes, vector, completion));
-  }
-
-  flush(completion: IoCompletion): void {
-    this.#storage.flush(completion);
+  override write(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
+    if (this.#mayGo(vector.lengthBytes)) this.below.write(offsetBytes, vector, completion);
+    else this.#wait(vector.lengthBytes, completion, () => this.below.write(offsetBytes, vector, completion));
   }
 
   /** No bytes are moved. */
-  discard(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void {
-    if (this.#mayGo(0)) this.#storage.discard(offsetBytes, lengthBytes, completion);
-    else this.#wait(0, completion, () => this.#storage.discard(offsetBytes, lengthBytes, completion));
+  override discard(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void {
+    if (this.#mayGo(0)) this.below.discard(offsetBytes, lengthBytes, completion);
+    else this.#wait(0, completion, () => this.below.discard(offsetBytes, lengthBytes, completion));
   }
 
   /** Counted as if they were written, which they are where the storage has no faster way. */
-  writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void {
-    const start = () => this.#storage.writeZeroes(offsetBytes, lengthBytes, mayUnmap, completion);
+  override writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void {
+    const start = () => this.below.writeZeroes(offsetBytes, lengthBytes, mayUnmap, completion);
     if (this.#mayGo(lengthBytes)) start();
     else this.#wait(lengthBytes, completion, start);
   }
 
   /** What has not started fails. */
-  abandon(): void {
+  override abandon(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const { completion } of waiting) completion.completed(ECANCELED);
-    this.#storage.abandon?.();
-  }
-
-  async close(): Promise<void> {
-    this.abandon();
-    await this.#storage.close();
+    super.abandon();
   }
 
   #mayGo(bytes: number): boolean {

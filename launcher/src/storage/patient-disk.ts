@@ -1,5 +1,6 @@
 import type { IoVector } from "./io-vector.ts";
 import type { IoCompletion, Storage } from "./storage.ts";
+import { StorageLayer } from "./storage-layer.ts";
 
 const ENOSPC = 28;
 const EDQUOT = 122;
@@ -19,11 +20,9 @@ export interface RoomListener {
  * Other errors pass, and so does that of a flush: the kernel tells it once, of data that may be lost by then, so that
  * trying again would hide it.
  */
-export class PatientDisk implements Storage {
+export class PatientDisk extends StorageLayer {
   /** Set by who can hold the guest. */
   listener: RoomListener | null = null;
-  readonly grow?: (sizeBytes: number) => Promise<void>;
-  readonly #storage: Storage;
   readonly #spare: Attempt[] = [];
   #waiting: Attempt[] = [];
   /** Operations that have waited and have not ended: those that wait, and those that are tried again. */
@@ -34,24 +33,7 @@ export class PatientDisk implements Storage {
   #timer: NodeJS.Timeout | undefined;
 
   constructor(storage: Storage) {
-    this.#storage = storage;
-    if (storage.grow) this.grow = (sizeBytes) => storage.grow?.(sizeBytes) ?? Promise.resolve();
-  }
-
-  get sizeBytes(): number {
-    return this.#storage.sizeBytes;
-  }
-
-  get readOnly(): boolean {
-    return this.#storage.readOnly;
-  }
-
-  get logicalBlockBytes(): number {
-    return this.#storage.logicalBlockBytes;
-  }
-
-  get physicalBlockBytes(): number {
-    return this.#storage.physicalBlockBytes;
+    super(storage);
   }
 
   /** True while an operation waits for room. */
@@ -59,26 +41,18 @@ export class PatientDisk implements Storage {
     return this.#heldCount > 0;
   }
 
-  read(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
-    this.#storage.read(offsetBytes, vector, completion);
-  }
-
-  write(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
+  override write(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
     this.#newAttempt().write(offsetBytes, vector, completion);
   }
 
-  flush(completion: IoCompletion): void {
-    this.#storage.flush(completion);
-  }
-
   /** A hint: where the file system has no room for the hole's record, it is not taken. */
-  discard(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void {
-    this.#storage.discard(offsetBytes, lengthBytes, {
+  override discard(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void {
+    this.below.discard(offsetBytes, lengthBytes, {
       completed: (errno) => completion.completed(saysFull(errno) ? 0 : errno),
     });
   }
 
-  writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void {
+  override writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void {
     this.#newAttempt().writeZeroes(offsetBytes, lengthBytes, mayUnmap, completion);
   }
 
@@ -89,23 +63,18 @@ export class PatientDisk implements Storage {
   }
 
   /** Whoever asked for what is under way has gone: what waits for room fails, and what comes back full does too. */
-  abandon(): void {
+  override abandon(): void {
     this.#epoch++;
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const attempt of waiting) this.#finish(attempt, ECANCELED);
-    this.#storage.abandon?.();
-  }
-
-  async close(): Promise<void> {
-    this.abandon();
-    await this.#storage.close();
+    super.abandon();
   }
 
   #newAttempt(): Attempt {
-    const attempt = this.#spare.pop() ?? new Attempt(this.#storage, (ended, errno) => this.#ended(ended, errno));
+    const attempt = this.#spare.pop() ?? new Attempt(this.below, (ended, errno) => this.#ended(ended, errno));
     attempt.epoch = this.#epoch;
     return attempt;
   }

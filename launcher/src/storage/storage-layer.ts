@@ -1,0 +1,58 @@
+import type { IoVector } from "./io-vector.ts";
+import type { IoCompletion, Storage } from "./storage.ts";
+
+/** A disk in front of another: hands everything on. Subclasses step in between. */
+export abstract class StorageLayer implements Storage {
+  readonly grow?: (sizeBytes: number) => Promise<void>;
+  protected readonly below: Storage;
+
+  constructor(below: Storage) {
+    this.below = below;
+    if (below.grow) this.grow = (sizeBytes) => below.grow?.(sizeBytes) ?? Promise.resolve();
+  }
+
+  get sizeBytes(): number {
+    return this.below.sizeBytes;
+  }
+
+  get readOnly(): boolean {
+    return this.below.readOnly;
+  }
+
+  get logicalBlockBytes(): number {
+    return this.below.logicalBlockBytes;
+  }
+
+  get physicalBlockBytes(): number {
+    return this.below.physicalBlockBytes;
+  }
+
+  read(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
+    this.below.read(offsetBytes, vector, completion);
+  }
+
+  write(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
+    this.below.write(offsetBytes, vector, completion);
+  }
+
+  flush(completion: IoCompletion): void {
+    this.below.flush(completion);
+  }
+
+  discard(offsetBytes: number, lengthBytes: number, completion: IoCompletion): void {
+    this.below.discard(offsetBytes, lengthBytes, completion);
+  }
+
+  writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void {
+    this.below.writeZeroes(offsetBytes, lengthBytes, mayUnmap, completion);
+  }
+
+  abandon(): void {
+    this.below.abandon?.();
+  }
+
+  async close(): Promise<void> {
+    this.abandon();
+    await this.below.close();
+  }
+}
