@@ -29,6 +29,8 @@ export const reasons = {
     "The launcher refused its configuration: a defect, or launcher and operator are of different versions.",
   BootImageInvalid: "The kernel or the initial RAM disk is missing in its image or is not one; correct spec.boot.",
   DiskUnavailable: "A disk cannot be opened; the message names it. Correct spec.disks or its image or claim.",
+  NetworkUnavailable:
+    "An interface cannot be attached; the message names it. Correct spec.interfaces or the pod's network.",
   KvmUnavailable: "The node's /dev/kvm is missing, refused or too old, or its memory cannot be had.",
   AgentUnavailable: "The node agent did not answer; look at the typevisor-node pod of that node.",
   GuestTripleFault: "The guest's processor shut down after a triple fault; look at the end of its console.",

@@ -1,6 +1,7 @@
 /**
  * Agent protocol: launcher to node agent over a unix stream socket. One JSON line asks, one JSON line answers,
- * with one file descriptor per granted item, in the order asked, in the same message (SCM_RIGHTS).
+ * with the file descriptors of all items, in the order asked, in the same message (SCM_RIGHTS): one an item, and for a
+ * tap what its grant says.
  * Who asks is taken from the socket's peer credentials, never from the request.
  */
 
@@ -28,10 +29,134 @@ export type AgentWant =
   | { readonly kind: "kvm" }
   | { readonly kind: "userfaultfd" }
   /** `path` is a device node in the asking container that belongs to one of its pod's own block volumes. */
-  | { readonly kind: "block"; readonly path: string; readonly readOnly: boolean; readonly direct: boolean };
+  | { readonly kind: "block"; readonly path: string; readonly readOnly: boolean; readonly direct: boolean }
+  | TapWant;
+
+/**
+ * A TAP in the asking pod's own network namespace, wired as `binding` says. It is made when it is missing and found again
+ * when it is there (a container that was started anew asks the same); its wiring then becomes what is asked now.
+ *
+ * Whatever the launcher does, the agent's wiring lets only the guest's own MAC and addresses out of a masquerade or podIP
+ * TAP, and no DHCP, DHCPv6 or router solicitation of the guest reaches the pod's network: the launcher answers those.
+ */
+export interface TapWant {
+  readonly kind: "tap";
+  /** The interface's name in the API: a DNS label, unique in the machine. */
+  readonly name: string;
+  /** 1 to TAP_QUEUES_MAX. */
+  readonly queues: number;
+  /** Asks for vhost-net as well, where the node has it. */
+  readonly vhost: boolean;
+  readonly binding: TapBinding;
+}
+
+export const TAP_QUEUES_MAX = 8;
+
+export type TapBinding =
+  /** The guest has the addresses of `masqueradeNetwork`, of the families that the pod has; NAT to and from the pod's. */
+  | {
+      readonly kind: "masquerade";
+      /** The guest's. */
+      readonly mac: string;
+      /** What reaches the guest from outside; all but `ownPorts` when absent. At most PORTS_MAX. */
+      readonly ports?: readonly GuestPort[];
+      readonly ownPorts: readonly number[];
+    }
+  /** The guest has the pod's own addresses and MAC. */
+  | { readonly kind: "podIP"; readonly ownPorts: readonly number[] }
+  /** Bridged to another interface of the pod, e.g. "net1". */
+  | { readonly kind: "multus"; readonly podInterface: string };
+
+/** `ownPorts` above are TCP ports that the launcher listens on: they stay the pod's. At most PORTS_MAX. */
+export const PORTS_MAX = 64;
+
+export interface GuestPort {
+  readonly protocol: "TCP" | "UDP" | "SCTP";
+  readonly port: number;
+}
+
+/** Both ends of every masquerade link, the same on every node: the guest's neighbour entries outlive a migration. */
+export const masqueradeNetwork = {
+  gatewayMac: "02:00:00:00:00:01",
+  ipv4: { guest: "10.0.2.2", gateway: "10.0.2.1", prefixLength: 24 },
+  ipv6: {
+    guest: "fd10:0:2::2",
+    gateway: "fd10:0:2::1",
+    prefixLength: 120,
+    /** The agent gives it to the pod's end, too: it is the router in router advertisements. */
+    gatewayLinkLocal: "fe80::1",
+  },
+} as const;
+
+/**
+ * Descriptors of a tap item, in this order: `queues` of the TAP (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR and IFF_MULTI_QUEUE,
+ * non-blocking, the header's size set to VNET_HEADER_BYTES); then, if `vhost`, `queues` of /dev/vhost-net and one packet
+ * socket (see PacketSocket). The launcher sets offloads (TUNSETOFFLOAD) and attaches queues (TUNSETQUEUE) by itself.
+ *
+ * PacketSocket: AF_PACKET, SOCK_RAW, non-blocking, bound to the TAP. With vhost-net the launcher does not see the guest's
+ * frames; here it gets those that it has to answer, and what it sends goes to the guest alone. Its filter is attached by
+ * the agent and locked (SO_LOCK_FILTER); it passes from the guest (not PACKET_OUTGOING): IPv4 UDP to port 67, IPv6 UDP to
+ * port 547, ICMPv6 types 133 (router solicitation) and 135 (neighbour solicitation).
+ */
+export interface TapGrant {
+  readonly name: string;
+  /** The TAP's name in the pod's network namespace, for its statistics. */
+  readonly device: string;
+  /** What the guest's interface shall have: that of the pod's interface behind it. */
+  readonly mtuBytes: number;
+  /** Whether descriptors of vhost-net and a packet socket follow. */
+  readonly vhost: boolean;
+  /** The MAC that the guest must use, where it is not free: podIP, and multus on a macvlan. */
+  readonly mac?: string;
+  /** What the guest shall be told by DHCP and router advertisements; absent where the network beyond does that. */
+  readonly guest?: GuestAddresses;
+}
+
+export const VNET_HEADER_BYTES = 12;
+
+/** DNS servers and search domains are not among it: the launcher reads them from its own /etc/resolv.conf. */
+export interface GuestAddresses {
+  readonly ipv4?: GuestIpv4;
+  readonly ipv6?: GuestIpv6;
+}
+
+export interface GuestIpv4 {
+  readonly address: string;
+  /** 32 with a link-local gateway on some networks. */
+  readonly prefixLength: number;
+  /** Of the default route. */
+  readonly gateway?: string;
+  readonly routes?: readonly GuestRoute[];
+}
+
+export interface GuestIpv6 {
+  readonly address: string;
+  readonly prefixLength: number;
+  /** Of the default route. */
+  readonly gateway?: string;
+  /**
+   * Required with a gateway that is not link-local, since a router advertisement names its router by a link-local address:
+   * the launcher then makes one up, and answers for it with this MAC.
+   */
+  readonly gatewayMac?: string;
+  readonly routes?: readonly GuestRoute[];
+}
+
+/** Besides the default route. Without a gateway the destination is on the link. */
+export interface GuestRoute {
+  /** ADDRESS/PREFIXLENGTH. */
+  readonly destination: string;
+  readonly gateway?: string;
+}
 
 export type AgentAnswer =
-  | { readonly version: typeof AGENT_PROTOCOL_VERSION; readonly ok: true; readonly agentVersion: string }
+  | {
+      readonly version: typeof AGENT_PROTOCOL_VERSION;
+      readonly ok: true;
+      readonly agentVersion: string;
+      /** One for each tap item, in order; absent without one. */
+      readonly taps?: readonly TapGrant[];
+    }
   | { readonly version: typeof AGENT_PROTOCOL_VERSION; readonly ok: false; readonly error: AgentError };
 
 export interface AgentError {
@@ -49,4 +174,6 @@ export type AgentErrorCode =
   | "DeviceMissing"
   /** A block device for writing that is claimed on the node already. */
   | "DeviceBusy"
+  /** The pod's network is not what the tap item needs: an interface or address is missing, or of an unknown kind. */
+  | "NetworkUnfit"
   | "Internal";

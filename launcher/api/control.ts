@@ -1,3 +1,5 @@
+import type { LinkState } from "./machine-config.ts";
+
 /**
  * Launcher API: JSON over HTTPS with mutual TLS on the pod IP, and the same routes on a unix socket in the container.
  *
@@ -7,6 +9,8 @@
  *   POST /v1/disks/NAME/resize  {"sizeBytes": N}         -> LauncherStatus, once the guest is told of the new size
  *        Grows a disk: a file to N bytes; of a block device the size is read anew, and must be N or more by then.
  *        404 for an unknown disk, 400 for N that is no multiple of 512, 409 where the disk cannot grow or would shrink.
+ *   POST /v1/interfaces/NAME/link  {"state": "up"|"down"}  -> LauncherStatus, once the guest is told
+ *        404 for an unknown interface.
  *   GET  /v1/console?access=read|write&history=true[&port=serial|virtio]
  *        -> 101, Upgrade: typevisor-console; then raw bytes both ways. When absent, access is read, history false, and
  *        port what the kernel's command line names last, or serial. Either side ends it by closing, half-closing included.
@@ -56,6 +60,8 @@ export interface LauncherStatus {
   readonly pause?: PauseStatus;
   /** In the order of the configuration; absent from launchers that cannot tell. */
   readonly disks?: readonly DiskStatus[];
+  /** In the order of the configuration; absent from launchers that cannot tell. */
+  readonly interfaces?: readonly InterfaceStatus[];
   /** What does the I/O of the disks that waits: io_uring, or threads where the kernel or seccomp refuses it. */
   readonly ioEngine?: IoEngineName;
 }
@@ -78,6 +84,20 @@ export interface DiskStatus {
   /** As the guest sees it. */
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+}
+
+export interface InterfaceStatus {
+  readonly name: string;
+  /** As the guest is told, whatever it then uses. */
+  readonly mac: string;
+  readonly link: LinkState;
+  readonly mtuBytes: number;
+  /** Queue pairs that the guest may use. */
+  readonly queues: number;
+  /** What carries the frames: the kernel, or this process. */
+  readonly dataPath: "vhost-net" | "inProcess";
+  /** What DHCP and DHCPv6 give the guest, without prefix lengths; empty where the network beyond does that. */
+  readonly addresses: readonly string[];
 }
 
 export interface ApiError {
@@ -114,6 +134,8 @@ export const exitCodes = {
   BootImageInvalid: 65,
   /** A disk cannot be opened. */
   DiskUnavailable: 66,
+  /** A TAP cannot be opened, or the pod's network is not what an interface needs. */
+  NetworkUnavailable: 67,
   /** /dev/kvm is missing, refused or too old, or memory cannot be had. */
   KvmUnavailable: 69,
   /** The node agent does not answer or refuses. */

@@ -1,3 +1,5 @@
+import type { GuestAddresses, GuestPort } from "./agent.ts";
+
 /**
  * MachineConfig: what the operator (or a person) gives the launcher, as `machine.json`.
  * Fully resolved: paths are paths in the launcher's own file system, sizes are bytes, nothing is looked up elsewhere.
@@ -15,6 +17,8 @@ export interface MachineConfig {
   readonly boot: BootConfig;
   /** Order is PCI order. */
   readonly disks: readonly DiskConfig[];
+  /** After the disks on the PCI bus, in order. At most INTERFACES_MAX; none when absent. */
+  readonly interfaces?: readonly InterfaceConfig[];
   readonly console: ConsoleConfig;
   readonly control: ControlConfig;
   /** Where /dev/kvm comes from: opened here, or asked of the node agent. */
@@ -103,6 +107,53 @@ export type DiskSource =
       readonly instanceId: string;
       readonly localHostname: string;
     };
+
+export const INTERFACES_MAX = 8;
+
+export interface InterfaceConfig {
+  /** DNS label, unique in the machine. */
+  readonly name: string;
+  /** Unicast, lower case, e.g. "02:5a:00:12:34:56". The attachment may know better: podIP has the pod's. */
+  readonly mac: string;
+  /** Queue pairs, 1 to 8; usually one a vCPU. */
+  readonly queues: number;
+  /** As the guest sees it from the start; the Launcher API changes it. */
+  readonly link: LinkState;
+  /** All but `tap` are wired by the node agent, and need `kvm.agentSocketPath`. */
+  readonly attachment: InterfaceAttachment;
+  /** "auto" takes vhost-net where the node has it and there are no limits, "inProcess" never. */
+  readonly dataPath: "auto" | "inProcess";
+  readonly limits?: InterfaceLimits;
+  /** What DHCP tells besides addresses, routes and DNS. */
+  readonly dhcp?: DhcpConfig;
+}
+
+export type LinkState = "up" | "down";
+
+export type InterfaceAttachment =
+  /** `ports`: what reaches the guest; all but the launcher's own when absent. */
+  | { readonly kind: "masquerade"; readonly ports?: readonly GuestPort[] }
+  | { readonly kind: "podIP" }
+  /** `podInterface`: what Multus calls it in the pod, e.g. "net1". */
+  | { readonly kind: "multus"; readonly podInterface: string }
+  /**
+   * A TAP that there is (`ip tuntap add ... mode tap vnet_hdr [multi_queue]`), for running by hand. With `guest` the
+   * launcher answers DHCP and router solicitations, and lets out nothing but those addresses and the interface's MAC.
+   */
+  | { readonly kind: "tap"; readonly device: string; readonly guest?: GuestAddresses };
+
+/** In each direction: 1 to 10^9 packets, 8000 to 10^13 bits. A frame of segments counts as one packet. */
+export interface InterfaceLimits {
+  readonly packetsPerSecond?: number;
+  readonly bitsPerSecond?: number;
+}
+
+export interface DhcpConfig {
+  /** DNS label or name. */
+  readonly hostname?: string;
+  /** IPv4 and IPv6 addresses; each family is told its own. At most 4. */
+  readonly ntpServers?: readonly string[];
+}
 
 export interface ConsoleConfig {
   /** How much of the serial console's output is kept for those who attach later. */

@@ -25,6 +25,7 @@ const launcherReasonClasses: Readonly<Record<TerminationReason, EndClass>> = {
   ConfigInvalid: "crash",
   BootImageInvalid: "crash",
   DiskUnavailable: "crash",
+  NetworkUnavailable: "crash",
   KvmUnavailable: "never-started",
   AgentUnavailable: "never-started",
   GuestTripleFault: "crash",
@@ -34,7 +35,12 @@ const launcherReasonClasses: Readonly<Record<TerminationReason, EndClass>> = {
 };
 
 /** Ends that come back until someone changes something. */
-export const NEEDS_CHANGE: ReadonlySet<string> = new Set(["ConfigInvalid", "BootImageInvalid", "DiskUnavailable"]);
+export const NEEDS_CHANGE: ReadonlySet<string> = new Set([
+  "ConfigInvalid",
+  "BootImageInvalid",
+  "DiskUnavailable",
+  "NetworkUnavailable",
+]);
 
 /** Ends of a launcher before the guest's first instruction. */
 const GUEST_NEVER_RAN: ReadonlySet<string> = new Set([...NEEDS_CHANGE, "KvmUnavailable", "AgentUnavailable"]);
