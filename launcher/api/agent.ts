@@ -90,13 +90,14 @@ export const masqueradeNetwork = {
 
 /**
  * Descriptors of a tap item, in this order: `queues` of the TAP (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR and IFF_MULTI_QUEUE,
- * non-blocking, the header's size set to VNET_HEADER_BYTES); then, if `vhost`, `queues` of /dev/vhost-net and one packet
- * socket (see PacketSocket). The launcher sets offloads (TUNSETOFFLOAD) and attaches queues (TUNSETQUEUE) by itself.
+ * non-blocking, the header's size set to VNET_HEADER_BYTES); then, if `vhost`, `queues` of /dev/vhost-net and one answering
+ * TAP. The launcher sets offloads (TUNSETOFFLOAD) and attaches queues (TUNSETQUEUE) by itself.
  *
- * PacketSocket: AF_PACKET, SOCK_RAW, non-blocking, bound to the TAP. With vhost-net the launcher does not see the guest's
- * frames; here it gets those that it has to answer, and what it sends goes to the guest alone. Its filter is attached by
- * the agent and locked (SO_LOCK_FILTER); it passes from the guest (not PACKET_OUTGOING): IPv4 UDP to port 67, IPv6 UDP to
- * port 547, ICMPv6 types 133 (router solicitation) and 135 (neighbour solicitation).
+ * Answering TAP: IFF_TAP, IFF_NO_PI, non-blocking, without a header: one read(2) is one frame, one write(2) another. With
+ * vhost-net the launcher does not see the guest's frames; here it gets those that it has to answer, and what it writes goes
+ * to the guest alone. The agent's wiring brings these from the guest: IPv4 UDP to port 67, IPv6 UDP to port 547, ICMPv6
+ * types 133 (router solicitation) and 135 (neighbour solicitation). It is no packet socket, which whoever holds it could
+ * bind to the pod's own interface.
  */
 export interface TapGrant {
   readonly name: string;
@@ -104,7 +105,7 @@ export interface TapGrant {
   readonly device: string;
   /** What the guest's interface shall have: that of the pod's interface behind it. */
   readonly mtuBytes: number;
-  /** Whether descriptors of vhost-net and a packet socket follow. */
+  /** Whether descriptors of vhost-net and an answering TAP follow. */
   readonly vhost: boolean;
   /** The MAC that the guest must use, where it is not free: podIP, and multus on a macvlan. */
   readonly mac?: string;
