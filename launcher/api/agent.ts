@@ -1,7 +1,7 @@
 /**
  * Agent protocol: launcher to node agent over a unix stream socket. One JSON line asks, one JSON line answers,
- * with the file descriptors of all items, in the order asked, in the same message (SCM_RIGHTS): one an item, and for a
- * tap what its grant says.
+ * with the file descriptors of all items, in the order asked, in the same message (SCM_RIGHTS): one an item, for a
+ * tap what its grant says, and for an attachment what is offered.
  * Who asks is taken from the socket's peer credentials, never from the request.
  */
 
@@ -30,7 +30,28 @@ export type AgentWant =
   | { readonly kind: "userfaultfd" }
   /** `path` is a device node in the asking container that belongs to one of its pod's own block volumes. */
   | { readonly kind: "block"; readonly path: string; readonly readOnly: boolean; readonly direct: boolean }
+  /** What a holder on this node offers under the key (see AgentOffer), in its order; NotOffered while nobody does. */
+  | { readonly kind: "attachment"; readonly key: string }
   | TapWant;
+
+/** 256 random bits, which holder and launcher alone know. */
+export const ATTACHMENT_KEY_PATTERN = /^[0-9a-f]{64}$/;
+
+/**
+ * A request in place of `want`: hands descriptors of the asking process to whoever asks for the key, for as long as the
+ * connection stays open. The agent takes its own copies at once, and keeps them nowhere but with the connection: who
+ * offers connects again when the agent went away. Only regular files and block devices can be offered.
+ */
+export interface AgentOffer {
+  readonly version: typeof AGENT_PROTOCOL_VERSION;
+  readonly offer: {
+    readonly key: string;
+    /** 1 to ATTACHMENT_FDS_MAX numbers of descriptors in the asking process. */
+    readonly fds: readonly number[];
+  };
+}
+
+export const ATTACHMENT_FDS_MAX = 2;
 
 /**
  * A TAP in the asking pod's own network namespace, wired as `binding` says. It is made when it is missing and found again
@@ -175,6 +196,8 @@ export type AgentErrorCode =
   | "DeviceMissing"
   /** A block device for writing that is claimed on the node already. */
   | "DeviceBusy"
+  /** Nobody offers the attachment, or not yet. */
+  | "NotOffered"
   /** The pod's network is not what the tap item needs: an interface or address is missing, or of an unknown kind. */
   | "NetworkUnfit"
   | "Internal";

@@ -1,4 +1,4 @@
-import type { LinkState } from "./machine-config.ts";
+import type { DiskConfig, LinkState } from "./machine-config.ts";
 
 /**
  * Launcher API: JSON over HTTPS with mutual TLS on the pod IP, and the same routes on a unix socket in the container.
@@ -9,6 +9,13 @@ import type { LinkState } from "./machine-config.ts";
  *   POST /v1/disks/NAME/resize  {"sizeBytes": N}         -> LauncherStatus, once the guest is told of the new size
  *        Grows a disk: a file to N bytes; of a block device the size is read anew, and must be N or more by then.
  *        404 for an unknown disk, 400 for N that is no multiple of 512, 409 where the disk cannot grow or would shrink.
+ *   POST /v1/disks  DiskConfig                           -> LauncherStatus, once the disk is on the PCI bus (Attaching)
+ *        Adds a disk to the running machine; the same one again changes nothing. 400 for a bad DiskConfig, 409 where another
+ *        disk has the name, the disk cannot be opened, or the bus is full; code NotReady where an attachment's holder does
+ *        not offer it yet.
+ *   DELETE /v1/disks/NAME                                -> 202 LauncherStatus, once the guest is asked to give it up (Detaching)
+ *        The disk is gone, and its files are closed, when the status has it no more. Asks again where it was asked before.
+ *        404 for an unknown disk.
  *   POST /v1/interfaces/NAME/link  {"state": "up"|"down"}  -> LauncherStatus, once the guest is told
  *        404 for an unknown interface.
  *   GET  /v1/console?access=read|write&history=true[&port=serial|virtio]
@@ -84,7 +91,19 @@ export interface DiskStatus {
   /** As the guest sees it. */
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  /** Absent from launchers that cannot tell: Attached. */
+  readonly state?: DiskState;
 }
+
+/**
+ *   Attaching -> Attached: the guest's driver has taken it, or a reset has made it one that was there from the start.
+ *   any -> Detaching: the guest was asked to give it up, and may take its time, or never do it. A reset of the machine
+ *   ends that; nothing else takes a disk away from a guest.
+ */
+export type DiskState = "Attaching" | "Attached" | "Detaching";
+
+/** Body of POST /v1/disks. */
+export type AttachDiskRequest = DiskConfig;
 
 export interface InterfaceStatus {
   readonly name: string;
@@ -110,6 +129,8 @@ export type ApiErrorCode =
   | "MethodNotAllowed"
   | "Conflict"
   | "Timeout"
+  /** Not yet: the same request may do later. */
+  | "NotReady"
   | "Forbidden"
   | "Internal";
 

@@ -83,6 +83,11 @@ export type DiskSource =
   /** A raw file or block device (a Block claim's device node, which the agent opens), written in place. */
   | { readonly kind: "raw"; readonly path: string }
   /**
+   * What another process on the node (`launcher hold`, in an attachment pod) offers to the node agent under `key`, which
+   * is a secret of those two: ATTACHMENT_KEY_PATTERN.
+   */
+  | { readonly kind: "attachment"; readonly key: string }
+  /**
    * A Filesystem claim that is mounted at `path`: its file disk.img, raw, written in place. Made sparse with `sizeBytes`
    * when missing (a read-only disk must have it), grown to `sizeBytes` when smaller, never shrunk. A symbolic link, or
    * anything else than a regular file, is refused.

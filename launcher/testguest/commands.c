@@ -49,7 +49,7 @@ static void command_poweroff(struct arguments *a) {
   power_off();
 }
 
-// From now on the power button is read and nothing done.
+// From now on the power button and the wish for a slot are read and nothing done.
 static void command_deaf(struct arguments *a) {
   (void)a;
   power_button_ignore();

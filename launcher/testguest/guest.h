@@ -11,6 +11,9 @@ enum {
   PORT_RESET = 0x600,
   PORT_SLEEP = 0x601,
   PORT_EVENTS = 0x603,
+  PORT_PCI_PLUGGED = 0x610,
+  PORT_PCI_UNPLUG = 0x614,
+  PORT_PCI_EJECT = 0x618,
   RESET_VALUE = 0x06,
   SLEEP_S5 = 5 << 2 | 0x20,
 };
@@ -87,6 +90,7 @@ bool talk_is_over(void);
 
 // pci.c
 void pci_list(void);
+void pci_slots_changed(bool gives_up);
 uint64_t pci_find(uint16_t vendor, uint16_t device, unsigned index);  // its configuration space, or 0
 
 // virtio.c: each prints how it went

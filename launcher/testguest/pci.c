@@ -13,6 +13,15 @@ void pci_list(void) {
   print("pci done\n");
 }
 
+// What the machine's AML does; a real system's driver lets go of the device before.
+void pci_slots_changed(bool gives_up) {
+  uint32_t plugged = in32(PORT_PCI_PLUGGED), unplug = in32(PORT_PCI_UNPLUG);
+  if (plugged) print("slots plugged 0x%x\n", (uint64_t)plugged);
+  if (!unplug) return;
+  print("slots to give up 0x%x%s\n", (uint64_t)unplug, gives_up ? "" : ", ignored");
+  if (gives_up) out32(PORT_PCI_EJECT, unplug);
+}
+
 uint64_t pci_find(uint16_t vendor, uint16_t device, unsigned index) {
   for (unsigned slot = 0; slot < SLOTS; slot++) {
     uint64_t config = ECAM + slot * SLOT_BYTES;

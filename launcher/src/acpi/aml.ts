@@ -124,8 +124,18 @@ export function portRegion(name: string, port: number, sizeBytes: number): Aml {
 
 /** Names consecutive bytes of a region; byte access, no lock, unnamed bits are preserved. */
 export function byteFields(region: string, ...names: readonly string[]): Aml {
-  const fields = names.map((field) => concat(nameSegment(field), bytes(8)));
-  return packaged([0x5b, 0x81], path(region), bytes(0x01), ...fields);
+  return fields(region, 0x01, 8, names);
+}
+
+/** Names consecutive dwords of a region, as `byteFields`; dword access. */
+export function dwordFields(region: string, ...names: readonly string[]): Aml {
+  return fields(region, 0x03, 32, names);
+}
+
+/** Fields of less than 64 bits: the width is a package length, which has one byte then (20.2.5.2). */
+function fields(region: string, access: number, widthBits: number, names: readonly string[]): Aml {
+  const named = names.map((field) => concat(nameSegment(field), bytes(widthBits)));
+  return packaged([0x5b, 0x81], path(region), bytes(access), ...named);
 }
 
 /** `CreateDWordField (source, offset, name)` */
@@ -152,4 +162,6 @@ export const when = (condition: Aml, ...terms: readonly Aml[]): Aml => packaged(
 /** Follows `when`. */
 export const otherwise = (...terms: readonly Aml[]): Aml => packaged([0xa1], ...terms);
 export const give = (value: Aml): Aml => concat(bytes(0xa4), value);
-export const notify = (target: string, value: number): Aml => concat(bytes(0x86), path(target), integer(value));
+export const notify = (target: string, value: Aml): Aml => concat(bytes(0x86), path(target), value);
+/** A method's invocation (20.2.5.4): its name, and as many arguments as it was declared with. */
+export const call = (method: string, ...args: readonly Aml[]): Aml => concat(path(method), ...args);

@@ -1,4 +1,5 @@
 import {
+  ACPI_EVENT_PCI_SLOTS,
   ACPI_EVENT_POWER_BUTTON,
   ACPI_REGISTERS,
   ACPI_S5_SLEEP_TYPE,
@@ -17,6 +18,7 @@ import {
   andInto,
   argument,
   byteFields,
+  call,
   concat,
   createDwordField,
   device,
@@ -40,6 +42,7 @@ import {
   uuid,
   when,
 } from "./aml.ts";
+import { PCI_SLOTS_CHANGED, pciHotplug } from "./pci-hotplug.ts";
 import { interrupt, ioPorts, memory32, resourceTemplate, window } from "./resources.ts";
 import { newTable, sealTable, TABLE_HEADER_BYTES } from "./table.ts";
 
@@ -65,10 +68,12 @@ export function buildDsdt(window64: PciWindow): Uint8Array {
   return sealTable(table);
 }
 
+const PCI_ROOT = "PCI0";
+
 /** The PCI Express root. Without _PRT: devices have no interrupt pins, only MSI-X. */
 function pciRoot(window64: PciWindow): Aml {
   return device(
-    "PCI0",
+    PCI_ROOT,
     name("_HID", eisaId("PNP0A08")),
     name("_CID", eisaId("PNP0A03")),
     name("_UID", integer(0)),
@@ -84,6 +89,7 @@ function pciRoot(window64: PciWindow): Aml {
       ),
     ),
     operatingSystemCapabilities(),
+    ...pciHotplug(),
   );
 }
 
@@ -157,7 +163,8 @@ function eventDevice(): Aml {
       true,
       // One read, which also clears the register and lowers the interrupt.
       store(path("EVTS"), events),
-      when(and(events, integer(ACPI_EVENT_POWER_BUTTON)), notify(POWER_BUTTON, NOTIFY_PRESSED)),
+      when(and(events, integer(ACPI_EVENT_POWER_BUTTON)), notify(POWER_BUTTON, integer(NOTIFY_PRESSED))),
+      when(and(events, integer(ACPI_EVENT_PCI_SLOTS)), call(`\\_SB.${PCI_ROOT}.${PCI_SLOTS_CHANGED}`)),
     ),
   );
 }

@@ -87,11 +87,34 @@ describe("the DSDT", () => {
     ["the serial port with its interrupt", /PNP0501.*0x03F8, .*?0x08, .*?Edge, ActiveHigh, Exclusive.*?0x00000004,/],
     ["a reservation for ECAM", /PNP0C02.*0xE0000000, .*?0x00100000,/],
     ["the power button that the event device notifies", /Notify \(PWRB, 0x80\)/],
+    ["what the event device does when slots change", /If \(\(Local0 & 0x02\)\) \{ \\_SB\.PCI0\.PCNT \(\) \}/],
+    [
+      "the registers of PCI hot-plug",
+      /SystemIO, 0x0610, 0x0C\) Field \(PHPR, DWordAcc, NoLock, Preserve\) \{ PCIU, 32, PCID, 32, B0EJ, 32 \}/,
+    ],
+    [
+      "a first slot",
+      /Device \(S001\) \{ Name \(_ADR, 0x00010000\) .*?Name \(_SUN, One\) .*?_EJ0, 1, Serialized\) .*?\{ B0EJ = 0x02 \}/,
+    ],
+    ["a last slot", /Device \(S01F\) \{ Name \(_ADR, 0x001F0000\) .*?Name \(_SUN, 0x1F\) .*?\{ B0EJ = 0x80000000 \}/],
+    [
+      "a notification for each slot",
+      /DVNT, 2, .*If \(\(Arg0 & 0x02\)\) \{ Notify \(S001, Arg1\) \} .*If \(\(Arg0 & 0x80000000\)\) \{ Notify \(S01F, Arg1\) \}/,
+    ],
+    ["device checks, then eject requests", /PCNT, 0, Serialized\) \{ DVNT \(PCIU, One\) DVNT \(PCID, 0x03\) \}/],
     ["the event device with its interrupt", /ACPI0013.*Level, ActiveHigh, Exclusive.*?0x00000005,/],
     ["a whole package for power-off", /Name \(\\_S5, Package \(0x04\) .*? 0x05, 0x05, Zero, Zero \}\)/],
     ["the panic device", /QEMU0001.*0x0505, .*?0x01, .*?0x01,/],
   ])("has %s", (_what, pattern) => {
     expect(source).toMatch(pattern);
+  });
+});
+
+describe("the slots in the DSDT", () => {
+  it("are all but the host bridge's", () => {
+    const source = squeeze(disassemble(buildDsdt(WINDOW64)).source);
+    expect(source.match(/Device \(S0/g)).toHaveLength(31);
+    expect(source.match(/Notify \(S0/g)).toHaveLength(31);
   });
 });
 

@@ -6,6 +6,7 @@ import {
   type AgentErrorCode,
   type AgentRequest,
   type AgentWant,
+  ATTACHMENT_FDS_MAX,
 } from "../../api/agent.ts";
 import { errorCode, errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
@@ -42,12 +43,14 @@ export interface AskOptions {
   /** How long an agent that is away, as while it restarts, is waited for. */
   readonly deadlineMs: number;
   readonly log: Logger;
+  /** For a single exchange. Blocks the event loop: short where a guest runs. */
+  readonly exchangeTimeoutMs?: number;
   /** Ends the wait; the promise then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * One descriptor for each item of `want`, in order. Tries again while the agent is away.
+ * The descriptors of the items of `want`, in order: one each, and of an attachment what is offered. Tries again while the agent is away.
  * Throws AgentUnavailable, AgentRefused, or the signal's reason; no descriptor is left open then.
  */
 export async function askAgent(want: readonly AgentWant[], options: AskOptions): Promise<readonly OwnedFd[]> {
@@ -55,7 +58,7 @@ export async function askAgent(want: readonly AgentWant[], options: AskOptions):
   for (let retryMs = FIRST_RETRY_MS; ; retryMs = Math.min(retryMs * 2, LAST_RETRY_MS)) {
     options.signal?.throwIfAborted();
     try {
-      return exchange(options.socketPath, want);
+      return exchange(options, want);
     } catch (error) {
       if (!isPassing(error)) throw explained(error, options.socketPath);
       if (performance.now() + retryMs > giveUpAt) throw gaveUp(error, options);
@@ -103,21 +106,28 @@ function explained(error: unknown, socketPath: string): unknown {
 }
 
 /** Asks once. Blocks: before the guest runs there is nothing else to do, and it saves the event loop's turns. */
-function exchange(socketPath: string, want: readonly AgentWant[]): readonly OwnedFd[] {
+function exchange(
+  { socketPath, exchangeTimeoutMs = EXCHANGE_TIMEOUT_MS }: AskOptions,
+  want: readonly AgentWant[],
+): readonly OwnedFd[] {
   using socket = connectUnix(socketPath);
-  setSocketTimeout(socket.fd, EXCHANGE_TIMEOUT_MS);
+  setSocketTimeout(socket.fd, exchangeTimeoutMs);
   const request: AgentRequest = { version: AGENT_PROTOCOL_VERSION, want };
   const line = Buffer.from(`${JSON.stringify(request)}\n`);
   if (line.length > AGENT_LINE_MAX_BYTES) throw new RangeError("the request to the node agent is too long");
   for (let sent = 0; sent < line.length; ) sent += sendFds(socket.fd, line.subarray(sent), []);
   using cleanup = new DisposableStack();
   const fds: OwnedFd[] = [];
-  const answer = parseAnswer(readLine(socket.fd, want.length, (fd) => fds.push(cleanup.use(fd))));
+  const answer = parseAnswer(readLine(socket.fd, mostFds(want), (fd) => fds.push(cleanup.use(fd))));
   if (!answer.ok) throw new AgentRefused(answer.error.code, answer.error.message, answer.error.item);
-  if (fds.length !== want.length)
+  if (fds.length < want.length || fds.length > mostFds(want))
     throw new AgentUnavailable(`the node agent sent ${fds.length} descriptors for ${want.length} items; update it`);
   cleanup.move();
   return fds;
+}
+
+function mostFds(want: readonly AgentWant[]): number {
+  return want.reduce((sum, { kind }) => sum + (kind === "attachment" ? ATTACHMENT_FDS_MAX : 1), 0);
 }
 
 function readLine(socketFd: number, maxFds: number, onFd: (fd: OwnedFd) => void): string {

@@ -17,6 +17,10 @@ import { terminationOf } from "./termination-reason.ts";
 
 /** An agent that restarts is back within seconds; one that is rolled out anew, within a minute. */
 const AGENT_DEADLINE_MS = 60_000;
+/** A disk that is added to a running guest: who asks for it tries again. */
+const ATTACH_DEADLINE_MS = 3_000;
+/** The agent has what is offered in its hands; meanwhile the guest waits. */
+const ATTACH_EXCHANGE_MS = 200;
 /** libuv's own default, for files and names. */
 const POOL_THREADS = 4;
 /** For disks without io_uring: requests that wait on slow storage each hold a thread, which costs 11 KiB. */
@@ -121,7 +125,13 @@ class MachineRun {
     };
     const openBlockDevice = async (path: string, access: { readOnly: boolean; direct: boolean }) =>
       only(await askAgent([{ kind: "block", path, ...access }], options));
-    return { ...common, kvm: only(await askAgent([{ kind: "kvm" }], options)), openBlockDevice };
+    const takeAttachment = (key: string) =>
+      askAgent([{ kind: "attachment", key }], {
+        ...options,
+        deadlineMs: ATTACH_DEADLINE_MS,
+        exchangeTimeoutMs: ATTACH_EXCHANGE_MS,
+      });
+    return { ...common, kvm: only(await askAgent([{ kind: "kvm" }], options)), openBlockDevice, takeAttachment };
   }
 
   async #stopUnstarted(machine: StartableMachine): Promise<Termination> {

@@ -3,10 +3,13 @@ import { printableAscii } from "../log/error-text.ts";
 /** machine.json is unreadable or wrong; `field` is the path of the value at fault, "" for the file as a whole. */
 export class ConfigInvalid extends Error {
   readonly field: string;
+  /** What follows the field's name. */
+  readonly problem: string;
   constructor(field: string, problem: string) {
     super(field === "" ? `machine.json ${problem}` : `machine.json: ${field} ${problem}`);
     this.name = "ConfigInvalid";
     this.field = field;
+    this.problem = problem;
   }
 }
 

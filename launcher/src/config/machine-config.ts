@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
+import { ATTACHMENT_KEY_PATTERN } from "../../api/agent.ts";
 import {
   type BootConfig,
   type ConsoleConfig,
@@ -155,22 +156,34 @@ const MAX_DISKS = 24;
 function disks(field: Field): readonly DiskConfig[] {
   const names = new Set<string>();
   return field.array(MAX_DISKS).map((entry) => {
-    const disk = entry.object(["name", "readOnly", "queues", "source", "limits"]);
-    const name = disk.name.string({
-      maxBytes: 20,
-      pattern: /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/,
-      wanted: "a DNS label (lower-case letters, digits and '-')",
-    });
-    if (names.has(name)) disk.name.fail(`is "${name}", which another disk has too; give each disk its own name`);
+    const parsed = disk(entry);
+    const { name } = parsed;
+    if (names.has(name))
+      entry.loose("name").fail(`is "${name}", which another disk has too; give each disk its own name`);
     names.add(name);
-    const readOnly = disk.readOnly.boolean();
-    const source = diskSource(disk.source);
-    const wanted = readOnlyBy[source.kind];
-    if (wanted !== undefined && wanted !== readOnly)
-      disk.readOnly.fail(`is ${readOnly}; a disk of kind ${source.kind} takes ${wanted} only`);
-    const queues = disk.queues.integer({ min: 1, max: 64 });
-    return { name, readOnly, queues, source, ...(disk.limits.present && { limits: diskLimits(disk.limits) }) };
+    return parsed;
   });
+}
+
+/** Checks a DiskConfig that comes by itself. Throws ConfigInvalid with one sentence that names the field and the way out. */
+export function parseDiskConfig(value: unknown): DiskConfig {
+  return disk(new Field("", value));
+}
+
+function disk(field: Field): DiskConfig {
+  const fields = field.object(["name", "readOnly", "queues", "source", "limits"]);
+  const name = fields.name.string({
+    maxBytes: 20,
+    pattern: /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/,
+    wanted: "a DNS label (lower-case letters, digits and '-')",
+  });
+  const readOnly = fields.readOnly.boolean();
+  const source = diskSource(fields.source);
+  const wanted = readOnlyBy[source.kind];
+  if (wanted !== undefined && wanted !== readOnly)
+    fields.readOnly.fail(`is ${readOnly}; a disk of kind ${source.kind} takes ${wanted} only`);
+  const queues = fields.queues.integer({ min: 1, max: 64 });
+  return { name, readOnly, queues, source, ...(fields.limits.present && { limits: diskLimits(fields.limits) }) };
 }
 
 function diskLimits(field: Field): DiskLimits {
@@ -189,7 +202,7 @@ const readOnlyBy: Partial<Readonly<Record<DiskSource["kind"], boolean>>> = {
 };
 
 function diskSource(field: Field): DiskSource {
-  const kind = field.loose("kind").oneOf(["image", "raw", "directory", "empty", "files", "cloudInit"]);
+  const kind = field.loose("kind").oneOf(["image", "raw", "directory", "empty", "files", "cloudInit", "attachment"]);
   switch (kind) {
     case "image": {
       const image = field.object(["kind", "imageRoot", "path", "overlayPath"]);
@@ -213,9 +226,12 @@ function diskSource(field: Field): DiskSource {
     }
     case "cloudInit":
       return cloudInit(field);
+    case "attachment":
+      return { kind, key: field.object(["kind", "key"]).key.string(ATTACHMENT_KEY) };
   }
 }
 
+const ATTACHMENT_KEY = { maxBytes: 64, pattern: ATTACHMENT_KEY_PATTERN, wanted: "64 hexadecimal digits, lower case" };
 const DISK_SIZE = { min: 512, max: 2 ** 50, multipleOf: 512 };
 /** ISO 9660 has room for 32 bytes. */
 const VOLUME_LABEL = {

@@ -8,6 +8,7 @@ const statusOf: Readonly<Record<ApiErrorCode, number>> = {
   MethodNotAllowed: 405,
   Timeout: 408,
   Conflict: 409,
+  NotReady: 409,
   Internal: 500,
 };
 

@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import fc from "fast-check";
-import { DiskError } from "../storage/disk-error.ts";
+import { PciSpaceError } from "../pci/pci-root.ts";
+import { DiskError, DiskNotReady } from "../storage/disk-error.ts";
 import { recordingLog } from "../testing/recording-log.ts";
 import { until } from "../testing/until.ts";
 import { UnknownDisk } from "../virtio/block/disks.ts";
@@ -87,6 +88,34 @@ describe("the Launcher API", () => {
     expect([...api.requests]).toEqual([["POST /v1/disks/NAME/resize 200", 1]]);
   });
 
+  it("adds a disk and takes it away", async () => {
+    const disk = { name: "data", readOnly: false, queues: 1, source: { kind: "attachment", key: "0f".repeat(32) } };
+    const added = await ask("POST", "/v1/disks", JSON.stringify(disk));
+    const removed = await ask("DELETE", "/v1/disks/data");
+    expect([added.status, removed.status]).toEqual([200, 202]);
+    expect(machine.calls).toEqual(["attachDisk data attachment", "detachDisk data"]);
+    expect([...api.requests.keys()]).toEqual(["POST /v1/disks 200", "DELETE /v1/disks/NAME 202"]);
+  });
+
+  it("says why a disk is not added, and whether it is worth to ask again", async () => {
+    const disk = { name: "data", readOnly: false, queues: 1, source: { kind: "raw", path: "/dev/data" } };
+    const refusalFor = async (failure: Error) => {
+      machine.failure = failure;
+      const { status, body } = await ask("POST", "/v1/disks", JSON.stringify(disk));
+      return [status, body.error?.code];
+    };
+    expect(await refusalFor(new DiskError("data", "is in use"))).toEqual([409, "Conflict"]);
+    expect(await refusalFor(new PciSpaceError("the bus is full"))).toEqual([409, "Conflict"]);
+    expect(await refusalFor(new DiskNotReady("data", "is not offered"))).toEqual([409, "NotReady"]);
+    machine.failure = undefined;
+    const bad = await ask("POST", "/v1/disks", JSON.stringify({ ...disk, source: { kind: "attachment", key: "x" } }));
+    expect([bad.status, bad.body.error?.message]).toEqual([
+      400,
+      'source.key is "x"; give 64 hexadecimal digits, lower case',
+    ]);
+    expect(logged.lines).toEqual([]);
+  });
+
   it("says why a disk does not grow", async () => {
     machine.failure = new UnknownDisk("data", ["root"]);
     const unknown = await ask("POST", "/v1/disks/data/resize", '{"sizeBytes": 512}');
@@ -127,7 +156,13 @@ describe("the Launcher API", () => {
     ["POST", "/v1/stop", '{"timeoutMs": 1e12}', 400, "BadRequest", /timeoutMs must be/],
     ["POST", "/v1/stop", '{"timeoutMs": 1, "force": true}', 400, "BadRequest", /unknown member/],
     ["GET", "/v1/disks/data/resize", undefined, 405, "MethodNotAllowed", /takes POST only/],
-    ["POST", "/v1/disks/data", undefined, 404, "NotFound", /no such route/],
+    ["POST", "/v1/disks/data", undefined, 405, "MethodNotAllowed", /takes DELETE only/],
+    ["DELETE", "/v1/disks/data?force=1", undefined, 400, "BadRequest", /unknown here/],
+    ["DELETE", "/v1/disks/Data", undefined, 404, "NotFound", /no such route/],
+    ["DELETE", "/v1/disks", undefined, 405, "MethodNotAllowed", /takes POST only/],
+    ["POST", "/v1/disks", undefined, 400, "BadRequest", /^name is missing/],
+    ["POST", "/v1/disks", '{"name": "data"}', 400, "BadRequest", /^readOnly is missing/],
+    ["POST", "/v1/disks?force=1", undefined, 400, "BadRequest", /unknown here/],
     ["POST", "/v1/disks/Data/resize", '{"sizeBytes": 512}', 404, "NotFound", /no such route/],
     ["POST", "/v1/disks/data/resize", undefined, 400, "BadRequest", /sizeBytes must be a multiple of 512/],
     ["POST", "/v1/disks/data/resize", '{"sizeBytes": 1000}', 400, "BadRequest", /sizeBytes must be/],

@@ -4,7 +4,8 @@ import { CONSOLE_UPGRADE, type ConsolePortName, type LauncherStatus, type Machin
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
 import { IllegalTransition, type MachineControls, PauseAborted } from "../machine/control-surface.ts";
-import { DiskError } from "../storage/disk-error.ts";
+import { PciSpaceError } from "../pci/pci-root.ts";
+import { DiskError, DiskNotReady } from "../storage/disk-error.ts";
 import { UnknownDisk } from "../virtio/block/disks.ts";
 import { RequestRefused, sendJson, sendRefusal } from "./api-error.ts";
 import { type AttachOptions, ConsoleBusy, type GuestConsole } from "./console/guest-console.ts";
@@ -12,6 +13,7 @@ import {
   allowOnly,
   allowOnlyMembers,
   choice,
+  diskConfigFrom,
   diskSizeFrom,
   parseTarget,
   readBody,
@@ -25,7 +27,10 @@ const DEFAULT_WAIT_MS = 30_000;
 const CONSOLE_PATH = "/v1/console";
 /** NAME stands for a disk's name in the list of routes, and in metrics. */
 const RESIZE_PATH = "/v1/disks/NAME/resize";
-const RESIZE_PATTERN = /^\/v1\/disks\/([a-z0-9-]{1,20})\/resize$/;
+const DISKS_PATH = "/v1/disks";
+const DISK_PATH = "/v1/disks/NAME";
+const DISK_PATTERN = /^\/v1\/disks\/([a-z0-9-]{1,20})(\/resize)?$/;
+const METHODS = ["GET", "POST", "DELETE"] as const;
 const CONSOLE_PORTS: readonly [ConsolePortName, ...ConsolePortName[]] = ["serial", "virtio"];
 
 type Answer = { readonly status: number; readonly value: LauncherStatus };
@@ -59,6 +64,8 @@ export class LauncherApi {
       ["/v1/power-button", action(() => this.#machine.pressPowerButton())],
       ["/v1/reset", action(() => this.#machine.reset())],
       [RESIZE_PATH, { method: "POST", handle: this.#resizeDisk }],
+      [DISKS_PATH, { method: "POST", handle: this.#attachDisk }],
+      [DISK_PATH, { method: "DELETE", handle: this.#detachDisk }],
       ["/v1/stop", { method: "POST", handle: this.#stop }],
       [CONSOLE_PATH, { method: "GET", handle: this.#consoleWithoutUpgrade }],
     ]);
@@ -145,9 +152,21 @@ export class LauncherApi {
     allowOnly(query, []);
     const body = await readBody(request);
     allowOnlyMembers(body, ["sizeBytes"]);
-    const name = RESIZE_PATTERN.exec(path)?.[1] ?? "";
-    await this.#machine.growDisk(name, diskSizeFrom(body["sizeBytes"]));
+    await this.#machine.growDisk(diskNameIn(path), diskSizeFrom(body["sizeBytes"]));
     return { status: 200, value: this.#machine.status() };
+  };
+
+  readonly #attachDisk: Handler = async (request, { query }) => {
+    allowOnly(query, []);
+    await this.#machine.attachDisk(diskConfigFrom(await readBody(request)));
+    return { status: 200, value: this.#machine.status() };
+  };
+
+  readonly #detachDisk: Handler = async (request, { path, query }) => {
+    allowOnly(query, []);
+    allowOnlyMembers(await readBody(request), []);
+    this.#machine.detachDisk(diskNameIn(path));
+    return { status: 202, value: this.#machine.status() };
   };
 
   readonly #stop: Handler = async (request, { query }) => {
@@ -173,7 +192,9 @@ export class LauncherApi {
     if (error instanceof IllegalTransition || error instanceof PauseAborted || error instanceof ConsoleBusy)
       return new RequestRefused("Conflict", error.message);
     if (error instanceof UnknownDisk) return new RequestRefused("NotFound", error.message);
-    if (error instanceof DiskError) return new RequestRefused("Conflict", error.message);
+    if (error instanceof DiskNotReady) return new RequestRefused("NotReady", error.message);
+    if (error instanceof DiskError || error instanceof PciSpaceError)
+      return new RequestRefused("Conflict", error.message);
     this.#log.error("request failed", { reason: "RequestFailed", error: errorText(error) });
     return new RequestRefused("Internal", "the launcher failed at this request; its log says why");
   }
@@ -182,13 +203,20 @@ export class LauncherApi {
     const path = routeOf(request.url?.split("?", 1)[0] ?? "");
     const known = this.#routes.has(path);
     // A client chooses method and path: only what is known may become a key.
-    const key = known ? `${request.method === "POST" ? "POST" : "GET"} ${path} ${status}` : `GET other ${status}`;
+    const method = METHODS.find((each) => each === request.method) ?? "GET";
+    const key = known ? `${method} ${path} ${status}` : `GET other ${status}`;
     this.requests.set(key, (this.requests.get(key) ?? 0) + 1);
   }
 }
 
 function routeOf(path: string): string {
-  return RESIZE_PATTERN.test(path) ? RESIZE_PATH : path;
+  const match = DISK_PATTERN.exec(path);
+  if (!match) return path;
+  return match[2] === undefined ? DISK_PATH : RESIZE_PATH;
+}
+
+function diskNameIn(path: string): string {
+  return DISK_PATTERN.exec(path)?.[1] ?? "";
 }
 
 function parseStates(text: string): ReadonlySet<MachineState> {

@@ -1,4 +1,7 @@
 import type { IncomingMessage } from "node:http";
+import type { DiskConfig } from "../../api/machine-config.ts";
+import { ConfigInvalid } from "../config/field.ts";
+import { parseDiskConfig } from "../config/machine-config.ts";
 import { RequestRefused } from "./api-error.ts";
 
 const BODY_MAX_BYTES = 4096;
@@ -47,6 +50,16 @@ export function timeoutFrom(value: unknown, name = "timeoutMs"): number {
   const number = typeof value === "string" && /^\d{1,10}$/.test(value) ? Number(value) : value;
   if (typeof number === "number" && Number.isInteger(number) && number >= 0 && number <= TIMER_MAX_MS) return number;
   throw new RequestRefused("BadRequest", `${name} must be a whole number of milliseconds from 0 to ${TIMER_MAX_MS}`);
+}
+
+/** A disk to be added. Throws RequestRefused. */
+export function diskConfigFrom(value: unknown): DiskConfig {
+  try {
+    return parseDiskConfig(value);
+  } catch (error) {
+    if (!(error instanceof ConfigInvalid)) throw error;
+    throw new RequestRefused("BadRequest", `${error.field === "" ? "the disk" : error.field} ${error.problem}`);
+  }
 }
 
 const SIZE_MAX_BYTES = 2 ** 50;

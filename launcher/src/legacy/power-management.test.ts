@@ -5,6 +5,7 @@ import { RecordingEvents, RecordingIrq, readByte, writeByte } from "./testing.ts
 
 const [RESET, SLEEP_CONTROL, SLEEP_STATUS, EVENTS] = [0, 1, 2, 3];
 const POWER_BUTTON = 1;
+const PCI_SLOTS = 2;
 
 function make() {
   const irq = new RecordingIrq();
@@ -56,6 +57,17 @@ describe("ACPI power management", () => {
     expect(readByte(device.ports, EVENTS)).toBe(POWER_BUTTON);
     expect(irq.asserted).toBe(false);
     expect(readByte(device.ports, EVENTS)).toBe(0);
+  });
+
+  it("tells of changed PCI slots beside the power button, by one interrupt", () => {
+    const { irq, device } = make();
+    device.tellOfPciSlots();
+    device.pressPowerButton();
+    expect([irq.asserted, readByte(device.ports, EVENTS), irq.asserted]).toEqual([
+      true,
+      PCI_SLOTS | POWER_BUTTON,
+      false,
+    ]);
   });
 
   it("forgets a press at a reset", () => {

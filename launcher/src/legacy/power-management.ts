@@ -1,4 +1,10 @@
-import { ACPI_EVENT_POWER_BUTTON, ACPI_REGISTERS, ACPI_RESET_VALUE, ACPI_S5_SLEEP_TYPE } from "../boot/x86/layout.ts";
+import {
+  ACPI_EVENT_PCI_SLOTS,
+  ACPI_EVENT_POWER_BUTTON,
+  ACPI_REGISTERS,
+  ACPI_RESET_VALUE,
+  ACPI_S5_SLEEP_TYPE,
+} from "../boot/x86/layout.ts";
 import type { IrqLine } from "../kvm/interrupts.ts";
 import type { RangeHandler } from "../memory/address-space.ts";
 import { type ByteRegisters, byteWise } from "./byte-registers.ts";
@@ -26,7 +32,16 @@ export class PowerManagement implements ByteRegisters {
 
   /** The guest may take it as a wish, or ignore it. */
   pressPowerButton(): void {
-    this.#pending |= ACPI_EVENT_POWER_BUTTON;
+    this.#raise(ACPI_EVENT_POWER_BUTTON);
+  }
+
+  /** There is something in the registers of PCI hot-plug. */
+  tellOfPciSlots(): void {
+    this.#raise(ACPI_EVENT_PCI_SLOTS);
+  }
+
+  #raise(event: number): void {
+    this.#pending |= event;
     this.#irq.setLevel(true);
   }
 

@@ -2,6 +2,7 @@ import { getSystemErrorName } from "node:util";
 import type { MachineConfig } from "../../api/machine-config.ts";
 import { buildAcpiTables } from "../acpi/tables.ts";
 import { type KernelRequest, loadKernel } from "../boot/x86/load-kernel.ts";
+import { errorText } from "../log/error-text.ts";
 import { type IoEngine, openIoEngine } from "../storage/io-engine.ts";
 import type { DiskEvents } from "../storage/storage.ts";
 import { createVirtioDevices, type VirtioDevices } from "../virtio/create-devices.ts";
@@ -38,10 +39,12 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
   };
   board.setEntry(await load());
   milestones.mark("kernel");
+  const onDiskError = (disk: string, error: unknown) =>
+    log.error("disk cannot be closed", { reason: "DiskCloseFailed", disk, error: errorText(error) });
   const machine = new Machine({
     board,
-    devices: (events) => new Devices({ board, console, events, virtio, pciPorts: byFirmware }),
-    disks: virtio.disks,
+    devices: (events) => new Devices({ board, console, events, virtio, pciPorts: byFirmware, onDiskError }),
+    virtio,
     load,
     bootFiles,
     milestones,
@@ -55,7 +58,7 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
 
 function makeVirtioDevices(
   { disks }: MachineConfig,
-  { log, openBlockDevice, virtioConsole }: MachineDependencies,
+  { log, openBlockDevice, takeAttachment, virtioConsole }: MachineDependencies,
   { memory, msi, doorbells }: Board,
   { pool }: IoEngine,
 ): Promise<VirtioDevices> {
@@ -74,6 +77,7 @@ function makeVirtioDevices(
     pool,
     console: virtioConsole,
     openBlockDevice,
+    takeAttachment,
     onIoError,
     diskEvents,
   });

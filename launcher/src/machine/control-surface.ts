@@ -1,4 +1,5 @@
 import type { LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
+import type { DiskConfig } from "../../api/machine-config.ts";
 import type { DiskReport } from "../virtio/block/disks.ts";
 
 /** What the Launcher API may ask of a machine. Each call is idempotent: what is so already stays so. */
@@ -21,6 +22,16 @@ export interface MachineControls {
    * shrink, and with IllegalTransition after the end.
    */
   growDisk(name: string, sizeBytes: number): Promise<void>;
+  /**
+   * Puts a disk on the PCI bus of the running machine, and tells the guest; the same disk again changes nothing. Rejects
+   * with DiskError, PciSpaceError, and IllegalTransition unless Running or Paused.
+   */
+  attachDisk(config: DiskConfig): Promise<void>;
+  /**
+   * Asks the guest to give up a disk, again where it was asked before. The disk is gone when the status has it no more.
+   * Throws UnknownDisk, and IllegalTransition unless Running or Paused.
+   */
+  detachDisk(name: string): void;
   /** What the disks have done, for metrics. */
   diskUse(): readonly DiskReport[];
   /** Calls `listener` after each change of state; dispose to stop. */

@@ -3,7 +3,9 @@ import type { CharacterBackend } from "../legacy/character-backend.ts";
 import { LegacyDevices } from "../legacy/legacy-devices.ts";
 import type { MachineEvents } from "../legacy/machine-events.ts";
 import { AddressSpace } from "../memory/address-space.ts";
+import { PciHotplug } from "../pci/pci-hotplug.ts";
 import { PciRoot } from "../pci/pci-root.ts";
+import type { Disk } from "../virtio/block/disk.ts";
 import type { VirtioDevices } from "../virtio/create-devices.ts";
 import type { Board } from "./board.ts";
 
@@ -16,6 +18,8 @@ export interface DevicesRequest {
   readonly virtio: VirtioDevices;
   /** With PCI configuration by ports as well, see PORTS.pciConfig. */
   readonly pciPorts: boolean;
+  /** What goes wrong with a disk after the guest gave it up. */
+  readonly onDiskError: (disk: string, error: unknown) => void;
 }
 
 /** All devices of a machine, at their ports and addresses. */
@@ -24,10 +28,12 @@ export class Devices {
   readonly mmio = new AddressSpace("mmio");
   readonly #legacy: LegacyDevices;
   readonly #pci: PciRoot;
+  readonly #hotplug: PciHotplug;
   readonly #virtio: VirtioDevices;
+  readonly #onDiskError: DevicesRequest["onDiskError"];
 
   /** Throws PciSpaceError where there are too many. */
-  constructor({ board, console, events, virtio, pciPorts }: DevicesRequest) {
+  constructor({ board, console, events, virtio, pciPorts, onDiskError }: DevicesRequest) {
     const irqLine = (gsi: number) => board.irqLine(gsi);
     const coalescedWrites = (port: number) => board.coalescedWrites(port);
     const ram = board.memory.regions;
@@ -37,9 +43,15 @@ export class Devices {
       layout.pciWindow64(board.memory.regions),
     ]);
     this.mmio.add(layout.PCI_ECAM, layout.PCI_ECAM_BYTES, this.#pci.ecam);
-    const { pciConfig } = layout.PORTS;
+    this.#hotplug = new PciHotplug({
+      changed: () => this.#legacy.powerManagement.tellOfPciSlots(),
+      ejected: (slot) => this.#ejected(slot),
+    });
+    const { pciConfig, pciHotplug } = layout.PORTS;
+    this.ports.add(pciHotplug.start, pciHotplug.sizeBytes, this.#hotplug.ports);
     if (pciPorts) this.ports.add(pciConfig.start, pciConfig.sizeBytes, this.#pci.ports);
     this.#virtio = virtio;
+    this.#onDiskError = onDiskError;
     for (const device of virtio.devices) this.#pci.add(device);
   }
 
@@ -57,10 +69,50 @@ export class Devices {
     this.#legacy.powerManagement.pressPowerButton();
   }
 
-  /** As after power-on. Resolves when no device touches guest memory any more. */
+  /** Puts a disk on the bus, and tells the guest. Throws PciSpaceError. */
+  plug(disk: Disk): void {
+    const slot = this.#pci.add(disk.pciDevice);
+    disk.isNews = true;
+    this.#virtio.disks.add(disk);
+    this.#hotplug.plug(slot);
+  }
+
+  /** Asks the guest to give a disk up. */
+  askForEject(disk: Disk): void {
+    const slot = this.#pci.slotOf(disk.pciDevice);
+    disk.isUnwanted = true;
+    // Else it was ejected, and is being closed.
+    if (slot > 0) this.#hotplug.askForEject(slot);
+  }
+
+  /**
+   * As after power-on. Resolves when no device touches guest memory any more. Disks that the guest was to give up are gone
+   * then, and those that came stay.
+   */
   async reset(): Promise<void> {
     this.#legacy.reset();
+    this.#hotplug.reset();
     await this.#pci.reset();
+    const { all } = this.#virtio.disks;
+    await Promise.all(all.filter(({ isUnwanted }) => isUnwanted).map((disk) => this.#takeOut(disk)));
+    for (const disk of all) disk.isNews = false;
+  }
+
+  #ejected(slot: number): void {
+    const disk = this.#virtio.disks.all.find(({ pciDevice }) => this.#pci.slotOf(pciDevice) === slot);
+    if (disk) void this.#takeOut(disk);
+  }
+
+  /** Off the bus at once; it is among the disks until its storage is closed. */
+  async #takeOut(disk: Disk): Promise<void> {
+    const slot = this.#pci.slotOf(disk.pciDevice);
+    if (slot > 0) this.#pci.remove(slot);
+    try {
+      await disk.close();
+    } catch (error) {
+      this.#onDiskError(disk.name, error);
+    }
+    this.#virtio.disks.remove(disk);
   }
 
   /** Finishes what is under way, and closes the disks. No vCPU is in the guest, and none will be. */

@@ -1,6 +1,7 @@
 import type { MachineConfig } from "../../api/machine-config.ts";
 import type { CharacterBackend } from "../legacy/character-backend.ts";
 import type { Logger } from "../log/logger.ts";
+import type { AttachmentTaker } from "../storage/attached-disk.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import type { MachineControls } from "./control-surface.ts";
 
@@ -19,6 +20,8 @@ export interface MachineDependencies {
    * The storage layer opens the path when this is absent.
    */
   readonly openBlockDevice?: (path: string, access: { readOnly: boolean; direct: boolean }) => Promise<OwnedFd>;
+  /** Takes what a holder offers by way of the node agent; there are no disks of kind `attachment` without. */
+  readonly takeAttachment?: AttachmentTaker;
 }
 
 /**

@@ -1,15 +1,18 @@
 import type { IoEngineName, LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
 import { LAUNCHER_API_VERSION } from "../../api/control.ts";
+import type { DiskConfig } from "../../api/machine-config.ts";
 import { BootImageError } from "../boot/boot-image-error.ts";
 import type { EntryState } from "../boot/x86/entry.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { MachineEvents } from "../legacy/machine-events.ts";
 import type { Logger } from "../log/logger.ts";
 import type { SysError } from "../sys/errors.ts";
-import type { DiskReport, Disks } from "../virtio/block/disks.ts";
+import type { DiskReport } from "../virtio/block/disks.ts";
+import type { VirtioDevices } from "../virtio/create-devices.ts";
 import type { Board } from "./board.ts";
 import { IllegalTransition, PauseAborted } from "./control-surface.ts";
 import type { Devices } from "./devices.ts";
+import { DiskAttacher } from "./disk-attacher.ts";
 import { ExitCounter } from "./exit-counter.ts";
 import { ExitDispatch, type GuestEvents } from "./exit-dispatch.ts";
 import { Lifecycle } from "./lifecycle.ts";
@@ -22,7 +25,7 @@ export interface MachineParts {
   readonly board: Board;
   /** Makes the devices, which tell `events` what the guest asks for. */
   readonly devices: (events: MachineEvents) => Devices;
-  readonly disks: Disks;
+  readonly virtio: VirtioDevices;
   /** Loads ACPI tables, kernel, initrd and command line into empty memory; at each reset anew. */
   readonly load: () => Promise<EntryState>;
   /** Closes what `load` reads. */
@@ -46,6 +49,7 @@ export class Machine implements StartableMachine {
   readonly ended: Promise<Termination>;
   readonly #parts: MachineParts;
   readonly #devices: Devices;
+  readonly #attacher: DiskAttacher;
   readonly #runner: VcpuRunner;
   readonly #lifecycle = new Lifecycle();
   readonly #counter = new ExitCounter();
@@ -77,6 +81,8 @@ export class Machine implements StartableMachine {
       onReset: events.reset,
       onPanic: (kind) => this.#onPanic(kind),
     });
+    const attacherParts = { virtio: parts.virtio, devices: this.#devices, ready: () => this.#readyForDisks() };
+    this.#attacher = new DiskAttacher(attacherParts);
     const { ports, mmio } = this.#devices;
     const dispatch = new ExitDispatch({ ports, mmio, events, counter: this.#counter });
     this.#runner = new VcpuRunner(parts.board.vcpus, {
@@ -86,7 +92,7 @@ export class Machine implements StartableMachine {
   }
 
   start(): void {
-    this.#parts.disks.onRoomChange((disk, isFull) => this.#onRoomChange(disk, isFull));
+    this.#parts.virtio.disks.onRoomChange((disk, isFull) => this.#onRoomChange(disk, isFull));
     if (!this.#lifecycle.take("start")) return;
     this.#startedAt = new Date().toISOString();
     this.#run();
@@ -107,10 +113,10 @@ export class Machine implements StartableMachine {
       memoryBytes: board.memory.sizeBytes,
       milestones: milestones.snapshot(),
       exits: this.#counter.snapshot(),
-      disks: this.#parts.disks.status(),
+      disks: this.#parts.virtio.disks.status(),
       ioEngine: this.#parts.ioEngine,
       ...(this.#lifecycle.state === "Paused" && {
-        pause: { asked: this.#pauseAsked, storageFull: this.#parts.disks.full },
+        pause: { asked: this.#pauseAsked, storageFull: this.#parts.virtio.disks.full },
       }),
     };
   }
@@ -123,7 +129,8 @@ export class Machine implements StartableMachine {
         if (this.#resetting) return { reason: "Resetting", message: "the machine is being reset" };
         return { reason: "Started", message: "the guest runs" };
       case "Paused":
-        if (this.#parts.disks.full.length > 0) return storageFull(this.#parts.disks.full, this.#pauseAsked);
+        if (this.#parts.virtio.disks.full.length > 0)
+          return storageFull(this.#parts.virtio.disks.full, this.#pauseAsked);
         return { reason: "PauseRequested", message: "the guest is paused until it is resumed" };
       case "Stopping":
         return { reason: "StopRequested", message: "the power button was pressed, and the guest has time to react" };
@@ -146,13 +153,13 @@ export class Machine implements StartableMachine {
     this.#lifecycle.target("resume");
     const wasAsked = this.#pauseAsked;
     this.#pauseAsked = false;
-    this.#parts.disks.retry();
+    this.#parts.virtio.disks.retry();
     if (wasAsked || this.#lifecycle.state === "Paused") this.#runUnlessHeld();
   }
 
   /** What keeps the guest from running: somebody, or storage that is full. */
   get #isHeld(): boolean {
-    return this.#pauseAsked || this.#parts.disks.full.length > 0;
+    return this.#pauseAsked || this.#parts.virtio.disks.full.length > 0;
   }
 
   async #halt(): Promise<void> {
@@ -202,12 +209,37 @@ export class Machine implements StartableMachine {
   async growDisk(name: string, sizeBytes: number): Promise<void> {
     const { state } = this.#lifecycle;
     if (state === "Ended") throw new IllegalTransition(state, "grow a disk of");
-    await this.#parts.disks.grow(name, sizeBytes);
+    await this.#parts.virtio.disks.grow(name, sizeBytes);
     this.#parts.log.info("disk has grown", { reason: "DiskGrown", disk: name, sizeBytes });
   }
 
+  async attachDisk(config: DiskConfig): Promise<void> {
+    this.#checkAlive("attach a disk to");
+    if ((await this.#attacher.attach(config)) === "attached")
+      this.#parts.log.info("disk is attached", { reason: "DiskAttached", disk: config.name });
+  }
+
+  detachDisk(name: string): void {
+    this.#checkAlive("detach a disk from");
+    const disk = this.#parts.virtio.disks.get(name);
+    const isNew = !disk.isUnwanted;
+    this.#devices.askForEject(disk);
+    if (isNew) this.#parts.log.info("guest is asked to give up a disk", { reason: "DiskDetaching", disk: name });
+  }
+
+  /** A reset that is under way has to be over: it gives all that is on the bus its first state. */
+  async #readyForDisks(): Promise<void> {
+    await this.#resetting?.catch(() => {});
+    this.#checkAlive("attach a disk to");
+  }
+
+  #checkAlive(action: string): void {
+    const { state } = this.#lifecycle;
+    if (state !== "Running" && state !== "Paused") throw new IllegalTransition(state, action);
+  }
+
   diskUse(): readonly DiskReport[] {
-    return this.#parts.disks.use();
+    return this.#parts.virtio.disks.use();
   }
 
   async stop(timeoutMs: number): Promise<void> {
@@ -232,7 +264,7 @@ export class Machine implements StartableMachine {
 
   /** Whatever holds the guest: while it is paused, or is being, it sees no power button. */
   #letReact(wasPaused: boolean): void {
-    this.#parts.disks.retry();
+    this.#parts.virtio.disks.retry();
     if (this.#resetting !== null) return;
     if (wasPaused) this.#parts.board.notePause();
     this.#run();

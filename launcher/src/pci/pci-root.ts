@@ -1,3 +1,4 @@
+import { PCI_SLOTS } from "../boot/x86/layout.ts";
 import type { AddressSpace, RangeHandler } from "../memory/address-space.ts";
 import { type BarDefinition, PciFunction } from "./pci-function.ts";
 
@@ -13,9 +14,6 @@ export interface MmioWindow {
   readonly start: number;
   readonly sizeBytes: number;
 }
-
-/** Slot numbers of bus 0; slot 0 is the host bridge. */
-export const PCI_SLOTS = 32;
 
 /** Ports of configuration mechanism #1 (PCI Local Bus 3.0, section 3.2.2.3.2): address at 0xcf8, data at 0xcfc. */
 export const PCI_CONFIG_PORT = 0xcf8;
@@ -94,6 +92,11 @@ export class PciRoot {
     }
     device.pci.onDecodeChanged = () => this.#remap();
     return slot;
+  }
+
+  /** Where a device sits; -1 when it is not on the bus. */
+  slotOf(device: PciDevice): number {
+    return this.#slots.indexOf(device);
   }
 
   /** Takes a device off the bus; the caller resets it. */

@@ -10,6 +10,9 @@ export class DiskError extends Error {
   }
 }
 
+/** A disk that cannot be used yet: the same may work later. */
+export class DiskNotReady extends DiskError {}
+
 /** `cause` as a DiskError: itself, or one that says `what` cannot be done, why, and the way out. */
 export function diskError(disk: string, what: string, wayOut: string, cause: unknown): DiskError {
   if (cause instanceof DiskError) return cause;

@@ -91,7 +91,7 @@ function smallFileSystem(options: string): string {
 }
 
 const openSource = async (source: DiskSource) =>
-  new PatientDisk(await openDisk({ name: "data", readOnly: false, queues: 1, source }, new IoPool()));
+  new PatientDisk(await openDisk({ name: "data", readOnly: false, queues: 1, source }, { pool: new IoPool() }));
 
 describe("a file system that is full", () => {
   it("has no claim's disk made in it, and says so", async () => {

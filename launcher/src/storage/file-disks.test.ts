@@ -32,7 +32,7 @@ afterEach(() => rmSync(directory, { recursive: true }));
 
 const open = (source: DiskSource, readOnly = false) => {
   const config: DiskConfig = { name: "data", readOnly, queues: 1, source };
-  return openDisk(config, new IoPool());
+  return openDisk(config, { pool: new IoPool() });
 };
 const claim = (sizeBytes = GIB, readOnly = false) => open({ kind: "directory", path: directory, sizeBytes }, readOnly);
 const empty = (sizeBytes = GIB) => open({ kind: "empty", path: file, sizeBytes });

@@ -22,6 +22,15 @@ export interface SizedSource {
  * regular file is opened. It is made when missing, and grown to `sizeBytes` when smaller. Throws DiskError.
  */
 export function openDirectoryDisk(name: string, source: SizedSource, pool: IoPool, readOnly: boolean): RawDisk {
+  using cleanup = new DisposableStack();
+  const fd = cleanup.use(openDirectoryFile(name, source, readOnly));
+  const disk = rawDiskOn({ name, path: join(source.path, DISK_FILE), fd, directFd: null, pool, readOnly });
+  cleanup.move();
+  return disk;
+}
+
+/** The file of `openDirectoryDisk`, locked. Throws DiskError. */
+export function openDirectoryFile(name: string, source: SizedSource, readOnly: boolean): OwnedFd {
   const path = join(source.path, DISK_FILE);
   using directory = openVolumeDirectory(name, source.path);
   using cleanup = new DisposableStack();
@@ -36,9 +45,8 @@ export function openDirectoryDisk(name: string, source: SizedSource, pool: IoPoo
       fdatasync(fd.fd);
       fdatasync(directory.fd);
     });
-  const disk = rawDiskOn({ name, path, fd, directFd: null, pool, readOnly });
   cleanup.move();
-  return disk;
+  return fd;
 }
 
 /** Opens the file `source.path` as an empty sparse disk, whatever was there before. Throws DiskError. */

@@ -18,7 +18,8 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true }));
 
-const open = (source: DiskSource) => openDisk({ name: "seed", readOnly: true, queues: 1, source }, new IoPool());
+const open = (source: DiskSource) =>
+  openDisk({ name: "seed", readOnly: true, queues: 1, source }, { pool: new IoPool() });
 const files = (volumeLabel = "cfg") => open({ kind: "files", directory, volumeLabel });
 const who = { instanceId: "0f8c1c1a-7c51", localHostname: "web.shop" };
 

@@ -1,4 +1,5 @@
 import type { DiskConfig } from "../../api/machine-config.ts";
+import { type AttachmentTaker, openAttachedDisk } from "./attached-disk.ts";
 import { openDirectoryDisk, openEmptyDisk } from "./file-disks.ts";
 import { openImageDisk } from "./image-disk.ts";
 import type { IoPool } from "./io-pool.ts";
@@ -6,17 +7,29 @@ import { openCloudInitDisk, openFilesDisk } from "./iso-disks.ts";
 import { type BlockDeviceOpener, openRawDisk } from "./raw-disk.ts";
 import type { DiskEvents, Storage } from "./storage.ts";
 
+/** What opening disks takes besides their configuration. */
+export interface DiskOpening {
+  /** Does the I/O. */
+  readonly pool: IoPool;
+  /** For block devices that this process may not open; default: it opens them. */
+  readonly openBlockDevice?: BlockDeviceOpener | undefined;
+  /** For disks of kind `attachment`; none can be had without. */
+  readonly takeAttachment?: AttachmentTaker | undefined;
+  readonly diskEvents?: DiskEvents | undefined;
+}
+
+export interface OpenedDisk {
+  readonly config: DiskConfig;
+  readonly storage: Storage;
+}
+
 /** Opens what a disk of the machine stands on. Rejects with DiskError. */
-export async function openDisk(
-  config: DiskConfig,
-  pool: IoPool,
-  openBlockDevice?: BlockDeviceOpener,
-  events?: DiskEvents,
-): Promise<Storage> {
+export async function openDisk(config: DiskConfig, opening: DiskOpening): Promise<Storage> {
   const { name, source, readOnly } = config;
+  const { pool, openBlockDevice, takeAttachment, diskEvents } = opening;
   switch (source.kind) {
     case "image":
-      return openImageDisk(name, source, pool, { readOnly, onDamage: (problem) => events?.damaged(name, problem) });
+      return openImageDisk(name, source, pool, { readOnly, onDamage: (problem) => diskEvents?.damaged(name, problem) });
     case "raw":
       return await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice });
     case "directory":
@@ -27,31 +40,24 @@ export async function openDisk(
       return openFilesDisk(name, source, pool);
     case "cloudInit":
       return openCloudInitDisk(name, source, pool);
+    case "attachment":
+      return await openAttachedDisk(name, source.key, pool, { readOnly, takeAttachment });
   }
 }
 
 /** Opens all disks of a machine, in order; where one fails, those before it are closed. Rejects with DiskError. */
-export async function openDisks(
-  configs: readonly DiskConfig[],
-  pool: IoPool,
-  openBlockDevice?: BlockDeviceOpener,
-  events?: DiskEvents,
-): Promise<Storage[]> {
-  const opened: Storage[] = [];
+export async function openDisks(configs: readonly DiskConfig[], opening: DiskOpening): Promise<OpenedDisk[]> {
+  const opened: OpenedDisk[] = [];
   try {
     for (const config of configs) {
-      const disk = await openDisk(config, pool, openBlockDevice, events);
-      opened.push(disk);
-      events?.opened(config.name, disk.description ?? `${config.source.kind}, ${disk.sizeBytes} bytes`);
+      const storage = await openDisk(config, opening);
+      opened.push({ config, storage });
+      const description = storage.description ?? `${config.source.kind}, ${storage.sizeBytes} bytes`;
+      opening.diskEvents?.opened(config.name, description);
     }
     return opened;
   } catch (error) {
-    await closeDisks(opened);
+    await Promise.all(opened.map(({ storage }) => storage.close()));
     throw error;
   }
-}
-
-/** Waits for what is under way, then closes all. */
-export async function closeDisks(disks: readonly Storage[]): Promise<void> {
-  await Promise.all(disks.map((disk) => disk.close()));
 }

@@ -64,6 +64,8 @@ export const PCI_ECAM = gpa(0xe000_0000);
 /** Buses 0 to PCI_BUS_COUNT - 1; each takes 1 MiB of ECAM. */
 export const PCI_BUS_COUNT = 1;
 export const PCI_ECAM_BYTES = PCI_BUS_COUNT * MIB;
+/** Slot numbers of a bus; slot 0 of bus 0 is the host bridge. */
+export const PCI_SLOTS = 32;
 /** The in-kernel interrupt controllers' addresses: KVM answers them, the MADT names them. */
 export const IOAPIC = gpa(0xfec0_0000);
 export const LAPIC = gpa(0xfee0_0000);
@@ -97,6 +99,8 @@ export const PORTS = {
   pvpanic: { start: 0x505, sizeBytes: 1 },
   /** FADT RESET_REG, SLEEP_CONTROL_REG, SLEEP_STATUS_REG, and the event register that the GED's _EVT reads. */
   acpi: { start: 0x600, sizeBytes: 4 },
+  /** PCI hot-plug: what the root's AML reads and writes, see PCI_HOTPLUG_REGISTERS. */
+  pciHotplug: { start: 0x610, sizeBytes: 12 },
   /** Power-management timer, for firmware: a hardware-reduced FADT does not name it. */
   pmTimer: { start: 0x608, sizeBytes: 4 },
   /**
@@ -117,6 +121,13 @@ export const ACPI_RESET_VALUE = 0x06;
 export const ACPI_S5_SLEEP_TYPE = 5;
 /** Bits of the event register: read by `_EVT`, cleared by reading. */
 export const ACPI_EVENT_POWER_BUTTON = 0x01;
+export const ACPI_EVENT_PCI_SLOTS = 0x02;
+
+/**
+ * Offsets in PORTS.pciHotplug: 32 bits each, a bit a slot of bus 0, and only whole registers answer. The first two are
+ * cleared by reading: slots that came, and slots that the guest is to give up. What it gives up it writes to the third.
+ */
+export const PCI_HOTPLUG_REGISTERS = { plugged: 0, unplug: 4, eject: 8 } as const;
 
 /** Pins of the IOAPIC. The rest of the 24 are free; MSIs need none. */
 export const GSI = {

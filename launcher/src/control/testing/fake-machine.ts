@@ -1,4 +1,5 @@
 import type { LauncherStatus, MachineState, TerminationReason } from "../../../api/control.ts";
+import type { DiskConfig } from "../../../api/machine-config.ts";
 import { IllegalTransition, type MachineControls } from "../../machine/control-surface.ts";
 import type { DiskReport } from "../../virtio/block/disks.ts";
 
@@ -67,6 +68,12 @@ export class FakeMachine implements MachineControls {
   }
   async growDisk(name: string, sizeBytes: number): Promise<void> {
     this.#note(`growDisk ${name} ${sizeBytes}`);
+  }
+  async attachDisk({ name, source }: DiskConfig): Promise<void> {
+    this.#note(`attachDisk ${name} ${source.kind}`);
+  }
+  detachDisk(name: string): void {
+    this.#note(`detachDisk ${name}`);
   }
   diskUse(): readonly DiskReport[] {
     return this.disks;

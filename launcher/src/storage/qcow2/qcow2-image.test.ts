@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it, jest } from "@jest/globals";
 import fc from "fast-check";
 import { openImageDisk } from "../image-disk.ts";
 import { IoPool } from "../io-pool.ts";
-import { closeDisks, openDisks } from "../open-disks.ts";
+import { openDisks } from "../open-disks.ts";
 import type { OverlayDisk } from "../overlay-disk.ts";
 import { finish, readDisk, writeDisk } from "../testing/memory-buffer.ts";
 import { convertFromRaw, convertToRaw, corpus, makeImage } from "./testing/corpus.ts";
@@ -191,17 +191,13 @@ describe("a qcow2 image under an overlay", () => {
       damaged: (disk: string, problem: string) => told.push(`${disk} damaged: ${problem}`),
     };
     const source = { kind: "image" as const, imageRoot, overlayPath: join(directory, "overlay-damaged") };
-    const disks = await openDisks(
-      [{ name: "root", readOnly: false, queues: 1, source }],
-      new IoPool(),
-      undefined,
-      events,
-    );
-    const [disk] = disks;
+    const config = { name: "root", readOnly: false, queues: 1, source };
+    const [opened] = await openDisks([config], { pool: new IoPool(), diskEvents: events });
+    const disk = opened?.storage;
     if (!disk) throw new Error("no disk");
     await expect(readDisk(disk, 65024, 1024)).rejects.toThrow("errno 5");
     expectSame(await readDisk(disk, 65536, 1024), content.subarray(65536, 66560), "the next cluster");
-    await closeDisks(disks);
+    await disk.close();
     expect(told).toEqual([
       expect.stringMatching(/^root opened: image, qcow2 version 3, 1048576 bytes/),
       expect.stringMatching(/^root damaged: the L2 entry for byte 65024 of the disk names a cluster at \d+/),

@@ -40,6 +40,8 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
   readonly features: FeatureBits;
   readonly queueSizes: readonly number[];
   readonly use = new DiskUse();
+  /** A driver took the device at least once. */
+  hadDriver = false;
   readonly #storage: Storage;
   readonly #onIoError: (errno: number) => void;
   readonly #config: Uint8Array;
@@ -100,6 +102,7 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
 
   activate(driver: VirtioDriver): void {
     this.#driver = driver;
+    this.hadDriver = true;
     // Section 5.2.5.2: who can set the mode and not flush starts with the safe one.
     const canFlush = driver.features.has(protocol.VIRTIO_BLK_F_FLUSH);
     if (!canFlush && driver.features.has(protocol.VIRTIO_BLK_F_CONFIG_WCE))

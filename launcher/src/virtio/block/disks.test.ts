@@ -2,13 +2,21 @@ import { describe, expect, it } from "@jest/globals";
 import { PatientDisk } from "../../storage/patient-disk.ts";
 import { FakeStorage } from "../testing/fake-storage.ts";
 import { testMemory } from "../testing/split-ring-driver.ts";
+import { FakeDoorbells } from "../testing/virtio-pci-driver.ts";
+import { VirtioPciDevice } from "../transport/virtio-pci-device.ts";
 import { BlockDevice } from "./device.ts";
+import { Disk } from "./disk.ts";
 import { Disks, UnknownDisk } from "./disks.ts";
 
 /** Grows when it is told to, and by what it is asked then, as a file does. */
 class GrowingStorage extends FakeStorage {
   size = 512;
   readonly waiting: (() => void)[] = [];
+  closed = 0;
+
+  override async close(): Promise<void> {
+    this.closed++;
+  }
 
   override get sizeBytes(): number {
     return this.size;
@@ -27,14 +35,52 @@ function setUp() {
   let told = 0;
   device.sizeChanged = () => told++;
   const patient = new PatientDisk(storage);
-  return { storage, disks: new Disks([{ name: "data", storage: patient, device }]), told: () => told };
+  const pciDevice = new VirtioPciDevice(device, {
+    memory: testMemory(),
+    msi: { signalMsi() {} },
+    doorbells: new FakeDoorbells(),
+    onFault() {},
+  });
+  const config = { name: "data", readOnly: false, queues: 1, source: { kind: "raw", path: "/data" } } as const;
+  const disk = new Disk({ config, storage: patient, device, pciDevice });
+  return { storage, disk, disks: new Disks([disk]), told: () => told };
 }
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 describe("the disks of a machine", () => {
   it("tell their sizes", () => {
-    expect(setUp().disks.status()).toEqual([{ name: "data", sizeBytes: 512, readOnly: false }]);
+    const status = { name: "data", sizeBytes: 512, readOnly: false, state: "Attached" };
+    expect(setUp().disks.status()).toEqual([status]);
+  });
+
+  it("tell of one that came late, until a driver took it, and of one that is to go", () => {
+    const { disk, disks } = setUp();
+    const state = () => disks.status()[0]?.state;
+    disk.isNews = true;
+    expect(state()).toBe("Attaching");
+    disk.device.hadDriver = true;
+    expect(state()).toBe("Attached");
+    disk.isUnwanted = true;
+    expect(state()).toBe("Detaching");
+  });
+
+  it("tell of a full storage of one that came late", () => {
+    const { disk } = setUp();
+    const disks = new Disks([]);
+    const told: unknown[] = [];
+    disks.onRoomChange((name, isFull) => told.push([name, isFull]));
+    disks.add(disk);
+    disk.storage.listener?.full();
+    expect(told).toEqual([["data", true]]);
+    disks.remove(disk);
+    expect(disks.find("data")).toBeUndefined();
+  });
+
+  it("close once, whoever asks", async () => {
+    const { disk, storage } = setUp();
+    await Promise.all([disk.close(), disk.close()]);
+    expect(storage.closed).toBe(1);
   });
 
   it("grow one call after the other, so that a smaller size never undoes a larger one", async () => {

@@ -1,14 +1,6 @@
 import type { DiskStatus } from "../../../api/control.ts";
-import { DiskError } from "../../storage/disk-error.ts";
-import type { PatientDisk } from "../../storage/patient-disk.ts";
-import type { BlockDevice } from "./device.ts";
+import type { Disk } from "./disk.ts";
 import type { DiskUse } from "./disk-use.ts";
-
-export interface Disk {
-  readonly name: string;
-  readonly storage: PatientDisk;
-  readonly device: BlockDevice;
-}
 
 export interface DiskReport {
   readonly name: string;
@@ -28,23 +20,51 @@ export class UnknownDisk extends Error {
   }
 }
 
+type RoomListener = (disk: string, isFull: boolean) => void;
+
 /** The disks of a machine, for those who look after it. */
 export class Disks {
-  readonly #disks: readonly Disk[];
+  readonly #disks: Disk[];
+  #onRoomChange: RoomListener = () => {};
   /** Settled when no disk grows. */
   #growing: Promise<unknown> = Promise.resolve();
 
   /** In the order of the configuration. */
   constructor(disks: readonly Disk[]) {
-    this.#disks = disks;
+    this.#disks = [...disks];
+  }
+
+  get all(): readonly Disk[] {
+    return this.#disks;
+  }
+
+  /** Behind the others. */
+  add(disk: Disk): void {
+    this.#disks.push(disk);
+    this.#listenTo(disk);
+  }
+
+  remove(disk: Disk): void {
+    const index = this.#disks.indexOf(disk);
+    if (index >= 0) this.#disks.splice(index, 1);
+  }
+
+  find(name: string): Disk | undefined {
+    return this.#disks.find((disk) => disk.name === name);
+  }
+
+  /** Throws UnknownDisk. */
+  get(name: string): Disk {
+    const disk = this.find(name);
+    if (disk) return disk;
+    throw new UnknownDisk(
+      name,
+      this.#disks.map((each) => each.name),
+    );
   }
 
   status(): readonly DiskStatus[] {
-    return this.#disks.map(({ name, storage }) => ({
-      name,
-      sizeBytes: storage.sizeBytes,
-      readOnly: storage.readOnly,
-    }));
+    return this.#disks.map(({ status }) => status);
   }
 
   /** What each has done, in order. */
@@ -63,9 +83,14 @@ export class Disks {
   }
 
   /** `listener` is told of each disk that comes into `full` or leaves it. There is one listener. */
-  onRoomChange(listener: (disk: string, isFull: boolean) => void): void {
-    for (const { name, storage } of this.#disks)
-      storage.listener = { full: () => listener(name, true), room: () => listener(name, false) };
+  onRoomChange(listener: RoomListener): void {
+    this.#onRoomChange = listener;
+    for (const disk of this.#disks) this.#listenTo(disk);
+  }
+
+  #listenTo({ name, storage }: Disk): void {
+    const tell = this.#onRoomChange;
+    storage.listener = { full: () => tell(name, true), room: () => tell(name, false) };
   }
 
   /** Tries at once what waits for room. */
@@ -73,24 +98,12 @@ export class Disks {
     for (const { storage } of this.#disks) storage.retry();
   }
 
-  /** See Storage.grow; the driver is told when it resolves. Rejects with UnknownDisk or DiskError. */
+  /** See Disk.grow. Rejects with UnknownDisk or DiskError. */
   async grow(name: string, sizeBytes: number): Promise<void> {
-    const disk = this.#disks.find((each) => each.name === name);
-    if (!disk)
-      throw new UnknownDisk(
-        name,
-        this.#disks.map((each) => each.name),
-      );
+    const disk = this.get(name);
     // One after the other: the larger of two sizes asked for at the same time must win.
-    const grown = this.#growing.then(() => growNow(disk, sizeBytes));
+    const grown = this.#growing.then(() => disk.grow(sizeBytes));
     this.#growing = grown.catch(() => {});
     await grown;
   }
-}
-
-async function growNow({ name, storage, device }: Disk, sizeBytes: number): Promise<void> {
-  const before = storage.sizeBytes;
-  if (!storage.grow) throw new DiskError(name, "the disk of an image has the size that its image has");
-  await storage.grow(sizeBytes);
-  if (storage.sizeBytes !== before) device.sizeChanged();
 }

@@ -44,6 +44,8 @@ function openGrant(
       return openNodeDevice(paths.userfaultfdPath, "the node needs Linux 6.1 or newer with userfaultfd");
     case "block":
       return openBlockDevice(peer, item, volumeDevicesOf(paths.kubeletDir, pod.podUid));
+    case "attachment":
+      throw new AgentFailure("NotOffered", "this agent keeps no attachments; update it");
     case "tap":
       throw new AgentFailure("BadRequest", "this agent makes no TAPs; update it");
   }
