@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
 import { openLab } from "../../hack/linux-lab/open.ts";
 import { bootGuest, type Guest } from "./guest.ts";
+import { HotDisk } from "./hot-disk.ts";
 
 const bootMs = 240_000;
 
@@ -43,6 +44,25 @@ describe("a whole Debian on an image's disk", () => {
     expect(await guest.console.shell("fstrim -v /", 120_000)).toMatch(/trimmed/);
   });
 
+  it("takes a disk while it runs, gives it up, and finds what it wrote when it comes again", async () => {
+    const disk = await HotDisk.make(lab, guest);
+    const { console } = guest;
+    await disk.plug();
+    await console.shell(`mkfs.ext4 -q ${HotDisk.device} && mount ${HotDisk.device} /mnt`, 120_000);
+    await console.shell("head -c 8M /dev/urandom >/mnt/data && sync", 120_000);
+    const written = await console.shell("sha256sum </mnt/data", 120_000);
+    await console.shell("umount /mnt");
+    await disk.unplug();
+    expect(await console.shell("ls /sys/block | grep -c ^vd")).toBe("1");
+    await disk.plug();
+    await console.shell(`mount ${HotDisk.device} /mnt`, 120_000);
+    expect(await console.shell("sha256sum </mnt/data", 120_000)).toBe(written);
+    await console.shell("umount /mnt");
+    expect(await console.shell("dmesg --level=err,crit,alert,emerg | grep -iE 'acpi|pci' || true")).toBe("");
+    // It stays for the reboot.
+    expect(await disk.state()).toBe("Attached");
+  });
+
   it("finds it again after a reboot, which stays in the process", async () => {
     guest.console.type("reboot\n");
     await guest.console.see("automatic login", bootMs);
@@ -50,6 +70,7 @@ describe("a whole Debian on an image's disk", () => {
     expect((await guest.launcher.status()).reboots).toBe(1);
     await lab.run(`kill -0 ${guest.pid}`);
     expect(await guest.console.shell("sha256sum </root/data", 120_000)).toBe(checksum);
+    expect(await guest.console.shell(`blkid -o value -s TYPE ${HotDisk.device}`)).toBe("ext4");
     expect(await guest.console.shell("dmesg | grep -ciE 'EXT4-fs (error|warning)|recover' || true")).toBe("0");
   });
 

@@ -2,12 +2,15 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
 import { openLab } from "../../hack/linux-lab/open.ts";
 import { bootGuest, type Guest } from "./guest.ts";
+import { HotDisk } from "./hot-disk.ts";
 
 const bootMs = 600_000;
 
 describe("a cloud image without a kernel beside it", () => {
   let lab: LinuxLab;
   let guest: Guest;
+  let hotDisk: HotDisk;
+  let checksum: string;
 
   beforeAll(async () => {
     lab = await openLab();
@@ -31,12 +34,24 @@ describe("a cloud image without a kernel beside it", () => {
     expect(complaints).toBe("");
   });
 
+  it("takes a disk while it runs", async () => {
+    hotDisk = await HotDisk.make(lab, guest);
+    await hotDisk.plug();
+    await guest.console.shell(`head -c 1M /dev/urandom >${HotDisk.device} && sync`, 120_000);
+    checksum = await guest.console.shell(`head -c 1M ${HotDisk.device} | sha256sum`, 120_000);
+  });
+
   it("comes back through the firmware when it reboots, in the same process", async () => {
     guest.console.type("reboot\n");
     await guest.console.see("automatic login", bootMs);
     await guest.console.see(/root@debian:~# /, bootMs);
     expect((await guest.launcher.status()).reboots).toBe(1);
     await lab.run(`kill -0 ${guest.pid}`);
+  });
+
+  it("still has the disk that came while it ran, and gives it up", async () => {
+    expect(await guest.console.shell(`head -c 1M ${HotDisk.device} | sha256sum`, 120_000)).toBe(checksum);
+    await hotDisk.unplug();
   });
 
   it("powers off", async () => {

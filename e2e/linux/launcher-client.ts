@@ -1,6 +1,12 @@
 import { request } from "node:http";
 import type { Duplex } from "node:stream";
-import { type ApiError, CONSOLE_UPGRADE, type LauncherStatus, type MachineState } from "../../launcher/api/control.ts";
+import {
+  type ApiError,
+  type AttachDiskRequest,
+  CONSOLE_UPGRADE,
+  type LauncherStatus,
+  type MachineState,
+} from "../../launcher/api/control.ts";
 
 /** The launcher refused a request. */
 export class LauncherRefusal extends Error {
@@ -36,6 +42,14 @@ export class LauncherClient {
 
   stop(timeoutMs: number): Promise<LauncherStatus> {
     return this.#ask("POST", "/v1/stop", { timeoutMs });
+  }
+
+  attachDisk(disk: AttachDiskRequest): Promise<LauncherStatus> {
+    return this.#ask("POST", "/v1/disks", disk);
+  }
+
+  detachDisk(name: string): Promise<LauncherStatus> {
+    return this.#ask("DELETE", `/v1/disks/${name}`);
   }
 
   /** Raw bytes of the console, both ways. */
