@@ -1,5 +1,6 @@
 // Layers, lowest first: a folder of launcher/src imports only itself and those before it (design: docs/architecture.md).
 const launcherLayers = [
+  "codec",
   "sys",
   "kvm",
   "memory",
