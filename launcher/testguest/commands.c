@@ -308,6 +308,32 @@ static void command_hvcread(struct arguments *a) {
   virtio_console_read();
 }
 
+// timer PERIOD [DEADLINE]: interrupts one after the other, by the APIC's counter or by the deadline; ticks: how many.
+static void command_timer(struct arguments *a) {
+  timer_start(a->number[0], a->count > 1 && a->number[1]);
+  print("timer runs\n");
+}
+static void command_ticks(struct arguments *a) {
+  (void)a;
+  print("ticks %u\n", timer_count());
+}
+
+// load ADDRESS PAGES, until a line is typed; fill and check ADDRESS PAGES SEED
+static void command_load(struct arguments *a) { load_run(a->number[0], a->number[1]); }
+static void command_fill(struct arguments *a) {
+  memory_fill(a->number[0], a->number[1], a->number[2]);
+  print("fill done\n");
+}
+static void command_check(struct arguments *a) {
+  print("check errors %u\n", memory_errors(a->number[0], a->number[1], a->number[2]));
+}
+
+// tsc
+static void command_tsc(struct arguments *a) {
+  (void)a;
+  print("tsc %u\n", time_stamp());
+}
+
 static const struct {
   const char *name;
   void (*run)(struct arguments *);
@@ -325,6 +351,8 @@ static const struct {
     {"blkflush", command_blkflush}, {"blkzero", command_blkzero}, {"blkdiscard", command_blkdiscard},
     {"blkspeed", command_blkspeed}, {"blkgarbage", command_blkgarbage}, {"rng", command_rng},
     {"hvcprint", command_hvcprint}, {"hvcread", command_hvcread},
+    {"timer", command_timer},   {"ticks", command_ticks},       {"load", command_load},
+    {"fill", command_fill},     {"check", command_check},       {"tsc", command_tsc},
 };
 
 static bool same(const char *a, const char *b) {

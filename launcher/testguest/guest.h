@@ -23,9 +23,11 @@ enum {
 // Free low memory, known to tests: the code other processors start with, and a counter of 8 bytes a processor.
 #define TRAMPOLINE 0x1000ul
 #define SPIN_COUNTERS 0x2000ul
+// Interrupts of the timer so far, 8 bytes.
+#define TIMER_TICKS 0x3000ul
 
 // Vectors. Those from VECTOR_MESSAGE on are only counted: for message-signalled interrupts.
-enum { VECTOR_SERIAL = 0x34, VECTOR_POWER = 0x35, VECTOR_WAKE = 0x40, VECTOR_MESSAGE = 0x50, MESSAGE_VECTORS = 16 };
+enum { VECTOR_SERIAL = 0x34, VECTOR_POWER = 0x35, VECTOR_WAKE = 0x40, VECTOR_TIMER = 0x41, VECTOR_MESSAGE = 0x50, MESSAGE_VECTORS = 16 };
 enum { MAX_CPUS = 64 };
 
 static inline void out8(uint16_t port, uint8_t value) { asm volatile("outb %0, %1" ::"a"(value), "Nd"(port)); }
@@ -54,6 +56,9 @@ static inline uint64_t time_stamp(void) {
   uint32_t low, high;
   asm volatile("rdtsc" : "=a"(low), "=d"(high));
   return (uint64_t)high << 32 | low;
+}
+static inline void write_msr(uint32_t index, uint64_t value) {
+  asm volatile("wrmsr" ::"c"(index), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");
 }
 static inline void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
   asm volatile("cpuid" : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3]) : "a"(leaf), "c"(subleaf));
@@ -104,6 +109,14 @@ void disk_garbage(unsigned disk, uint64_t rounds, uint64_t (*random)(void));
 void random_bytes(uint32_t length);
 void virtio_console_print(const char *text, uint32_t length, uint64_t count);
 void virtio_console_read(void);
+
+// load.c
+void timer_start(uint64_t period, bool deadline);  // in ticks of the local APIC's timer, or of the time stamp counter
+void timer_interrupt(void);
+uint64_t timer_count(void);
+void load_run(uint64_t address, uint64_t pages);
+void memory_fill(uint64_t address, uint64_t pages, uint64_t seed);
+uint64_t memory_errors(uint64_t address, uint64_t pages, uint64_t seed);
 
 // commands.c
 void run_command(char *line);

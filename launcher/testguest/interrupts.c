@@ -37,6 +37,7 @@ void interrupts_start(void) {
     set_gate(VECTOR_SERIAL);
     set_gate(VECTOR_POWER);
     set_gate(VECTOR_WAKE);
+    set_gate(VECTOR_TIMER);
     set_gate(0xff);
     // The PICs have all pins open and vectors from 0 on, and the local APIC takes them at LINT0.
     out8(PIC_MASTER_MASK, ALL_MASKED);
@@ -60,6 +61,7 @@ void interrupt(uint64_t vector, uint64_t error, uint64_t rip) {
   interrupt_counts[vector]++;
   if (vector == VECTOR_SERIAL) console_interrupt();
   if (vector == VECTOR_POWER) power_event_interrupt();
+  if (vector == VECTOR_TIMER) timer_interrupt();
   AT(uint32_t, LAPIC + LAPIC_EOI) = 0;
 }
 

@@ -1,5 +1,6 @@
 import type { EntryState } from "../boot/x86/entry.ts";
 import { KVM_IDENTITY_MAP, KVM_TSS, ramRegions } from "../boot/x86/layout.ts";
+import { refusing, StateRefused } from "../codec/state-refused.ts";
 import { CoalescedPort, type CoalescedWrites } from "../kvm/coalesced-port.ts";
 import { KvmDoorbells } from "../kvm/doorbells.ts";
 import type { Doorbells, IrqLine, MsiSink } from "../kvm/interrupts.ts";
@@ -11,8 +12,9 @@ import { KvmMsiSink } from "../kvm/msi.ts";
 import { newStruct } from "../kvm/struct-view.ts";
 import { KvmSystem } from "../kvm/system.ts";
 import { Vcpu } from "../kvm/vcpu.ts";
-import { notePause } from "../kvm/x86/clock.ts";
-import { setCpuid, supportedCpuid } from "../kvm/x86/cpuid.ts";
+import { getClock, notePause, setClock } from "../kvm/x86/clock.ts";
+import { missingFeatures } from "../kvm/x86/cpu-compatibility.ts";
+import { getCpuid, setCpuid, supportedCpuid } from "../kvm/x86/cpuid.ts";
 import { guestCpuid } from "../kvm/x86/guest-cpuid.ts";
 import {
   createInterruptControllers,
@@ -22,7 +24,14 @@ import {
 } from "../kvm/x86/irqchip.ts";
 import { connectLocalPins } from "../kvm/x86/lapic.ts";
 import { bootMsrs, msrIndexList, setMsrs } from "../kvm/x86/msrs.ts";
-import { restoreVcpuState, saveVcpuState, type VcpuState, withoutTime } from "../kvm/x86/vcpu-state.ts";
+import { restoreVcpu, saveVcpu } from "../kvm/x86/saved-vcpu.ts";
+import {
+  restoreVcpuState,
+  saveVcpuState,
+  type VcpuState,
+  type VcpuStateLayout,
+  withoutTime,
+} from "../kvm/x86/vcpu-state.ts";
 import { setKvmPages } from "../kvm/x86/vm-addresses.ts";
 import { DirtyBitmap } from "../memory/dirty-bitmap.ts";
 import { GuestMemory } from "../memory/guest-memory.ts";
@@ -30,6 +39,7 @@ import { SysError } from "../sys/errors.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import { punchHoleAsync } from "../sys/file-io.ts";
 import { createMemfd, Mapping } from "../sys/mapping.ts";
+import type { BoardState } from "./board-state.ts";
 import { setEntryRegisters } from "./x86/entry-registers.ts";
 
 export interface BoardConfig {
@@ -54,6 +64,7 @@ export class Board implements Disposable {
   readonly #coalescedPortsPage: number;
   readonly #controllersAtPowerOn: InterruptControllerState;
   readonly #vcpusAtPowerOn: readonly VcpuState[];
+  readonly #layout: VcpuStateLayout;
 
   /**
    * `kvm` is /dev/kvm, and the board's from now on, also when this throws. `milestone` is told of each step.
@@ -77,8 +88,8 @@ export class Board implements Disposable {
     this.doorbells = new KvmDoorbells(vm.fd);
     this.#coalescedPortsPage = system.coalescedPortsPage();
     this.#controllersAtPowerOn = saveInterruptControllers(vm.fd);
-    const layout = { xsaveBytes: system.capability("KVM_CAP_XSAVE2"), msrIndexes: msrIndexList(kvm.fd) };
-    this.#vcpusAtPowerOn = this.vcpus.map(({ fd }) => withoutTime(saveVcpuState(fd, layout)));
+    this.#layout = { xsaveBytes: system.capability("KVM_CAP_XSAVE2"), msrIndexes: msrIndexList(kvm.fd) };
+    this.#vcpusAtPowerOn = this.vcpus.map(({ fd }) => withoutTime(saveVcpuState(fd, this.#layout)));
     milestone("processors");
     this.#resources = resources.move();
   }
@@ -119,6 +130,42 @@ export class Board implements Disposable {
       kvmIoctl(vcpu.fd, "KVM_GET_MP_STATE", newStruct("kvm_mp_state"));
       if (state) restoreVcpuState(vcpu.fd, state);
     });
+  }
+
+  /** What KVM holds, memory apart. All vCPUs are halted. */
+  save(): BoardState {
+    const vcpus = this.vcpus.map(({ fd }) => saveVcpu(fd, this.#layout));
+    return { vcpus, controllers: saveInterruptControllers(this.vmFd), clockNs: getClock(this.vmFd) };
+  }
+
+  /** Why processors that were saved elsewhere cannot go on here; throws StateRefused then. No vCPU has run. */
+  checkProcessors(saved: BoardState["vcpus"]): void {
+    if (saved.length !== this.vcpus.length)
+      throw new StateRefused("processors", `${saved.length} were saved, and this machine has ${this.vcpus.length}`);
+    this.vcpus.forEach(({ fd, index }, i) => {
+      const missing = missingFeatures(saved[i]?.cpuid ?? [], getCpuid(fd));
+      if (missing.length > 0)
+        throw new StateRefused(
+          `processor ${index}`,
+          `the guest uses what this host does not have: ${missing.join(", ")}`,
+        );
+    });
+  }
+
+  /**
+   * Goes on where another board was saved, `elapsedNs` later by the guest's clocks. Memory holds what that one's did, no
+   * vCPU has run, and the devices are restored after, which raise their interrupt lines. Throws StateRefused.
+   */
+  restore(state: BoardState, elapsedNs: bigint): void {
+    this.checkProcessors(state.vcpus);
+    refusing("interrupt controllers", () => restoreInterruptControllers(this.vmFd, state.controllers));
+    const { xsaveBytes } = this.#layout;
+    this.vcpus.forEach(({ fd, index }, i) => {
+      const part = `processor ${index}`;
+      const saved = state.vcpus[i];
+      if (saved) refusing(part, () => restoreVcpu(fd, saved, { part, xsaveBytes, elapsedNs }));
+    });
+    refusing("clock", () => setClock(this.vmFd, state.clockNs + elapsedNs));
   }
 
   /** Gives the memory back to the host, which makes it zeroes; on the pool, since it takes 0.1 s a GiB. */

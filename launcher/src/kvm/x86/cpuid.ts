@@ -20,16 +20,25 @@ const entryAt = structs.kvm_cpuid_entry2.at;
 const ENTRY_BYTES = structs.kvm_cpuid_entry2.sizeBytes;
 const HEADER_BYTES = structs.kvm_cpuid2.at.entries;
 /** KVM_MAX_CPUID_ENTRIES of newer kernels; older ones have 80. */
-const MAX_ENTRIES = 256;
+export const CPUID_ENTRIES_LIMIT = 256;
 const E2BIG = 7;
 
 /** What this host can give a guest (KVM_GET_SUPPORTED_CPUID). */
 export function supportedCpuid(kvmFd: number): CpuidEntry[] {
-  for (let room = MAX_ENTRIES; ; room *= 2) {
+  return entriesOf(kvmFd, "KVM_GET_SUPPORTED_CPUID");
+}
+
+/** What CPUID answers on a vCPU. */
+export function getCpuid(vcpuFd: number): CpuidEntry[] {
+  return entriesOf(vcpuFd, "KVM_GET_CPUID2");
+}
+
+function entriesOf(fd: number, request: "KVM_GET_SUPPORTED_CPUID" | "KVM_GET_CPUID2"): CpuidEntry[] {
+  for (let room = CPUID_ENTRIES_LIMIT; ; room *= 2) {
     const view = newStruct("kvm_cpuid2", room * ENTRY_BYTES);
     view.setUint32(structs.kvm_cpuid2.at.nent, room, true);
     try {
-      kvmIoctl(kvmFd, "KVM_GET_SUPPORTED_CPUID", view);
+      kvmIoctl(fd, request, view);
     } catch (error) {
       if (error instanceof SysError && error.errno === E2BIG) continue;
       throw error;

@@ -1,5 +1,8 @@
+import { list, record } from "../../codec/codec.ts";
+import { CodecError } from "../../codec/codec-error.ts";
 import { kvmIoctl } from "../kvm-ioctl.ts";
 import { constants, structs } from "../layouts.ts";
+import { kvmStruct } from "../struct-codec.ts";
 import { newStruct } from "../struct-view.ts";
 
 const CHIPS = [
@@ -14,6 +17,11 @@ export interface InterruptControllerState {
   readonly chips: readonly DataView[];
   readonly pit: DataView;
 }
+
+export const interruptControllerCodec = record({
+  chips: list(kvmStruct("kvm_irqchip"), CHIPS.length),
+  pit: kvmStruct("kvm_pit_state2"),
+});
 
 /** PICs, IOAPIC and local APICs in the kernel, and the PIT with port 0x61. After the memory slots, before the vCPUs. */
 export function createInterruptControllers(vmFd: number): void {
@@ -35,7 +43,11 @@ export function saveInterruptControllers(vmFd: number): InterruptControllerState
   return { chips, pit };
 }
 
+/** Throws CodecError where the chips are not those of a machine, and SysError. */
 export function restoreInterruptControllers(vmFd: number, state: InterruptControllerState): void {
+  const ids = state.chips.map((chip) => chip.getUint32(structs.kvm_irqchip.at.chip_id, true));
+  if (ids.length !== CHIPS.length || ids.some((id, i) => id !== CHIPS[i]))
+    throw new CodecError(`interrupt controllers ${ids.join(", ")} instead of ${CHIPS.join(", ")}`);
   kvmIoctl(vmFd, "KVM_SET_PIT2", state.pit);
   for (const chip of state.chips) kvmIoctl(vmFd, "KVM_SET_IRQCHIP", chip);
 }

@@ -1,0 +1,133 @@
+import { describe, expect, it } from "@jest/globals";
+import { decode, encode } from "../codec/codec.ts";
+import { StateRefused } from "../codec/state-refused.ts";
+import { gpa } from "../memory/gpa.ts";
+import { type BoardState, boardStateCodec } from "./board-state.ts";
+import { TestBoard, type TestBoardOptions } from "./testing/test-board.ts";
+
+/** Of the test guest: counters of spinning processors, and of the timer's interrupts. */
+const SPIN_COUNTERS = 0x2000;
+const TIMER_TICKS = 0x3000;
+
+/** A board on which another one, halted, goes on: its memory copied, its state through bytes. */
+async function continued(from: TestBoard, options: TestBoardOptions, change?: (s: BoardState) => BoardState) {
+  const saved = decode(boardStateCodec, encode(boardStateCodec, from.board.save()), 1);
+  using cleanup = new DisposableStack();
+  const to = cleanup.use(await TestBoard.make(options));
+  for (const { gpa, sizeBytes } of from.board.memory.regions)
+    to.board.memory.write(gpa, from.board.memory.view(gpa, sizeBytes));
+  to.board.restore(change?.(saved) ?? saved, 0n);
+  to.output = from.output;
+  cleanup.move();
+  return to;
+}
+
+const word = ({ board }: TestBoard, address: number) => board.memory.readU32(gpa(address));
+const spinCount = (board: TestBoard, cpu: number) => word(board, SPIN_COUNTERS + 8 * cpu);
+
+async function spinning(board: TestBoard, cpus: number): Promise<void> {
+  for (let cpu = 0; cpu < cpus; cpu++) {
+    const before = spinCount(board, cpu);
+    await board.until(() => spinCount(board, cpu) !== before, `processor ${cpu} to count`);
+  }
+}
+
+describe("a board that was saved", () => {
+  it("goes on on another one, again and again, with all its processors", async () => {
+    let board = await TestBoard.make({ cpuCount: 3, commands: "cpus; spin" });
+    board.runner.run();
+    await board.said("spinning");
+    await spinning(board, 3);
+    for (let round = 0; round < 3; round++) {
+      await board.runner.halt();
+      const counts = [0, 1, 2].map((cpu) => spinCount(board, cpu));
+      const next = await continued(board, { cpuCount: 3 });
+      expect([0, 1, 2].map((cpu) => spinCount(next, cpu))).toEqual(counts);
+      board[Symbol.dispose]();
+      board = next;
+      board.runner.run();
+      await spinning(board, 3);
+      expect(board.events).toEqual([]);
+    }
+    board[Symbol.dispose]();
+  });
+
+  it("saves the same again, before it runs, but for the time", async () => {
+    using board = await TestBoard.make({ cpuCount: 2, commands: "cpus; spin" });
+    board.runner.run();
+    await board.said("spinning");
+    await board.runner.halt();
+    const timeless = ({ vcpus, controllers }: BoardState) => ({
+      chips: controllers.chips.map((chip) => Buffer.from(chip.buffer).toString("hex")),
+      vcpus: vcpus.map(({ cpuid, state: { msrs, ...structs } }) => ({
+        cpuid,
+        structs: Object.values(structs).map((view) => Buffer.from(view.buffer, view.byteOffset).toString("hex")),
+        msrs: msrs.filter(({ index }) => ![0x10, 0x6e0].includes(index)).map(({ index, value }) => `${index}=${value}`),
+      })),
+    });
+    const before = timeless(board.board.save());
+    using next = await continued(board, { cpuCount: 2 });
+    expect(timeless(next.board.save())).toEqual(before);
+  });
+
+  it.each([
+    ["counter", "timer 2000000"],
+    ["deadline", "timer 2000000 1"],
+  ])("loses no interrupt of its timer, by %s", async (_kind, command) => {
+    let board = await TestBoard.make({ commands: `${command}; load 0x400000 16` });
+    board.runner.run();
+    await board.said("load runs");
+    for (let round = 0; round < 5; round++) {
+      await board.runner.halt();
+      const next = await continued(board, {});
+      board[Symbol.dispose]();
+      board = next;
+      board.runner.run();
+      const before = word(board, TIMER_TICKS);
+      await board.until(() => word(board, TIMER_TICKS) > before + 2, "the timer to go on");
+    }
+    board[Symbol.dispose]();
+  });
+
+  it("does not go on with other processors than were saved, nor on a host without what its guest uses", async () => {
+    using board = await TestBoard.make({ cpuCount: 2 });
+    await expect(continued(board, { cpuCount: 1 })).rejects.toThrow("2 were saved, and this machine has 1");
+    const demanding = (saved: BoardState): BoardState => ({
+      ...saved,
+      vcpus: saved.vcpus.map((vcpu) => ({
+        ...vcpu,
+        cpuid: vcpu.cpuid.map((entry) =>
+          entry.leaf === 7 && entry.subleaf === 0 ? { ...entry, ebx: 0xffff_ffff } : entry,
+        ),
+      })),
+    });
+    await expect(continued(board, { cpuCount: 2 }, demanding)).rejects.toThrow(
+      /uses what this host does not have: .*cpuid/,
+    );
+  });
+
+  it("refuses a processor that no host would run, and goes on with the process", async () => {
+    using board = await TestBoard.make();
+    const nonsense = (saved: BoardState): BoardState => ({
+      ...saved,
+      vcpus: saved.vcpus.map((vcpu) => {
+        vcpu.state.sregs.setUint32(224, 0x8000_0000, true);
+        return vcpu;
+      }),
+    });
+    await expect(continued(board, {}, nonsense)).rejects.toThrow(StateRefused);
+    const chips = (saved: BoardState): BoardState => {
+      saved.controllers.chips[0]?.setUint32(0, 7, true);
+      return saved;
+    };
+    await expect(continued(board, {}, chips)).rejects.toThrow("interrupt controllers 7, 1, 2");
+    const huge = (saved: BoardState): BoardState => ({
+      ...saved,
+      vcpus: saved.vcpus.map((vcpu) => ({
+        ...vcpu,
+        state: { ...vcpu.state, xsave: new DataView(new Uint8Array(100_000).fill(1).buffer) },
+      })),
+    });
+    await expect(continued(board, {}, huge)).rejects.toThrow("vector registers");
+  });
+});
