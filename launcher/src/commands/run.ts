@@ -125,8 +125,8 @@ class MachineRun {
     };
     const openBlockDevice = async (path: string, access: { readOnly: boolean; direct: boolean }) =>
       only(await askAgent([{ kind: "block", path, ...access }], options));
-    const takeAttachment = (key: string) =>
-      askAgent([{ kind: "attachment", key }], {
+    const takeAttachment = (podUid: string) =>
+      askAgent([{ kind: "attachment", podUid }], {
         ...options,
         deadlineMs: ATTACH_DEADLINE_MS,
         exchangeTimeoutMs: ATTACH_EXCHANGE_MS,
