@@ -6,6 +6,7 @@ const launcherLayers = [
   "memory",
   "boot",
   "acpi",
+  "limits",
   "pci",
   "legacy",
   "storage",

@@ -1,8 +1,8 @@
 import type { DiskLimits } from "../../api/machine-config.ts";
+import { TokenBucket } from "../limits/token-bucket.ts";
 import type { IoVector } from "./io-vector.ts";
 import type { IoCompletion, Storage } from "./storage.ts";
 import { StorageLayer } from "./storage-layer.ts";
-import { TokenBucket } from "./token-bucket.ts";
 
 const ECANCELED = 125;
 
