@@ -103,6 +103,13 @@ export class GuestMemory {
     target.set(this.#bytes.subarray(offset, offset + target.length));
   }
 
+  /** Copies `lengthBytes`, a few dozen, to `target` at `offset`: without the views that `read` makes. */
+  readShort(gpa: Gpa, target: Uint8Array, offset: number, lengthBytes: number): void {
+    const from = this.#offset(gpa, lengthBytes);
+    const bytes = this.#bytes;
+    for (let i = 0; i < lengthBytes; i++) target[offset + i] = bytes[from + i] ?? 0;
+  }
+
   /** Copies `source` into guest memory. */
   write(gpa: Gpa, source: Uint8Array): void {
     this.#bytes.set(source, this.#writable(gpa, source.length));

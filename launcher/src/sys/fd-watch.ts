@@ -9,6 +9,9 @@ export interface FdInterest {
 /** A live watch of a descriptor. It keeps the process running unless `unref` is called. */
 export interface FdWatch extends Disposable {
   unref(): void;
+  /** Nothing is called until `resume`. */
+  pause(): void;
+  resume(): void;
 }
 
 /** Invariant: holds exactly the live watches; a handle that nobody refers to is collected, and then silent. */
@@ -22,7 +25,7 @@ function nothing(): void {}
  */
 export function watchFd(fd: number, interest: FdInterest, ready: () => void): FdWatch {
   const options = { readable: interest.readable ?? false, writable: interest.writable ?? false };
-  const handle = loadKoffi().node.poll(fd, options, () => {
+  const called = () => {
     // koffi calls from libuv without what Node does around its own callbacks: promises that `ready` settled would wait
     // for the next timer or socket, and what it throws would be lost.
     setImmediate(nothing);
@@ -33,9 +36,12 @@ export function watchFd(fd: number, interest: FdInterest, ready: () => void): Fd
         throw error;
       });
     }
-  });
+  };
+  const handle = loadKoffi().node.poll(fd, options, called);
   live.add(handle);
   return {
+    pause: () => handle.stop(),
+    resume: () => handle.start(options, called),
     unref: () => handle.unref(),
     [Symbol.dispose]: () => {
       if (!live.delete(handle)) return;

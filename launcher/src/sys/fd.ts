@@ -37,6 +37,16 @@ export class OwnedFd implements Disposable {
   }
 }
 
+const F_GETFL = 3;
+const F_SETFL = 4;
+const O_NONBLOCK = 0o4000;
+
+/** Reads and writes of the descriptor, and of all that share its description, answer EAGAIN where they would wait. */
+export function setNonBlocking(fd: number): void {
+  const flags = check("fcntl", libc().fcntl(fd, F_GETFL, 0));
+  check("fcntl", libc().fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+}
+
 /** A descriptor that a call made, or SysError. */
 export function ownFd(call: string, result: number, detail?: string): OwnedFd {
   return new OwnedFd(check(call, result, detail));

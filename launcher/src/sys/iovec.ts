@@ -38,6 +38,11 @@ export class IovecBlock implements Disposable {
     this.#words[word + 3] = Math.floor(lengthBytes / 2 ** 32);
   }
 
+  /** Entries `from` up to `end` move to the front. */
+  moveToFront(from: number, end: number): void {
+    this.#words.copyWithin(0, from * 4, end * 4);
+  }
+
   [Symbol.dispose](): void {
     this.#mapping[Symbol.dispose]();
   }

@@ -18,6 +18,8 @@ export interface Libc {
   write: NativeFunction<[fd: number, buffer: Pointer, lengthBytes: number]>;
   pread: NativeFunction<[fd: number, buffer: Pointer, lengthBytes: number, offsetBytes: number]>;
   pwrite: NativeFunction<[fd: number, buffer: Pointer, lengthBytes: number, offsetBytes: number]>;
+  readv: NativeFunction<[fd: number, iovecs: Pointer, count: number]>;
+  writev: NativeFunction<[fd: number, iovecs: Pointer, count: number]>;
   preadv: NativeFunction<[fd: number, iovecs: Pointer, count: number, offsetBytes: number]>;
   pwritev: NativeFunction<[fd: number, iovecs: Pointer, count: number, offsetBytes: number]>;
   preadv2: NativeFunction<[fd: number, iovecs: Pointer, count: number, offsetBytes: number, flags: number]>;
@@ -65,6 +67,8 @@ const prototypes: { readonly [Name in keyof Libc]: Prototype } = {
   write: of("write", "int64_t", "int", "const void *", "size_t"),
   pread: of("pread", "int64_t", "int", "void *", "size_t", "int64_t"),
   pwrite: of("pwrite", "int64_t", "int", "const void *", "size_t", "int64_t"),
+  readv: of("readv", "int64_t", "int", "const void *", "int"),
+  writev: of("writev", "int64_t", "int", "const void *", "int"),
   preadv: of("preadv", "int64_t", "int", "const void *", "int", "int64_t"),
   pwritev: of("pwritev", "int64_t", "int", "const void *", "int", "int64_t"),
   preadv2: of("preadv2", "int64_t", "int", "const void *", "int", "int64_t", "int"),

@@ -126,6 +126,12 @@ export class Virtqueue {
 
   /** Gives a chain back to the driver; `writtenBytes` of its writable part were filled. */
   push(head: number, writtenBytes: number): void {
+    this.fill(head, writtenBytes);
+    this.publish();
+  }
+
+  /** As push, but the driver sees it with the next `publish`: for chains that it must see together. */
+  fill(head: number, writtenBytes: number): void {
     if (this.#inFlight[head] !== 1) throw new RangeError(`head ${head} is not in flight`);
     this.#inFlight[head] = 0;
     this.#inFlightCount--;
@@ -134,7 +140,11 @@ export class Virtqueue {
     this.#memory.writeU32(entry as Gpa, head);
     this.#memory.writeU32((entry + 4) as Gpa, writtenBytes);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    this.#memory.storeReleaseU16((usedRing + RING_INDEX) as Gpa, this.#nextUsed);
+  }
+
+  /** Shows the driver what was filled. */
+  publish(): void {
+    this.#memory.storeReleaseU16((this.layout.usedRing + RING_INDEX) as Gpa, this.#nextUsed);
   }
 
   /**
