@@ -1,5 +1,7 @@
-import type { DiskConfig } from "../../api/machine-config.ts";
+import type { DiskConfig, InterfaceConfig } from "../../api/machine-config.ts";
 import type { CharacterBackend } from "../legacy/character-backend.ts";
+import type { NetworkLink } from "../net/network-link.ts";
+import type { Resolver } from "../net/resolver.ts";
 import { LimitedDisk } from "../storage/limited-disk.ts";
 import { type DiskOpening, openDisks } from "../storage/open-disks.ts";
 import { PatientDisk } from "../storage/patient-disk.ts";
@@ -8,6 +10,7 @@ import { BlockDevice } from "./block/device.ts";
 import { Disk } from "./block/disk.ts";
 import { Disks } from "./block/disks.ts";
 import { ConsoleDevice } from "./console/device.ts";
+import { Interfaces, NetworkInterface } from "./net/interfaces.ts";
 import { RngDevice } from "./rng/device.ts";
 import { VirtioPciDevice, type VirtioPciHost } from "./transport/virtio-pci-device.ts";
 
@@ -15,6 +18,9 @@ export interface VirtioDeviceOptions extends DiskOpening {
   readonly host: VirtioPciHost;
   /** In PCI order. */
   readonly disks: readonly DiskConfig[];
+  /** In PCI order, each with its link; closed with the devices, also when making them fails. */
+  readonly interfaces?: readonly { readonly config: InterfaceConfig; readonly link: NetworkLink }[];
+  readonly resolver?: Resolver | undefined;
   /** Backend of a virtio-console; there is none without. */
   readonly console?: CharacterBackend | undefined;
   /** Told of each request that failed in a disk's storage; `errno` says why. As often as a guest makes it happen. */
@@ -22,29 +28,42 @@ export interface VirtioDeviceOptions extends DiskOpening {
 }
 
 export interface VirtioDevices {
-  /** For `PciRoot.add`, in this order: the disks, the entropy device, the console. */
+  /**
+   * For `PciRoot.add`, in this order: the interfaces, the disks, the entropy device, the console. Interfaces come first
+   * since guests call them by their slot: a disk more must not rename one.
+   */
   readonly devices: readonly VirtioPciDevice[];
   readonly disks: Disks;
+  readonly interfaces: Interfaces;
   /** Makes one more disk, which is not among `disks` yet. Rejects with DiskError; nothing is left open then. */
   openDisk(config: DiskConfig): Promise<Disk>;
   /** Waits for what is under way and closes the disks, once. The vCPUs have stopped before. */
   close(): Promise<void>;
 }
 
-/** Opens a machine's disks and makes its virtio devices. Rejects with DiskError; nothing is left open then. */
+/**
+ * Opens a machine's disks and makes its virtio devices. Rejects with DiskError or NetworkError; nothing is left open then.
+ */
 export async function createVirtioDevices(options: VirtioDeviceOptions): Promise<VirtioDevices> {
   const { host, console } = options;
+  using cleanup = new DisposableStack();
+  const interfaces = makeInterfaces(options, cleanup);
+  const nics = interfaces.map(({ device }) => new VirtioPciDevice(device, host));
   const disks = new Disks(await makeDisks(options.disks, options));
   const others = [new RngDevice(), ...(console ? [new ConsoleDevice(console)] : [])].map(
     (device) => new VirtioPciDevice(device, host),
   );
   let closing: Promise<void> | undefined;
   const close = async () => {
-    await Promise.all([...others.map((device) => device.reset()), ...disks.all.map((disk) => disk.close())]);
+    await Promise.all([...nics, ...others].map((device) => device.reset()));
+    for (const each of interfaces) each[Symbol.dispose]();
+    await Promise.all(disks.all.map((disk) => disk.close()));
   };
+  cleanup.move();
   return {
-    devices: [...disks.all.map(({ pciDevice }) => pciDevice), ...others],
+    devices: [...nics, ...disks.all.map(({ pciDevice }) => pciDevice), ...others],
     disks,
+    interfaces: new Interfaces(interfaces),
     openDisk: async (config) => {
       const [disk] = await makeDisks([config], options);
       if (!disk) throw new TypeError("as many disks are made as were asked for");
@@ -67,4 +86,10 @@ function makeDisk(config: DiskConfig, opened: Storage, { host, onIoError }: Virt
   const storage = new PatientDisk(limits ? new LimitedDisk(opened, limits) : opened);
   const device = new BlockDevice({ name, storage, queues, onIoError: (errno) => onIoError(name, errno) });
   return new Disk({ config, storage, device, pciDevice: new VirtioPciDevice(device, host) });
+}
+
+function makeInterfaces(options: VirtioDeviceOptions, cleanup: DisposableStack): readonly NetworkInterface[] {
+  const { interfaces = [], resolver = { nameservers: [], searchDomains: [] } } = options;
+  for (const { link } of interfaces) cleanup.use(link);
+  return interfaces.map(({ config, link }) => cleanup.use(new NetworkInterface(config, link, resolver)));
 }

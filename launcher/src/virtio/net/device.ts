@@ -1,0 +1,155 @@
+import type { LinkState } from "../../../api/machine-config.ts";
+import {
+  type FeatureBits,
+  readConfigBytes,
+  VIRTIO_F_EVENT_IDX,
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_VERSION_1,
+  type VirtioDevice,
+  type VirtioDriver,
+} from "../device.ts";
+import type { Virtqueue } from "../queue.ts";
+import { type ControlTarget, runControlRequest } from "./control-request.ts";
+import type { DataPath } from "./data-path.ts";
+import * as protocol from "./protocol.ts";
+
+/** Of the receive and transmit queues: as many descriptors as a chain may have. */
+export const NET_QUEUE_SIZE = 256;
+const CONTROL_QUEUE_SIZE = 64;
+/** Minimum of IPv4 (RFC 791): below, a driver would refuse the device. */
+const MTU_MIN = 68;
+
+export interface NetDeviceOptions {
+  readonly name: string;
+  /** Six bytes. */
+  readonly mac: Uint8Array;
+  readonly mtuBytes: number;
+  /** Queue pairs, 1 to 8. */
+  readonly pairs: number;
+  readonly link: LinkState;
+  readonly path: DataPath;
+  /** The driver is ready: it may be told of the network. */
+  onStart?(): void;
+}
+
+/** A network interface (virtio 1.2, section 5.1). */
+export class NetDevice implements VirtioDevice {
+  readonly name: string;
+  readonly deviceType = protocol.DEVICE_TYPE_NET;
+  readonly pciClass = 0x020000;
+  readonly features: FeatureBits;
+  readonly queueSizes: readonly number[];
+  readonly #options: NetDeviceOptions;
+  readonly #config = new DataView(new ArrayBuffer(protocol.CONFIG_SIZE));
+  #driver: VirtioDriver | null = null;
+  #link: LinkState;
+
+  constructor(options: NetDeviceOptions) {
+    const { mac, mtuBytes, pairs } = options;
+    this.name = `virtio-net ${options.name}`;
+    this.#options = options;
+    this.#link = options.link;
+    this.features = offeredFeatures(options);
+    this.queueSizes = [...new Array<number>(2 * pairs).fill(NET_QUEUE_SIZE), CONTROL_QUEUE_SIZE];
+    new Uint8Array(this.#config.buffer).set(mac, protocol.ConfigOffset.mac);
+    this.#config.setUint16(protocol.ConfigOffset.maxQueuePairs, pairs, true);
+    this.#config.setUint16(protocol.ConfigOffset.mtu, mtuBytes, true);
+    this.#putStatus(0);
+    options.path.setLink(options.link === "up");
+  }
+
+  get link(): LinkState {
+    return this.#link;
+  }
+
+  /** Tells the guest. When the link comes up, a guest that can makes itself known to its network (GUEST_ANNOUNCE). */
+  setLink(link: LinkState): void {
+    if (this.#link === link) return;
+    this.#link = link;
+    this.#options.path.setLink(link === "up");
+    this.#putStatus(link === "up" && this.#driver ? protocol.VIRTIO_NET_S_ANNOUNCE : 0);
+    if (this.#driver?.features.has(protocol.VIRTIO_NET_F_STATUS)) this.#driver.signalConfigChange();
+    if (link === "up" && this.#driver) this.#options.onStart?.();
+  }
+
+  readConfig(offset: number, data: Uint8Array): void {
+    readConfigBytes(new Uint8Array(this.#config.buffer), offset, data);
+  }
+
+  writeConfig(): void {}
+
+  activate(driver: VirtioDriver): void {
+    this.#driver = driver;
+    this.#options.path.start(driver);
+    this.#options.onStart?.();
+  }
+
+  reset(): undefined {
+    this.#driver = null;
+    this.#options.path.stop();
+    this.#putStatus(0);
+  }
+
+  serve(queueIndex: number): boolean {
+    const driver = this.#driver;
+    if (!driver) return false;
+    if (queueIndex !== this.#controlQueue(driver)) return this.#options.path.serve(queueIndex);
+    const queue = driver.queue(queueIndex);
+    return queue ? this.#control(driver, queue, queueIndex) : false;
+  }
+
+  /** Section 5.1.2: after the pairs that the driver knows of; -1 for none. */
+  #controlQueue({ features }: VirtioDriver): number {
+    if (!features.has(protocol.VIRTIO_NET_F_CTRL_VQ)) return -1;
+    return features.has(protocol.VIRTIO_NET_F_MQ) ? 2 * this.#options.pairs : 2;
+  }
+
+  #control(driver: VirtioDriver, queue: Virtqueue, queueIndex: number): boolean {
+    const { path, pairs } = this.#options;
+    const target: ControlTarget = {
+      maxPairs: pairs,
+      features: driver.features,
+      usePairs: (count) => path.usePairs(count),
+      setGuestOffloads: (features) => path.setGuestOffloads(features),
+      announced: () => this.#putStatus(0),
+    };
+    let hasMore = true;
+    for (let served = 0; hasMore && served < queue.size; served++) {
+      const chain = queue.pop();
+      if (chain === null) hasMore = queue.enableNotifications();
+      else queue.push(chain.head, runControlRequest(chain, driver.memory, target));
+    }
+    driver.signalUsed(queueIndex);
+    return hasMore;
+  }
+
+  #putStatus(more: number): void {
+    const isUp = this.#link === "up" ? protocol.VIRTIO_NET_S_LINK_UP : 0;
+    this.#config.setUint16(protocol.ConfigOffset.status, isUp | more, true);
+  }
+}
+
+function offeredFeatures({ mtuBytes, pairs }: NetDeviceOptions): FeatureBits {
+  const features = new Set([
+    VIRTIO_F_VERSION_1,
+    VIRTIO_F_EVENT_IDX,
+    VIRTIO_F_INDIRECT_DESC,
+    protocol.VIRTIO_NET_F_MAC,
+    protocol.VIRTIO_NET_F_STATUS,
+    protocol.VIRTIO_NET_F_MRG_RXBUF,
+    protocol.VIRTIO_NET_F_CSUM,
+    protocol.VIRTIO_NET_F_HOST_TSO4,
+    protocol.VIRTIO_NET_F_HOST_TSO6,
+    protocol.VIRTIO_NET_F_HOST_ECN,
+    protocol.VIRTIO_NET_F_GUEST_CSUM,
+    protocol.VIRTIO_NET_F_GUEST_TSO4,
+    protocol.VIRTIO_NET_F_GUEST_TSO6,
+    protocol.VIRTIO_NET_F_GUEST_ECN,
+    protocol.VIRTIO_NET_F_CTRL_VQ,
+    protocol.VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
+    protocol.VIRTIO_NET_F_GUEST_ANNOUNCE,
+  ]);
+  if (mtuBytes >= MTU_MIN) features.add(protocol.VIRTIO_NET_F_MTU);
+  if (pairs > 1) features.add(protocol.VIRTIO_NET_F_MQ);
+  return features;
+}

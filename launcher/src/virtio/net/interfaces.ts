@@ -1,0 +1,164 @@
+import type { InterfaceStatus } from "../../../api/control.ts";
+import type { InterfaceConfig, LinkState } from "../../../api/machine-config.ts";
+import { ipv6Bytes, macBytes } from "../../net/addresses.ts";
+import { FrameFilter } from "../../net/frame-filter.ts";
+import { type GuestNetwork, guestNetwork } from "../../net/guest-network.ts";
+import { LinkServices } from "../../net/link-services.ts";
+import { NetworkError, type NetworkLink } from "../../net/network-link.ts";
+import type { Resolver } from "../../net/resolver.ts";
+import { TapQueue } from "../../net/tap.ts";
+import type { DataPath } from "./data-path.ts";
+import { NET_QUEUE_SIZE, NetDevice } from "./device.ts";
+import { InProcessPath } from "./in-process-path.ts";
+import type { NetworkUse } from "./network-use.ts";
+
+/** RFC 4861, section 6.2.1: between router advertisements that nobody asked for. */
+const ADVERTISEMENT_INTERVAL_MS = 300_000;
+
+export interface InterfaceReport extends NetworkUse {
+  readonly name: string;
+}
+
+/** No interface of the machine has that name. */
+export class UnknownInterface extends Error {
+  readonly interfaceName: string;
+  constructor(name: string, known: readonly string[]) {
+    super(`there is no interface ${name}; known are ${known.join(", ") || "none"}`);
+    this.name = "UnknownInterface";
+    this.interfaceName = name;
+  }
+}
+
+/** One network interface: the device, what carries its frames, and what answers for its network. */
+export class NetworkInterface implements Disposable {
+  readonly name: string;
+  readonly device: NetDevice;
+  readonly #config: InterfaceConfig;
+  readonly #link: NetworkLink;
+  readonly #mac: string;
+  readonly #path: DataPath;
+  readonly #taps: readonly TapQueue[];
+  #timer: NodeJS.Timeout | undefined;
+
+  /** `link` is the interface's from now on, also when this throws: NetworkError where the link is not what it must be. */
+  constructor(config: InterfaceConfig, link: NetworkLink, resolver: Resolver) {
+    using cleanup = new DisposableStack();
+    cleanup.use(link);
+    this.name = config.name;
+    this.#config = config;
+    this.#link = link;
+    this.#mac = link.mac ?? config.mac;
+    const { mtuBytes } = link;
+    const guest = networkOf(config.name, link, { mac: this.#mac, resolver, dhcp: config.dhcp });
+    const services = guest && new LinkServices(guest);
+    const filter = filterOf(this.#mac, link, guest);
+    this.#taps = link.taps.map((fd) => cleanup.use(new TapQueue(fd)));
+    const answer = (frame: Uint8Array) => services?.answer(frame) ?? null;
+    const path = cleanup.use(
+      new InProcessPath({
+        taps: this.#taps,
+        chainLimit: NET_QUEUE_SIZE,
+        mtuBytes,
+        limits: config.limits,
+        filter,
+        answer,
+      }),
+    );
+    this.#path = path;
+    const advertise = () => {
+      const frame = services?.advertisement();
+      if (frame) path.deliver(frame);
+    };
+    this.device = new NetDevice({
+      name: config.name,
+      mac: macBytes(this.#mac),
+      mtuBytes,
+      pairs: this.#taps.length,
+      link: config.link,
+      path,
+      onStart: advertise,
+    });
+    if (services) this.#timer = setInterval(advertise, ADVERTISEMENT_INTERVAL_MS).unref();
+    cleanup.move();
+  }
+
+  status(): InterfaceStatus {
+    const { guest, mtuBytes } = this.#link;
+    return {
+      name: this.name,
+      mac: this.#mac,
+      link: this.device.link,
+      mtuBytes,
+      queues: this.#taps.length,
+      dataPath: this.#path.name,
+      addresses: [guest?.ipv4?.address, guest?.ipv6?.address].filter((address) => address !== undefined),
+    };
+  }
+
+  report(): InterfaceReport {
+    return { name: this.#config.name, ...this.#path.use() };
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+    this.#path[Symbol.dispose]();
+    for (const tap of this.#taps) tap[Symbol.dispose]();
+    this.#link[Symbol.dispose]();
+  }
+}
+
+function networkOf(
+  name: string,
+  { guest, mtuBytes }: NetworkLink,
+  parts: { mac: string; resolver: Resolver; dhcp: InterfaceConfig["dhcp"] },
+): GuestNetwork | undefined {
+  if (!guest) return undefined;
+  try {
+    return guestNetwork({ ...parts, mtuBytes, addresses: guest });
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : String(error);
+    throw new NetworkError(name, `the addresses of its network are wrong: ${problem}`, { cause: error });
+  }
+}
+
+function filterOf(mac: string, link: NetworkLink, guest: GuestNetwork | undefined): FrameFilter | undefined {
+  if (!guest) return undefined;
+  const { ipv4, ipv6 } = guest;
+  const identity = {
+    mac: macBytes(mac),
+    ...(ipv4 && { ipv4: ipv4.address }),
+    ...(ipv6 && { ipv6: ipv6.address, router: ipv6.router?.address ?? ipv6Bytes("fe80::1") }),
+  };
+  const standsForRouter = ipv6?.router?.isMadeUp ?? false;
+  return new FrameFilter(identity, { drops: link.isFiltered, serves: true, standsForRouter });
+}
+
+/** The interfaces of a machine, for those who look after it. */
+export class Interfaces {
+  readonly #interfaces: readonly NetworkInterface[];
+
+  /** In the order of the configuration. */
+  constructor(interfaces: readonly NetworkInterface[]) {
+    this.#interfaces = interfaces;
+  }
+
+  status(): readonly InterfaceStatus[] {
+    return this.#interfaces.map((each) => each.status());
+  }
+
+  /** What each has carried, in order. */
+  use(): readonly InterfaceReport[] {
+    return this.#interfaces.map((each) => each.report());
+  }
+
+  /** The guest is told when it returns. Throws UnknownInterface. */
+  setLink(name: string, link: LinkState): void {
+    const found = this.#interfaces.find((each) => each.name === name);
+    if (!found)
+      throw new UnknownInterface(
+        name,
+        this.#interfaces.map((each) => each.name),
+      );
+    found.device.setLink(link);
+  }
+}
