@@ -118,7 +118,7 @@ describe("asking the node agent", () => {
     ["null", "null\n", /not of the protocol/],
     ["another version", '{"version":2,"ok":true}\n', /not of the protocol.*update/],
     ["an error without a message", '{"version":1,"ok":false,"error":{}}\n', /not of the protocol/],
-    ["too few descriptors", granted, /sent 0 descriptors for 1 items/],
+    ["too few descriptors", granted, /sent 0 descriptors where 1 were due/],
     ["an endless line", "x".repeat(AGENT_LINE_MAX_BYTES), /longer than 65536 bytes/],
   ])("refuses %s", async (_what, answer, says) => {
     await agentThatAnswers(answer);
@@ -129,7 +129,7 @@ describe("asking the node agent", () => {
 
   it("gets its descriptors in order, each its own", async () => {
     await agentThatSends(2);
-    const fds = await ask([kvm, kvm]);
+    const fds = (await ask([kvm, kvm])).flatMap((granted) => granted.fds);
     expect(new Set(fds.map(({ fd }) => fd)).size).toBe(2);
     for (const fd of fds) {
       expect(readlinkSync(`/proc/self/fd/${fd.fd}`)).toBe("/dev/null");

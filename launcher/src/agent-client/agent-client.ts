@@ -4,10 +4,10 @@ import {
   AGENT_PROTOCOL_VERSION,
   type AgentAnswer,
   type AgentErrorCode,
-  type AgentOffer,
   type AgentRequest,
   type AgentWant,
   ATTACHMENT_FDS_MAX,
+  type TapGrant,
 } from "../../api/agent.ts";
 import { errorCode, errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
@@ -50,11 +50,17 @@ export interface AskOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What the agent gave for one item: one descriptor, or those of a TAP. */
+export interface Granted {
+  readonly fds: readonly OwnedFd[];
+  readonly tap?: TapGrant;
+}
+
 /**
- * The descriptors of the items of `want`, in order: one each, and of an attachment what is offered. Tries again while the agent is away.
+ * What was granted for each item of `want`, in order. Tries again while the agent is away.
  * Throws AgentUnavailable, AgentRefused, or the signal's reason; no descriptor is left open then.
  */
-export async function askAgent(want: readonly AgentWant[], options: AskOptions): Promise<readonly OwnedFd[]> {
+export async function askAgent(want: readonly AgentWant[], options: AskOptions): Promise<readonly Granted[]> {
   const giveUpAt = performance.now() + options.deadlineMs;
   for (let retryMs = FIRST_RETRY_MS; ; retryMs = Math.min(retryMs * 2, LAST_RETRY_MS)) {
     options.signal?.throwIfAborted();
@@ -69,32 +75,6 @@ export async function askAgent(want: readonly AgentWant[], options: AskOptions):
     await delay(retryMs, undefined, options.signal === undefined ? {} : { signal: options.signal }).catch(() => {});
   }
 }
-
-/**
- * Offers `fds` to the pod `podUid`, once: the offer holds until the connection that it answers with is closed, by either
- * side. Blocks. Throws AgentUnavailable, AgentRefused, and AgentAway where it is worth to try again.
- */
-export function offerToPod(podUid: string, fds: readonly OwnedFd[], socketPath: string): OwnedFd {
-  const offer: AgentOffer = {
-    version: AGENT_PROTOCOL_VERSION,
-    offer: { podUid, fds: fds.map(({ fd }) => fd) },
-  };
-  try {
-    using cleanup = new DisposableStack();
-    const socket = cleanup.use(connectUnix(socketPath));
-    setSocketTimeout(socket.fd, EXCHANGE_TIMEOUT_MS);
-    sendLine(socket.fd, offer);
-    accepted(parseAnswer(readLine(socket.fd, 0, () => {})));
-    cleanup.move();
-    return socket;
-  } catch (error) {
-    if (isPassing(error)) throw new AgentAway(errorText(error), { cause: error });
-    throw explained(error, socketPath);
-  }
-}
-
-/** The agent is not there now, as while it restarts. */
-export class AgentAway extends Error {}
 
 /** The agent went away in the middle of an exchange. */
 class AgentClosed extends Error {}
@@ -136,31 +116,68 @@ function explained(error: unknown, socketPath: string): unknown {
 function exchange(
   { socketPath, exchangeTimeoutMs = EXCHANGE_TIMEOUT_MS }: AskOptions,
   want: readonly AgentWant[],
-): readonly OwnedFd[] {
+): readonly Granted[] {
   using socket = connectUnix(socketPath);
   setSocketTimeout(socket.fd, exchangeTimeoutMs);
-  sendLine(socket.fd, { version: AGENT_PROTOCOL_VERSION, want });
-  using cleanup = new DisposableStack();
-  const fds: OwnedFd[] = [];
-  accepted(parseAnswer(readLine(socket.fd, mostFds(want), (fd) => fds.push(cleanup.use(fd)))));
-  if (fds.length < want.length || fds.length > mostFds(want))
-    throw new AgentUnavailable(`the node agent sent ${fds.length} descriptors for ${want.length} items; update it`);
-  cleanup.move();
-  return fds;
-}
-
-function sendLine(socketFd: number, request: AgentRequest | AgentOffer): void {
+  const request: AgentRequest = { version: AGENT_PROTOCOL_VERSION, want };
   const line = Buffer.from(`${JSON.stringify(request)}\n`);
   if (line.length > AGENT_LINE_MAX_BYTES) throw new RangeError("the request to the node agent is too long");
-  for (let sent = 0; sent < line.length; ) sent += sendFds(socketFd, line.subarray(sent), []);
+  for (let sent = 0; sent < line.length; ) sent += sendFds(socket.fd, line.subarray(sent), []);
+  using cleanup = new DisposableStack();
+  const fds: OwnedFd[] = [];
+  const answer = parseAnswer(readLine(socket.fd, mostFds(want), (fd) => fds.push(cleanup.use(fd))));
+  if (!answer.ok) throw new AgentRefused(answer.error.code, answer.error.message, answer.error.item);
+  const granted = shareOut(want, fds, answer.taps ?? []);
+  cleanup.move();
+  return granted;
 }
 
-function accepted(answer: AgentAnswer): void {
-  if (!answer.ok) throw new AgentRefused(answer.error.code, answer.error.message, answer.error.item);
+/** Which descriptors belong to which item. */
+function shareOut(want: readonly AgentWant[], fds: readonly OwnedFd[], taps: readonly TapGrant[]): readonly Granted[] {
+  let at = 0;
+  let tapsSeen = 0;
+  const granted = want.map((item): Granted => {
+    const tap = item.kind === "tap" ? tapGrant(item.name, taps[tapsSeen++]) : undefined;
+    const count = tap ? tapFds(tap, item) : item.kind === "attachment" ? attachmentFds(fds.length - at) : 1;
+    const own = fds.slice(at, at + count);
+    at += count;
+    return { fds: own, ...(tap && { tap }) };
+  });
+  if (fds.length !== at)
+    throw new AgentUnavailable(`the node agent sent ${fds.length} descriptors where ${at} were due; update it`);
+  return granted;
 }
 
 function mostFds(want: readonly AgentWant[]): number {
-  return want.reduce((sum, { kind }) => sum + (kind === "attachment" ? ATTACHMENT_FDS_MAX : 1), 0);
+  return want.reduce((sum, item) => {
+    if (item.kind === "tap") return sum + 2 * item.queues + 1;
+    return sum + (item.kind === "attachment" ? ATTACHMENT_FDS_MAX : 1);
+  }, 0);
+}
+
+/** Where an attachment is asked for, it is the last item. */
+function attachmentFds(leftCount: number): number {
+  return Math.max(1, Math.min(leftCount, ATTACHMENT_FDS_MAX));
+}
+
+function tapFds({ vhost }: TapGrant, item: AgentWant): number {
+  const queues = item.kind === "tap" ? item.queues : 0;
+  return vhost ? 2 * queues + 1 : queues;
+}
+
+const DEVICE_NAME = /^[A-Za-z0-9][-_.A-Za-z0-9]{0,14}$/;
+const MTU = { min: 68, max: 65535 };
+
+function tapGrant(name: string, grant: TapGrant | undefined): TapGrant {
+  const isSound =
+    grant?.name === name &&
+    DEVICE_NAME.test(grant.device) &&
+    typeof grant.vhost === "boolean" &&
+    Number.isInteger(grant.mtuBytes) &&
+    grant.mtuBytes >= MTU.min &&
+    grant.mtuBytes <= MTU.max;
+  if (!grant || !isSound) throw new AgentUnavailable(`the node agent's grant of TAP ${name} is not sound; update it`);
+  return grant;
 }
 
 function readLine(socketFd: number, maxFds: number, onFd: (fd: OwnedFd) => void): string {

@@ -6,6 +6,7 @@ import { closeServer } from "../control/http-limits.ts";
 import { LauncherApi } from "../control/launcher-api.ts";
 import { LoopLag } from "../control/loop-lag.ts";
 import { controlMetrics, machineMetrics, processMetrics } from "../control/machine-metrics.ts";
+import { networkMetrics } from "../control/network-metrics.ts";
 import { listenForTelemetry } from "../control/telemetry-listener.ts";
 import { listenOnUnixSocket } from "../control/unix-listener.ts";
 import { errorText } from "../log/error-text.ts";
@@ -41,6 +42,7 @@ export async function openControlPlane({ config, machine, console, log }: Contro
       const sources = [
         machineMetrics(machine),
         diskMetrics(machine),
+        networkMetrics(machine),
         processMetrics(lag),
         controlMetrics(console, api),
       ];

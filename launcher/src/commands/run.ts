@@ -1,12 +1,16 @@
 import { exitCodes } from "../../api/control.ts";
 import type { MachineConfig } from "../../api/machine-config.ts";
-import { askAgent } from "../agent-client/agent-client.ts";
+import { type AskOptions, askAgent, type Granted } from "../agent-client/agent-client.ts";
+import { grantedLink, tapWant } from "../agent-client/interface-links.ts";
 import { readMachineConfig } from "../config/machine-config.ts";
 import { defaultPort, GuestConsole } from "../control/console/guest-console.ts";
 import { openKvm } from "../kvm/system.ts";
 import { errorText } from "../log/error-text.ts";
 import { jsonLogger, type Logger, writeToStdout } from "../log/logger.ts";
 import type { AssembleMachine, MachineDependencies, StartableMachine } from "../machine/machine-dependencies.ts";
+import type { NetworkLink } from "../net/network-link.ts";
+import { openLink } from "../net/open-link.ts";
+import { readResolver } from "../net/resolver.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import { launcherVersion } from "../version.ts";
 import { openControlPlane } from "./control-plane.ts";
@@ -114,9 +118,15 @@ class MachineRun {
   }
 
   async #dependencies({ serial, virtio }: GuestConsole): Promise<MachineDependencies> {
-    const common = { console: serial, virtioConsole: virtio, log: this.#log, launcherVersion };
+    const common = {
+      console: serial,
+      virtioConsole: virtio,
+      log: this.#log,
+      launcherVersion,
+      resolver: readResolver(),
+    };
     const { kvm } = this.#config;
-    if ("devicePath" in kvm) return { ...common, kvm: openKvm(kvm.devicePath) };
+    if ("devicePath" in kvm) return { ...common, kvm: openKvm(kvm.devicePath), links: this.#ownLinks() };
     const options = {
       socketPath: kvm.agentSocketPath,
       deadlineMs: AGENT_DEADLINE_MS,
@@ -125,13 +135,38 @@ class MachineRun {
     };
     const openBlockDevice = async (path: string, access: { readOnly: boolean; direct: boolean }) =>
       only(await askAgent([{ kind: "block", path, ...access }], options));
-    const takeAttachment = (podUid: string) =>
-      askAgent([{ kind: "attachment", podUid }], {
+    const takeAttachment = async (key: string) => {
+      const [granted] = await askAgent([{ kind: "attachment", key }], {
         ...options,
         deadlineMs: ATTACH_DEADLINE_MS,
         exchangeTimeoutMs: ATTACH_EXCHANGE_MS,
       });
-    return { ...common, kvm: only(await askAgent([{ kind: "kvm" }], options)), openBlockDevice, takeAttachment };
+      return granted?.fds ?? [];
+    };
+    return { ...common, ...(await this.#askForAll(options)), openBlockDevice, takeAttachment };
+  }
+
+  /** /dev/kvm and all TAPs in one exchange: the machine starts the sooner. */
+  async #askForAll(options: AskOptions): Promise<Pick<MachineDependencies, "kvm" | "links">> {
+    const { interfaces = [], control } = this.#config;
+    const wants = interfaces.map((config) => tapWant(config, control));
+    const granted = await askAgent([{ kind: "kvm" }, ...wants.filter((want) => want !== null)], options);
+    using cleanup = new DisposableStack();
+    for (const { fds } of granted) for (const fd of fds) cleanup.use(fd);
+    let next = 1;
+    const links = interfaces.map((config, i) => {
+      const link = wants[i] === null ? openLink(config) : grantedLink(config, granted[next++] ?? { fds: [] });
+      return cleanup.use(link);
+    });
+    cleanup.move();
+    return { kvm: only(granted.slice(0, 1)), links };
+  }
+
+  #ownLinks(): readonly NetworkLink[] {
+    using cleanup = new DisposableStack();
+    const links = (this.#config.interfaces ?? []).map((config) => cleanup.use(openLink(config)));
+    cleanup.move();
+    return links;
   }
 
   async #stopUnstarted(machine: StartableMachine): Promise<Termination> {
@@ -171,8 +206,8 @@ class MachineRun {
   }
 }
 
-function only(fds: readonly OwnedFd[]): OwnedFd {
-  const [fd] = fds;
+function only([granted]: readonly Granted[]): OwnedFd {
+  const fd = granted?.fds[0];
   if (fd === undefined) throw new TypeError("the node agent's client answers with as many descriptors as were asked");
   return fd;
 }

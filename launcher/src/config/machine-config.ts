@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
-import { POD_UID_PATTERN } from "../../api/agent.ts";
+import { ATTACHMENT_KEY_PATTERN } from "../../api/agent.ts";
 import {
   type BootConfig,
   type ConsoleConfig,
@@ -14,6 +14,7 @@ import {
 } from "../../api/machine-config.ts";
 import { errorText } from "../log/error-text.ts";
 import { ConfigInvalid, Field } from "./field.ts";
+import { interfaces } from "./interface-config.ts";
 
 const MIB = 1024 * 1024;
 /** A Secret holds at most 1 MiB. */
@@ -60,6 +61,7 @@ const FIELDS = [
   "memory",
   "boot",
   "disks",
+  "interfaces",
   "console",
   "control",
   "kvm",
@@ -74,16 +76,22 @@ function machine(root: Field): MachineConfig {
   const sizeBytes = fields.memory
     .object(["sizeBytes"])
     .sizeBytes.integer({ min: 16 * MIB, max: 2 ** 52, multipleOf: MIB });
+  const kvmSource = kvm(fields.kvm);
+  const diskConfigs = disks(fields.disks);
+  const interfaceConfigs = fields.interfaces.present ? interfaces(fields.interfaces, kvmSource) : undefined;
+  if (diskConfigs.length + (interfaceConfigs?.length ?? 0) > MAX_DISKS_AND_INTERFACES)
+    fields.disks.fail(`and interfaces are more than ${MAX_DISKS_AND_INTERFACES} together; remove some`);
   return {
     version: fields.version.oneOf([MACHINE_CONFIG_VERSION]),
     identity: identity(fields.identity),
     cpu: cpu(fields.cpu),
     memory: { sizeBytes },
     boot: boot(fields.boot, sizeBytes),
-    disks: disks(fields.disks),
+    disks: diskConfigs,
+    ...(interfaceConfigs && { interfaces: interfaceConfigs }),
     console: consoleConfig(fields.console),
     control: control(fields.control),
-    kvm: kvm(fields.kvm),
+    kvm: kvmSource,
     ...(fields.terminationMessagePath.present && {
       terminationMessagePath: absolutePath(fields.terminationMessagePath),
     }),
@@ -152,6 +160,8 @@ function firmwareBoot(field: Field, memoryBytes: number): BootConfig {
 
 /** Slots of PCI bus 0 that are left for disks. */
 const MAX_DISKS = 24;
+/** What the bus holds beside the host bridge, the entropy device and the console. */
+const MAX_DISKS_AND_INTERFACES = 29;
 
 function disks(field: Field): readonly DiskConfig[] {
   const names = new Set<string>();
@@ -227,11 +237,11 @@ function diskSource(field: Field): DiskSource {
     case "cloudInit":
       return cloudInit(field);
     case "attachment":
-      return { kind, podUid: field.object(["kind", "podUid"]).podUid.string(POD_UID) };
+      return { kind, key: field.object(["kind", "key"]).key.string(ATTACHMENT_KEY) };
   }
 }
 
-const POD_UID = { maxBytes: 36, pattern: POD_UID_PATTERN, wanted: "the UID of a pod" };
+const ATTACHMENT_KEY = { maxBytes: 64, pattern: ATTACHMENT_KEY_PATTERN, wanted: "64 hexadecimal digits, lower case" };
 const DISK_SIZE = { min: 512, max: 2 ** 50, multipleOf: 512 };
 /** ISO 9660 has room for 32 bytes. */
 const VOLUME_LABEL = {

@@ -7,6 +7,7 @@ import { IllegalTransition, type MachineControls, PauseAborted } from "../machin
 import { PciSpaceError } from "../pci/pci-root.ts";
 import { DiskError, DiskNotReady } from "../storage/disk-error.ts";
 import { UnknownDisk } from "../virtio/block/disks.ts";
+import { UnknownInterface } from "../virtio/net/interfaces.ts";
 import { RequestRefused, sendJson, sendRefusal } from "./api-error.ts";
 import { type AttachOptions, ConsoleBusy, type GuestConsole } from "./console/guest-console.ts";
 import {
@@ -25,11 +26,13 @@ import { waitForState } from "./state-wait.ts";
 const STATES: readonly MachineState[] = ["Starting", "Running", "Paused", "Stopping", "Ended"];
 const DEFAULT_WAIT_MS = 30_000;
 const CONSOLE_PATH = "/v1/console";
-/** NAME stands for a disk's name in the list of routes, and in metrics. */
+/** NAME stands for the name of a disk or interface in the list of routes, and in metrics. */
 const RESIZE_PATH = "/v1/disks/NAME/resize";
 const DISKS_PATH = "/v1/disks";
 const DISK_PATH = "/v1/disks/NAME";
 const DISK_PATTERN = /^\/v1\/disks\/([a-z0-9-]{1,20})(\/resize)?$/;
+const LINK_PATH = "/v1/interfaces/NAME/link";
+const LINK_PATTERN = /^\/v1\/interfaces\/([a-z0-9-]{1,63})\/link$/;
 const METHODS = ["GET", "POST", "DELETE"] as const;
 const CONSOLE_PORTS: readonly [ConsolePortName, ...ConsolePortName[]] = ["serial", "virtio"];
 
@@ -66,6 +69,7 @@ export class LauncherApi {
       [RESIZE_PATH, { method: "POST", handle: this.#resizeDisk }],
       [DISKS_PATH, { method: "POST", handle: this.#attachDisk }],
       [DISK_PATH, { method: "DELETE", handle: this.#detachDisk }],
+      [LINK_PATH, { method: "POST", handle: this.#setLink }],
       ["/v1/stop", { method: "POST", handle: this.#stop }],
       [CONSOLE_PATH, { method: "GET", handle: this.#consoleWithoutUpgrade }],
     ]);
@@ -169,6 +173,16 @@ export class LauncherApi {
     return { status: 202, value: this.#machine.status() };
   };
 
+  readonly #setLink: Handler = async (request, { path, query }) => {
+    allowOnly(query, []);
+    const body = await readBody(request);
+    allowOnlyMembers(body, ["state"]);
+    const { state } = body;
+    if (state !== "up" && state !== "down") throw new RequestRefused("BadRequest", "state is up or down");
+    this.#machine.setLink(LINK_PATTERN.exec(path)?.[1] ?? "", state);
+    return { status: 200, value: this.#machine.status() };
+  };
+
   readonly #stop: Handler = async (request, { query }) => {
     allowOnly(query, []);
     const body = await readBody(request);
@@ -191,7 +205,8 @@ export class LauncherApi {
     if (error instanceof RequestRefused) return error;
     if (error instanceof IllegalTransition || error instanceof PauseAborted || error instanceof ConsoleBusy)
       return new RequestRefused("Conflict", error.message);
-    if (error instanceof UnknownDisk) return new RequestRefused("NotFound", error.message);
+    if (error instanceof UnknownDisk || error instanceof UnknownInterface)
+      return new RequestRefused("NotFound", error.message);
     if (error instanceof DiskNotReady) return new RequestRefused("NotReady", error.message);
     if (error instanceof DiskError || error instanceof PciSpaceError)
       return new RequestRefused("Conflict", error.message);
@@ -210,6 +225,7 @@ export class LauncherApi {
 }
 
 function routeOf(path: string): string {
+  if (LINK_PATTERN.test(path)) return LINK_PATH;
   const match = DISK_PATTERN.exec(path);
   if (!match) return path;
   return match[2] === undefined ? DISK_PATH : RESIZE_PATH;

@@ -16,12 +16,13 @@ import { Milestones } from "./milestones.ts";
 
 /**
  * Builds the machine of a configuration, ready to `start`.
- * Throws KvmUnavailable, BootImageError or DiskError, each with the way out; nothing is left open then.
+ * Throws KvmUnavailable, BootImageError, DiskError or NetworkError, each with the way out; nothing is left open then.
  */
 export async function assembleMachine(config: MachineConfig, dependencies: MachineDependencies): Promise<Machine> {
   const milestones = new Milestones(() => performance.now());
   const { console, kvm, log, launcherVersion } = dependencies;
   await using resources = new AsyncDisposableStack();
+  for (const link of dependencies.links ?? []) resources.use(link);
   const boardConfig = { cpuCount: config.cpu.count, memorySizeBytes: config.memory.sizeBytes };
   const board = resources.use(new Board(kvm, boardConfig, (step) => milestones.mark(step)));
   const bootFiles = resources.use(new BootFiles(config.boot));
@@ -57,8 +58,8 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
 }
 
 function makeVirtioDevices(
-  { disks }: MachineConfig,
-  { log, openBlockDevice, takeAttachment, virtioConsole }: MachineDependencies,
+  { disks, interfaces = [] }: MachineConfig,
+  { log, openBlockDevice, takeAttachment, virtioConsole, links = [], resolver }: MachineDependencies,
   { memory, msi, doorbells }: Board,
   { pool }: IoEngine,
 ): Promise<VirtioDevices> {
@@ -74,6 +75,12 @@ function makeVirtioDevices(
   return createVirtioDevices({
     host: { memory, msi, doorbells, onFault },
     disks,
+    interfaces: interfaces.map((config, i) => {
+      const link = links[i];
+      if (!link) throw new TypeError(`interface ${config.name} has no link`);
+      return { config, link };
+    }),
+    resolver,
     pool,
     console: virtioConsole,
     openBlockDevice,

@@ -1,6 +1,7 @@
 import type { LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
-import type { DiskConfig } from "../../api/machine-config.ts";
+import type { DiskConfig, LinkState } from "../../api/machine-config.ts";
 import type { DiskReport } from "../virtio/block/disks.ts";
+import type { InterfaceReport } from "../virtio/net/interfaces.ts";
 
 /** What the Launcher API may ask of a machine. Each call is idempotent: what is so already stays so. */
 export interface MachineControls {
@@ -34,6 +35,10 @@ export interface MachineControls {
   detachDisk(name: string): void;
   /** What the disks have done, for metrics. */
   diskUse(): readonly DiskReport[];
+  /** The guest sees its link come up or go; throws UnknownInterface, and IllegalTransition after the end. */
+  setLink(name: string, link: LinkState): void;
+  /** What the interfaces have carried, for metrics. */
+  networkUse(): readonly InterfaceReport[];
   /** Calls `listener` after each change of state; dispose to stop. */
   onState(listener: (state: MachineState) => void): Disposable;
   /** Resolves once, when the machine has ended and no vCPU thread is left. */

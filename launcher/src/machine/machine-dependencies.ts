@@ -1,6 +1,8 @@
 import type { MachineConfig } from "../../api/machine-config.ts";
 import type { CharacterBackend } from "../legacy/character-backend.ts";
 import type { Logger } from "../log/logger.ts";
+import type { NetworkLink } from "../net/network-link.ts";
+import type { Resolver } from "../net/resolver.ts";
 import type { AttachmentTaker } from "../storage/attached-disk.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import type { MachineControls } from "./control-surface.ts";
@@ -9,6 +11,10 @@ import type { MachineControls } from "./control-surface.ts";
 export interface MachineDependencies {
   /** /dev/kvm, opened here or received from the node agent. The machine closes it, also when assembling fails. */
   readonly kvm: OwnedFd;
+  /** One for each interface of the configuration, in order. The machine closes them, also when assembling fails. */
+  readonly links?: readonly NetworkLink[];
+  /** What guests are told of DNS. */
+  readonly resolver?: Resolver;
   /** Where the serial port's output goes and its input comes from. */
   readonly console: CharacterBackend;
   /** The same for the virtio console. */

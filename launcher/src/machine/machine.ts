@@ -1,6 +1,6 @@
 import type { IoEngineName, LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
 import { LAUNCHER_API_VERSION } from "../../api/control.ts";
-import type { DiskConfig } from "../../api/machine-config.ts";
+import type { DiskConfig, LinkState } from "../../api/machine-config.ts";
 import { BootImageError } from "../boot/boot-image-error.ts";
 import type { EntryState } from "../boot/x86/entry.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
@@ -9,6 +9,7 @@ import type { Logger } from "../log/logger.ts";
 import type { SysError } from "../sys/errors.ts";
 import type { DiskReport } from "../virtio/block/disks.ts";
 import type { VirtioDevices } from "../virtio/create-devices.ts";
+import type { InterfaceReport } from "../virtio/net/interfaces.ts";
 import type { Board } from "./board.ts";
 import { IllegalTransition, PauseAborted } from "./control-surface.ts";
 import type { Devices } from "./devices.ts";
@@ -114,6 +115,7 @@ export class Machine implements StartableMachine {
       milestones: milestones.snapshot(),
       exits: this.#counter.snapshot(),
       disks: this.#parts.virtio.disks.status(),
+      interfaces: this.#parts.virtio.interfaces.status(),
       ioEngine: this.#parts.ioEngine,
       ...(this.#lifecycle.state === "Paused" && {
         pause: { asked: this.#pauseAsked, storageFull: this.#parts.virtio.disks.full },
@@ -240,6 +242,17 @@ export class Machine implements StartableMachine {
 
   diskUse(): readonly DiskReport[] {
     return this.#parts.virtio.disks.use();
+  }
+
+  setLink(name: string, link: LinkState): void {
+    const { state } = this.#lifecycle;
+    if (state === "Ended") throw new IllegalTransition(state, "change a link of");
+    this.#parts.virtio.interfaces.setLink(name, link);
+    this.#parts.log.info(`link is ${link}`, { reason: "LinkChanged", interface: name, link });
+  }
+
+  networkUse(): readonly InterfaceReport[] {
+    return this.#parts.virtio.interfaces.use();
   }
 
   async stop(timeoutMs: number): Promise<void> {

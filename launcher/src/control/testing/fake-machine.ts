@@ -1,7 +1,8 @@
 import type { LauncherStatus, MachineState, TerminationReason } from "../../../api/control.ts";
-import type { DiskConfig } from "../../../api/machine-config.ts";
+import type { DiskConfig, LinkState } from "../../../api/machine-config.ts";
 import { IllegalTransition, type MachineControls } from "../../machine/control-surface.ts";
 import type { DiskReport } from "../../virtio/block/disks.ts";
+import type { InterfaceReport } from "../../virtio/net/interfaces.ts";
 
 type End = { readonly reason: TerminationReason; readonly message: string };
 
@@ -14,6 +15,7 @@ export class FakeMachine implements MachineControls {
   readonly calls: string[] = [];
   failure: Error | undefined;
   disks: readonly DiskReport[] = [];
+  interfaces: readonly InterfaceReport[] = [];
   readonly #listeners = new Set<(state: MachineState) => void>();
   readonly #end = Promise.withResolvers<End>();
   readonly ended = this.#end.promise;
@@ -71,6 +73,12 @@ export class FakeMachine implements MachineControls {
   }
   async attachDisk({ name, source }: DiskConfig): Promise<void> {
     this.#note(`attachDisk ${name} ${source.kind}`);
+  }
+  setLink(name: string, link: LinkState): void {
+    this.#note(`setLink ${name} ${link}`);
+  }
+  networkUse(): readonly InterfaceReport[] {
+    return this.interfaces;
   }
   detachDisk(name: string): void {
     this.#note(`detachDisk ${name}`);

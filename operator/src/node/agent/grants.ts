@@ -3,7 +3,6 @@ import type { OwnedFd } from "../../../../launcher/src/sys/fd.ts";
 import { openFile } from "../../../../launcher/src/sys/file-io.ts";
 import { AgentFailure } from "./agent-failure.ts";
 import { openBlockDevice } from "./block-device.ts";
-import type { Offers } from "./offers.ts";
 import type { Peer } from "./peer.ts";
 import type { PodIdentity } from "./pod-identity.ts";
 import { volumeDevicesOf } from "./volume-devices.ts";
@@ -18,16 +17,12 @@ export interface GrantPaths {
 export async function openGrants(
   want: readonly AgentWant[],
   { peer, pod }: { readonly peer: Peer; readonly pod: PodIdentity },
-  { paths, offers }: { readonly paths: GrantPaths; readonly offers: Offers },
+  paths: GrantPaths,
 ): Promise<readonly OwnedFd[]> {
   using cleanup = new DisposableStack();
   const fds: OwnedFd[] = [];
   for (const [index, item] of want.entries()) {
     try {
-      if (item.kind === "attachment") {
-        for (const fd of offers.take(item.podUid, pod.podUid)) fds.push(cleanup.use(fd));
-        continue;
-      }
       fds.push(cleanup.use(await openGrant(item, { peer, pod }, paths)));
     } catch (error) {
       throw error instanceof AgentFailure ? error.at(index) : error;
@@ -38,7 +33,7 @@ export async function openGrants(
 }
 
 function openGrant(
-  item: Exclude<AgentWant, { kind: "attachment" }>,
+  item: AgentWant,
   { peer, pod }: { readonly peer: Peer; readonly pod: PodIdentity },
   paths: GrantPaths,
 ): Promise<OwnedFd> | OwnedFd {
@@ -49,6 +44,8 @@ function openGrant(
       return openNodeDevice(paths.userfaultfdPath, "the node needs Linux 6.1 or newer with userfaultfd");
     case "block":
       return openBlockDevice(peer, item, volumeDevicesOf(paths.kubeletDir, pod.podUid));
+    case "attachment":
+      throw new AgentFailure("NotOffered", "this agent keeps no attachments; update it");
     case "tap":
       throw new AgentFailure("BadRequest", "this agent makes no TAPs; update it");
   }

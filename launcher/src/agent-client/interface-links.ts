@@ -1,0 +1,50 @@
+import type { TapBinding, TapWant } from "../../api/agent.ts";
+import type { ControlConfig, InterfaceConfig } from "../../api/machine-config.ts";
+import { NetworkError, type NetworkLink } from "../net/network-link.ts";
+import type { Granted } from "./agent-client.ts";
+
+/** What to ask the agent for an interface; null for one that is attached by hand. */
+export function tapWant(config: InterfaceConfig, control: ControlConfig): TapWant | null {
+  const { name, queues } = config;
+  const binding = bindingOf(config, ownPorts(control));
+  return binding && { kind: "tap", name, queues, vhost: false, binding };
+}
+
+function bindingOf({ mac, attachment }: InterfaceConfig, ownPorts: readonly number[]): TapBinding | null {
+  switch (attachment.kind) {
+    case "masquerade":
+      return { kind: "masquerade", mac, ownPorts, ...(attachment.ports && { ports: attachment.ports }) };
+    case "podIP":
+      return { kind: "podIP", ownPorts };
+    case "multus":
+      return { kind: "multus", podInterface: attachment.podInterface };
+    case "tap":
+      return null;
+  }
+}
+
+/** TCP ports that this process listens on, at an address that others reach. */
+function ownPorts({ https, telemetry }: ControlConfig): readonly number[] {
+  return [...(https ? [https.port] : []), ...(telemetry ? [telemetry.port] : [])];
+}
+
+/** The link that the agent granted for an interface. Throws NetworkError where the answer has none. */
+export function grantedLink({ name, queues, attachment }: InterfaceConfig, { fds, tap }: Granted): NetworkLink {
+  if (!tap) throw new NetworkError(name, "the node agent granted no TAP; update it");
+  const taps = fds.slice(0, queues);
+  const vhosts = tap.vhost ? fds.slice(queues, 2 * queues) : [];
+  const answeringTap = tap.vhost ? fds[2 * queues] : undefined;
+  return {
+    taps,
+    vhosts,
+    ...(answeringTap && { answeringTap }),
+    device: tap.device,
+    mtuBytes: tap.mtuBytes,
+    ...(tap.mac !== undefined && { mac: tap.mac }),
+    ...(tap.guest && { guest: tap.guest }),
+    isFiltered: attachment.kind !== "multus",
+    [Symbol.dispose]: () => {
+      for (const fd of fds) fd[Symbol.dispose]();
+    },
+  };
+}
