@@ -49,12 +49,18 @@ export interface ApplyOptions {
   readonly subresource?: "status";
 }
 
+export interface OpenOptions {
+  readonly query?: Readonly<Record<string, string | undefined>>;
+  readonly signal?: AbortSignal | undefined;
+}
+
 interface Call {
   readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   readonly path: string;
   readonly query?: Readonly<Record<string, string | undefined>>;
   readonly body?: unknown;
   readonly contentType?: string;
+  readonly accept?: string;
   readonly signal?: AbortSignal | undefined;
   /** Verb in metrics; the method when absent. */
   readonly verb?: string;
@@ -196,6 +202,20 @@ export class Client {
     }
   }
 
+  /**
+   * Any other GET, such as a log or what a pod answers through the API server's proxy. It has no deadline but `signal`;
+   * the caller reads the stream to its end or destroys it.
+   */
+  async open(path: string, options: OpenOptions = {}): Promise<http.IncomingMessage> {
+    const call: Call = { method: "GET", path, query: options.query ?? {}, accept: "*/*", signal: options.signal };
+    const response = await this.#send(call);
+    if (response.statusCode !== 200) {
+      const request = nameOf(call);
+      throw new ApiError(response.statusCode ?? 0, parseStatus(await readAll(response, request)), request);
+    }
+    return response;
+  }
+
   async #json<T>(call: Call): Promise<T> {
     await this.#options.limiter?.take(call.signal);
     const deadline = AbortSignal.timeout(this.#options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
@@ -246,7 +266,7 @@ export class Client {
         ...(call.signal === undefined ? {} : { signal: call.signal }),
         headers: {
           ...headers,
-          Accept: "application/json",
+          Accept: call.accept ?? "application/json",
           "User-Agent": this.#options.userAgent ?? "typevisor",
           ...(body === undefined
             ? {}

@@ -1,6 +1,6 @@
 import http from "node:http";
 import https from "node:https";
-import { KubeConfig } from "@kubernetes/client-node";
+import { KubeConfig } from "@kubernetes/client-node/dist/config.js";
 import { ConfigError } from "./config-error.ts";
 import type { Connection } from "./connection.ts";
 
@@ -14,9 +14,17 @@ export function kubeConfigConnection(path: string, contextName?: string): Connec
     }
     config.setCurrentContext(contextName);
   }
+  if (config.getCurrentCluster() === null) {
+    throw new ConfigError("--kubeconfig", `${path} names no current cluster; set current-context`);
+  }
+  return connectionOf(config);
+}
+
+/** Connection to the current cluster of a KubeConfig, which must have one. */
+export function connectionOf(config: KubeConfig): Connection {
   const cluster = config.getCurrentCluster();
   if (cluster === null) {
-    throw new ConfigError("--kubeconfig", `${path} names no current cluster; set current-context`);
+    throw new ConfigError("current-context", "names no cluster");
   }
   let current: { readonly key: string; readonly agent: http.Agent } | undefined;
   return {

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, connect, type Socket } from "node:net";
 import { formatTime } from "../clock.ts";
 import type { ApiStatus } from "../errors.ts";
 import type { KubernetesObject } from "../wire.ts";
@@ -17,6 +17,8 @@ export interface FakeObject extends KubernetesObject {
 /** A request as the hooks see it. */
 export interface FakeRequest {
   readonly method: string;
+  /** Path of the URL. */
+  readonly path: string;
   /** e.g. "pods", "virtualmachines". */
   readonly plural: string;
   readonly namespace: string;
@@ -32,6 +34,8 @@ export interface FakeRequest {
 /** What a hook can do to a request instead of letting it pass. */
 export type Fault =
   | { readonly kind: "answer"; readonly status: ApiStatus & { readonly code: number } }
+  /** Any other body, such as a log. */
+  | { readonly kind: "text"; readonly text: string }
   /** The connection breaks before the request is carried out, or after. */
   | { readonly kind: "drop-before" }
   | { readonly kind: "drop-after" };
@@ -96,6 +100,22 @@ export class FakeApiServer implements AsyncDisposable {
 
   get url(): string {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** Hands requests for an upgrade (exec, port forwarding) to a server on this machine; undefined answers them as others. */
+  upgradesGoTo(port: number | undefined): void {
+    this.#server.removeAllListeners("upgrade");
+    if (port === undefined) return;
+    this.#server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
+      const upstream = connect(port, "127.0.0.1", () => {
+        const headers = request.rawHeaders.map((text, index) => (index % 2 === 0 ? `${text}: ` : `${text}\r\n`));
+        upstream.write(`GET ${request.url} HTTP/1.1\r\n${headers.join("")}\r\n`);
+        upstream.write(head);
+        socket.pipe(upstream).pipe(socket);
+      });
+      socket.on("error", () => upstream.destroy()).on("close", () => upstream.destroy());
+      upstream.on("error", () => socket.destroy()).on("close", () => socket.destroy());
+    });
   }
 
   get watcherCount(): number {
@@ -199,6 +219,10 @@ export class FakeApiServer implements AsyncDisposable {
       }
       if (fault?.kind === "answer") {
         answer(response, fault.status.code, fault.status);
+        return;
+      }
+      if (fault?.kind === "text") {
+        response.writeHead(200, { "Content-Type": "text/plain" }).end(fault.text);
         return;
       }
       if (request.isWatch) {
@@ -469,6 +493,7 @@ async function parseRequest(incoming: IncomingMessage): Promise<FakeRequest> {
   const method = incoming.method ?? "GET";
   return {
     method,
+    path: url.pathname,
     plural: match?.groups?.["plural"] ?? "",
     namespace: match?.groups?.["namespace"] ?? "",
     name: match?.groups?.["name"] ?? "",
