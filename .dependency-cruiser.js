@@ -59,6 +59,22 @@ export default {
       to: { path: "^launcher/src/(?!sys/)" },
     },
     {
+      name: "cli-uses-clients-only",
+      comment: "of the operator the CLI sees the API client and names, and of the launcher its API",
+      severity: "error",
+      from: { path: "^cli/src/", pathNot: "\\.test\\.ts$|/testing/" },
+      to: {
+        path: "^(operator/src/(?!runtime/|controllers/virtualmachine/names\\.ts)|launcher/src/|hack/|e2e/)",
+        dependencyTypesNot: ["type-only"],
+      },
+    },
+    {
+      name: "nobody-needs-the-cli",
+      severity: "error",
+      from: { path: "^(operator|launcher|crds)/" },
+      to: { path: "^cli/" },
+    },
+    {
       name: "no-cycles",
       severity: "error",
       from: {},

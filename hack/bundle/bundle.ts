@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type BuildOptions, build } from "esbuild";
 
@@ -10,8 +10,14 @@ const importMeta: BuildOptions = {
   banner: { js: 'const __importMetaUrl = require("node:url").pathToFileURL(__filename).href;' },
 };
 
+export interface BundleOptions extends BuildOptions {
+  /** First line of a file that people run. */
+  readonly shebang?: string;
+}
+
 /** Bundles `entry` and all that it imports into one CommonJS file for Node 26. Paths are relative to the repository. */
-export async function bundle(entry: string, target: string, options: BuildOptions = {}): Promise<void> {
+export async function bundle(entry: string, target: string, options: BundleOptions = {}): Promise<void> {
+  const { shebang, ...buildOptions } = options;
   const path = join(repository, target);
   mkdirSync(dirname(path), { recursive: true });
   // Within the repository, whose package.json says that .js files are ES modules.
@@ -26,11 +32,12 @@ export async function bundle(entry: string, target: string, options: BuildOption
     minifySyntax: true,
     legalComments: "none",
     logLevel: "warning",
-    ...options,
+    ...buildOptions,
     define: { ...importMeta.define, TYPEVISOR_VERSION: JSON.stringify(version()), ...options.define },
-    banner: importMeta.banner ?? {},
+    banner: { js: [...(shebang === undefined ? [] : [shebang]), importMeta.banner?.["js"]].join("\n") },
   });
   // At once, for whoever runs or packs it at the same time.
+  if (shebang !== undefined) chmodSync(`${path}.new`, 0o755);
   renameSync(`${path}.new`, path);
 }
 

@@ -1,7 +1,12 @@
+import { bundleCli } from "./cli.ts";
 import { bundleLauncher } from "./launcher.ts";
 import { bundleOperator } from "./operator.ts";
 
-const bundles: Readonly<Record<string, () => Promise<void>>> = { launcher: bundleLauncher, operator: bundleOperator };
+const bundles: Readonly<Record<string, () => Promise<void>>> = {
+  launcher: bundleLauncher,
+  operator: bundleOperator,
+  cli: bundleCli,
+};
 
 const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(bundles);
 const unknown = wanted.find((name) => !Object.hasOwn(bundles, name));

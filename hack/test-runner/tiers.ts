@@ -41,7 +41,7 @@ export const tiers: readonly Tier[] = [
       commands: [
         ["tsc", "-p", "."],
         ["biome", "check", "."],
-        ["depcruise", "--config", ".dependency-cruiser.js", "launcher", "operator", "crds"],
+        ["depcruise", "--config", ".dependency-cruiser.js", "launcher", "operator", "crds", "cli"],
       ],
     },
   },
