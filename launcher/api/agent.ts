@@ -30,26 +30,27 @@ export type AgentWant =
   | { readonly kind: "userfaultfd" }
   /** `path` is a device node in the asking container that belongs to one of its pod's own block volumes. */
   | { readonly kind: "block"; readonly path: string; readonly readOnly: boolean; readonly direct: boolean }
-  /** What a holder on this node offers under the key (see AgentOffer), in its order; NotOffered while nobody does. */
-  | { readonly kind: "attachment"; readonly key: string }
+  /** What the pod `podUid`, a holder on this node, offers to the asking pod (see AgentOffer); NotOffered while it does not. */
+  | { readonly kind: "attachment"; readonly podUid: string }
   | TapWant;
 
-/** 256 random bits, which holder and launcher alone know. */
-export const ATTACHMENT_KEY_PATTERN = /^[0-9a-f]{64}$/;
-
 /**
- * A request in place of `want`: hands descriptors of the asking process to whoever asks for the key, for as long as the
- * connection stays open. The agent takes its own copies at once, and keeps them nowhere but with the connection: who
- * offers connects again when the agent went away. Only regular files and block devices can be offered.
+ * A request in place of `want`: hands files of the asking process to the pod `podUid` on this node, which has to ask for
+ * them by the UID of this pod. Each names the other, and the kernel says who both are; so nobody else can take what is
+ * offered, and nobody else can offer something in its place. It holds while the connection is open: who offers
+ * connects again when the agent went away. Only regular files, and block volumes of the asking pod, can be offered.
  */
 export interface AgentOffer {
   readonly version: typeof AGENT_PROTOCOL_VERSION;
   readonly offer: {
-    readonly key: string;
+    readonly podUid: string;
     /** 1 to ATTACHMENT_FDS_MAX numbers of descriptors in the asking process. */
     readonly fds: readonly number[];
   };
 }
+
+/** As the API server makes them. */
+export const POD_UID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export const ATTACHMENT_FDS_MAX = 2;
 

@@ -82,11 +82,8 @@ export type DiskSource =
   | { readonly kind: "image"; readonly imageRoot: string; readonly path?: string; readonly overlayPath: string }
   /** A raw file or block device (a Block claim's device node, which the agent opens), written in place. */
   | { readonly kind: "raw"; readonly path: string }
-  /**
-   * What another process on the node (`launcher hold`, in an attachment pod) offers to the node agent under `key`, which
-   * is a secret of those two: ATTACHMENT_KEY_PATTERN.
-   */
-  | { readonly kind: "attachment"; readonly key: string }
+  /** What another pod on the node (`launcher hold`, an attachment pod) offers to this one by way of the node agent. */
+  | { readonly kind: "attachment"; readonly podUid: string }
   /**
    * A Filesystem claim that is mounted at `path`: its file disk.img, raw, written in place. Made sparse with `sizeBytes`
    * when missing (a read-only disk must have it), grown to `sizeBytes` when smaller, never shrunk. A symbolic link, or

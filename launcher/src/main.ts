@@ -4,6 +4,7 @@ import { launcherVersion } from "./version.ts";
 
 const HELP = `launcher run MACHINE_JSON    runs the machine until it ends
 launcher console             joins the terminal to a running machine (see launcher console --help)
+launcher hold                offers a disk to another pod (see launcher hold --help)
 launcher version             prints the version
 `;
 const USAGE_EXIT_CODE = 2;
@@ -15,6 +16,8 @@ async function main([command, ...args]: readonly string[]): Promise<void> {
       return runCommand(args);
     case "console":
       return consoleCommand(args);
+    case "hold":
+      return holdCommand(args);
     case "version":
       process.stdout.write(`${launcherVersion}\n`);
       return;
@@ -52,6 +55,22 @@ async function consoleCommand(args: readonly string[]): Promise<void> {
   }
   const { attachConsole } = await import("./commands/console.ts");
   process.exitCode = await attachConsole(options);
+}
+
+async function holdCommand(args: readonly string[]): Promise<void> {
+  const { holdHelp, parseHoldOptions } = await import("./commands/hold-options.ts");
+  if (args.includes("--help") || args.includes("-h")) {
+    process.stdout.write(holdHelp);
+    return;
+  }
+  let options: ReturnType<typeof parseHoldOptions>;
+  try {
+    options = parseHoldOptions(args);
+  } catch (error) {
+    return usage(errorText(error), holdHelp);
+  }
+  const { hold } = await import("./commands/hold.ts");
+  await hold(options);
 }
 
 function usage(problem: string, help: string): void {

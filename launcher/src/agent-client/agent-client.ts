@@ -4,6 +4,7 @@ import {
   AGENT_PROTOCOL_VERSION,
   type AgentAnswer,
   type AgentErrorCode,
+  type AgentOffer,
   type AgentRequest,
   type AgentWant,
   ATTACHMENT_FDS_MAX,
@@ -76,6 +77,32 @@ export async function askAgent(want: readonly AgentWant[], options: AskOptions):
   }
 }
 
+/**
+ * Offers `fds` to the pod `podUid`, once: the offer holds until the connection that it answers with is closed, by either
+ * side. Blocks. Throws AgentUnavailable, AgentRefused, and AgentAway where it is worth to try again.
+ */
+export function offerToPod(podUid: string, fds: readonly OwnedFd[], socketPath: string): OwnedFd {
+  const offer: AgentOffer = {
+    version: AGENT_PROTOCOL_VERSION,
+    offer: { podUid, fds: fds.map(({ fd }) => fd) },
+  };
+  try {
+    using cleanup = new DisposableStack();
+    const socket = cleanup.use(connectUnix(socketPath));
+    setSocketTimeout(socket.fd, EXCHANGE_TIMEOUT_MS);
+    sendLine(socket.fd, offer);
+    accepted(parseAnswer(readLine(socket.fd, 0, () => {})));
+    cleanup.move();
+    return socket;
+  } catch (error) {
+    if (isPassing(error)) throw new AgentAway(errorText(error), { cause: error });
+    throw explained(error, socketPath);
+  }
+}
+
+/** The agent is not there now, as while it restarts. */
+export class AgentAway extends Error {}
+
 /** The agent went away in the middle of an exchange. */
 class AgentClosed extends Error {}
 
@@ -119,14 +146,10 @@ function exchange(
 ): readonly Granted[] {
   using socket = connectUnix(socketPath);
   setSocketTimeout(socket.fd, exchangeTimeoutMs);
-  const request: AgentRequest = { version: AGENT_PROTOCOL_VERSION, want };
-  const line = Buffer.from(`${JSON.stringify(request)}\n`);
-  if (line.length > AGENT_LINE_MAX_BYTES) throw new RangeError("the request to the node agent is too long");
-  for (let sent = 0; sent < line.length; ) sent += sendFds(socket.fd, line.subarray(sent), []);
+  sendLine(socket.fd, { version: AGENT_PROTOCOL_VERSION, want });
   using cleanup = new DisposableStack();
   const fds: OwnedFd[] = [];
-  const answer = parseAnswer(readLine(socket.fd, mostFds(want), (fd) => fds.push(cleanup.use(fd))));
-  if (!answer.ok) throw new AgentRefused(answer.error.code, answer.error.message, answer.error.item);
+  const answer = accepted(parseAnswer(readLine(socket.fd, mostFds(want), (fd) => fds.push(cleanup.use(fd)))));
   const granted = shareOut(want, fds, answer.taps ?? []);
   cleanup.move();
   return granted;
@@ -146,6 +169,17 @@ function shareOut(want: readonly AgentWant[], fds: readonly OwnedFd[], taps: rea
   if (fds.length !== at)
     throw new AgentUnavailable(`the node agent sent ${fds.length} descriptors where ${at} were due; update it`);
   return granted;
+}
+
+function sendLine(socketFd: number, request: AgentRequest | AgentOffer): void {
+  const line = Buffer.from(`${JSON.stringify(request)}\n`);
+  if (line.length > AGENT_LINE_MAX_BYTES) throw new RangeError("the request to the node agent is too long");
+  for (let sent = 0; sent < line.length; ) sent += sendFds(socketFd, line.subarray(sent), []);
+}
+
+function accepted(answer: AgentAnswer): AgentAnswer & { readonly ok: true } {
+  if (!answer.ok) throw new AgentRefused(answer.error.code, answer.error.message, answer.error.item);
+  return answer;
 }
 
 function mostFds(want: readonly AgentWant[]): number {

@@ -135,8 +135,8 @@ class MachineRun {
     };
     const openBlockDevice = async (path: string, access: { readOnly: boolean; direct: boolean }) =>
       only(await askAgent([{ kind: "block", path, ...access }], options));
-    const takeAttachment = async (key: string) => {
-      const [granted] = await askAgent([{ kind: "attachment", key }], {
+    const takeAttachment = async (podUid: string) => {
+      const [granted] = await askAgent([{ kind: "attachment", podUid }], {
         ...options,
         deadlineMs: ATTACH_DEADLINE_MS,
         exchangeTimeoutMs: ATTACH_EXCHANGE_MS,

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
-import { ATTACHMENT_KEY_PATTERN } from "../../api/agent.ts";
+import { POD_UID_PATTERN } from "../../api/agent.ts";
 import {
   type BootConfig,
   type ConsoleConfig,
@@ -237,11 +237,11 @@ function diskSource(field: Field): DiskSource {
     case "cloudInit":
       return cloudInit(field);
     case "attachment":
-      return { kind, key: field.object(["kind", "key"]).key.string(ATTACHMENT_KEY) };
+      return { kind, podUid: field.object(["kind", "podUid"]).podUid.string(POD_UID) };
   }
 }
 
-const ATTACHMENT_KEY = { maxBytes: 64, pattern: ATTACHMENT_KEY_PATTERN, wanted: "64 hexadecimal digits, lower case" };
+const POD_UID = { maxBytes: 36, pattern: POD_UID_PATTERN, wanted: "the UID of a pod" };
 const DISK_SIZE = { min: 512, max: 2 ** 50, multipleOf: 512 };
 /** ISO 9660 has room for 32 bytes. */
 const VOLUME_LABEL = {

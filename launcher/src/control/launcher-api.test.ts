@@ -89,7 +89,12 @@ describe("the Launcher API", () => {
   });
 
   it("adds a disk and takes it away", async () => {
-    const disk = { name: "data", readOnly: false, queues: 1, source: { kind: "attachment", key: "0f".repeat(32) } };
+    const disk = {
+      name: "data",
+      readOnly: false,
+      queues: 1,
+      source: { kind: "attachment", podUid: "0f8c1c1a-7c51-4c0e-9f7b-0d9a3a6b2c11" },
+    };
     const added = await ask("POST", "/v1/disks", JSON.stringify(disk));
     const removed = await ask("DELETE", "/v1/disks/data");
     expect([added.status, removed.status]).toEqual([200, 202]);
@@ -108,11 +113,12 @@ describe("the Launcher API", () => {
     expect(await refusalFor(new PciSpaceError("the bus is full"))).toEqual([409, "Conflict"]);
     expect(await refusalFor(new DiskNotReady("data", "is not offered"))).toEqual([409, "NotReady"]);
     machine.failure = undefined;
-    const bad = await ask("POST", "/v1/disks", JSON.stringify({ ...disk, source: { kind: "attachment", key: "x" } }));
-    expect([bad.status, bad.body.error?.message]).toEqual([
-      400,
-      'source.key is "x"; give 64 hexadecimal digits, lower case',
-    ]);
+    const bad = await ask(
+      "POST",
+      "/v1/disks",
+      JSON.stringify({ ...disk, source: { kind: "attachment", podUid: "x" } }),
+    );
+    expect([bad.status, bad.body.error?.message]).toEqual([400, 'source.podUid is "x"; give the UID of a pod']);
     expect(logged.lines).toEqual([]);
   });
 

@@ -107,8 +107,8 @@ describe("a disk that is added to a running machine", () => {
     await using test = await TestMachine.start();
     const missing: DiskConfig = { ...disk("data"), source: { kind: "raw", path: join(directory, "missing") } };
     await expect(test.machine.attachDisk(missing)).rejects.toThrow(DiskError);
-    const key = "0".repeat(64);
-    const attachment: DiskConfig = { ...missing, source: { kind: "attachment", key } };
+    const podUid = "0f8c1c1a-7c51-4c0e-9f7b-0d9a3a6b2c11";
+    const attachment: DiskConfig = { ...missing, source: { kind: "attachment", podUid } };
     await expect(test.machine.attachDisk(attachment)).rejects.toThrow(/needs the node agent/);
     expect(test.machine.status().disks).toEqual([]);
     expect(openFiles()).toEqual([]);

@@ -4,10 +4,10 @@ import type { IoPool } from "./io-pool.ts";
 import { lockDisk, type RawDisk, rawDiskOn } from "./raw-disk.ts";
 
 /**
- * Takes what a holder offers under `key` by way of the node agent: a raw file or block device, opened with page cache,
+ * Takes what the pod `podUid` offers to this one by way of the node agent: a raw file or block device, opened with page cache,
  * and for a block device once more without (O_DIRECT). Rejects with a reason for a person.
  */
-export type AttachmentTaker = (key: string) => Promise<readonly OwnedFd[]>;
+export type AttachmentTaker = (podUid: string) => Promise<readonly OwnedFd[]>;
 
 /** How the node agent says that. */
 const NOT_OFFERED = "NotOffered";
@@ -17,16 +17,16 @@ export interface AttachedDiskOptions {
   readonly takeAttachment?: AttachmentTaker | undefined;
 }
 
-/** Opens the disk that a holder offers under `key`, which no message ever names. Rejects with DiskError. */
+/** Opens the disk that the pod `podUid` offers. Rejects with DiskError. */
 export async function openAttachedDisk(
   name: string,
-  key: string,
+  podUid: string,
   pool: IoPool,
   { readOnly, takeAttachment }: AttachedDiskOptions,
 ): Promise<RawDisk> {
   if (!takeAttachment) throw new DiskError(name, "an attachment needs the node agent; set kvm.agentSocketPath");
   using cleanup = new DisposableStack();
-  const [fd, directFd = null] = await take(name, key, takeAttachment, cleanup);
+  const [fd, directFd = null] = await take(name, podUid, takeAttachment, cleanup);
   if (!fd) throw new DiskError(name, "its holder offers nothing; see the log of the attachment pod");
   const path = "its attachment";
   lockDisk(name, path, fd.fd, readOnly);
@@ -35,9 +35,14 @@ export async function openAttachedDisk(
   return disk;
 }
 
-async function take(name: string, key: string, taker: AttachmentTaker, cleanup: DisposableStack): Promise<OwnedFd[]> {
+async function take(
+  name: string,
+  podUid: string,
+  taker: AttachmentTaker,
+  cleanup: DisposableStack,
+): Promise<OwnedFd[]> {
   try {
-    return (await taker(key)).map((fd) => cleanup.use(fd));
+    return (await taker(podUid)).map((fd) => cleanup.use(fd));
   } catch (cause) {
     if (Object(cause).code === NOT_OFFERED)
       throw new DiskNotReady(name, "its holder does not offer it yet; try again, or see the log of the attachment pod");

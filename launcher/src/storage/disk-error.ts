@@ -10,6 +10,9 @@ export class DiskError extends Error {
   }
 }
 
+/** A disk that somebody else uses. */
+export class DiskInUse extends DiskError {}
+
 /** A disk that cannot be used yet: the same may work later. */
 export class DiskNotReady extends DiskError {}
 

@@ -41,7 +41,7 @@ export async function openDisk(config: DiskConfig, opening: DiskOpening): Promis
     case "cloudInit":
       return openCloudInitDisk(name, source, pool);
     case "attachment":
-      return await openAttachedDisk(name, source.key, pool, { readOnly, takeAttachment });
+      return await openAttachedDisk(name, source.podUid, pool, { readOnly, takeAttachment });
   }
 }
 

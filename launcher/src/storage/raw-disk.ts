@@ -5,7 +5,7 @@ import type { OwnedFd } from "../sys/fd.ts";
 import { ftruncateAsync, openFile } from "../sys/file-io.ts";
 import { lockFile } from "../sys/file-lock.ts";
 import { Bounce } from "./bounce.ts";
-import { asDiskError, DiskError, diskError } from "./disk-error.ts";
+import { asDiskError, DiskError, DiskInUse, diskError } from "./disk-error.ts";
 import { EOPNOTSUPP, FileIo } from "./file-io.ts";
 import type { IoLane, IoPool } from "./io-pool.ts";
 import type { IoVector } from "./io-vector.ts";
@@ -34,6 +34,16 @@ export interface RawDiskOptions {
  * Rejects with DiskError.
  */
 export async function openRawDisk(name: string, path: string, pool: IoPool, options: RawDiskOptions): Promise<RawDisk> {
+  using cleanup = new DisposableStack();
+  const [fd, directFd = null] = (await openRawFiles(name, path, options)).map((each) => cleanup.use(each));
+  if (!fd) throw new TypeError("a raw disk has a descriptor");
+  const disk = rawDiskOn({ name, path, fd, directFd, pool, readOnly: options.readOnly });
+  cleanup.move();
+  return disk;
+}
+
+/** The descriptors of `openRawDisk`, the first one locked; a second one past the page cache where the disk is. */
+export async function openRawFiles(name: string, path: string, options: RawDiskOptions): Promise<OwnedFd[]> {
   const { readOnly } = options;
   const isBlockDevice = checkKind(name, path);
   const isDirect = options.direct ?? isBlockDevice;
@@ -50,10 +60,9 @@ export async function openRawDisk(name: string, path: string, pool: IoPool, opti
   using cleanup = new DisposableStack();
   const fd = cleanup.use(await open(false));
   asDiskError(name, `${path} cannot be locked`, "check what it is", () => lockDisk(name, path, fd.fd, readOnly));
-  const directFd = isDirect ? cleanup.use(await open(true)) : null;
-  const disk = rawDiskOn({ name, path, fd, directFd, pool, readOnly });
+  const fds = isDirect ? [fd, cleanup.use(await open(true))] : [fd];
   cleanup.move();
-  return disk;
+  return fds;
 }
 
 export interface OpenRawDisk {
@@ -100,9 +109,9 @@ export function lockDisk(name: string, path: string, fd: number, readOnly: boole
   if (lockFile(fd, readOnly ? "shared" : "exclusive") === "taken") throw inUse(name, path);
 }
 
-function inUse(name: string, path: string, where = ""): DiskError {
+function inUse(name: string, path: string, where = ""): DiskInUse {
   const wayOut = "stop that one or give this one its own";
-  return new DiskError(name, `${path} is in use by another virtual machine${where}; ${wayOut}`);
+  return new DiskInUse(name, `${path} is in use by another virtual machine${where}; ${wayOut}`);
 }
 
 /** True for a block device, false for a regular file. Asked before opening: opening a FIFO waits for its other end. */

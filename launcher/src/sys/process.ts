@@ -9,6 +9,17 @@ export function openPidFd(pid: number): OwnedFd {
   return ownFd("pidfd_open", libc().syscall2(PIDFD_OPEN, pid, 0), `process ${pid}`);
 }
 
+const PIDFD_GETFD = 438;
+
+/**
+ * A descriptor of its own for what is open as `targetFd` in another process (pidfd_getfd(2), Linux 5.6): the same open
+ * file. The caller has to be allowed to trace that process. Throws SysError (EBADF, EPERM, ESRCH).
+ */
+export function copyDescriptor(pidFd: number, targetFd: number): OwnedFd {
+  const result = libc().syscall6(PIDFD_GETFD, pidFd, targetFd, 0, 0, 0, 0);
+  return ownFd("pidfd_getfd", result, `descriptor ${targetFd}`);
+}
+
 const PIDFD_SEND_SIGNAL = 424;
 const EPERM = 1;
 

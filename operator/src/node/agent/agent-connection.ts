@@ -3,6 +3,7 @@ import {
   AGENT_LINE_MAX_BYTES,
   AGENT_PROTOCOL_VERSION,
   type AgentAnswer,
+  type AgentOffer,
   type AgentWant,
 } from "../../../../launcher/api/agent.ts";
 import type { OwnedFd } from "../../../../launcher/src/sys/fd.ts";
@@ -11,9 +12,12 @@ import { AgentFailure } from "./agent-failure.ts";
 import type { AgentParts } from "./agent-server.ts";
 import { openGrants } from "./grants.ts";
 import { LineReader } from "./line-reader.ts";
+import { openOffered } from "./offered-files.ts";
+import type { Offers } from "./offers.ts";
 import { Peer } from "./peer.ts";
 import type { PodIdentity } from "./pod-identity.ts";
 import { parseRequest } from "./request.ts";
+import { volumeDevicesOf } from "./volume-devices.ts";
 
 /** A launcher asks as soon as it is connected, and closes when it has what it needs. */
 const IDLE_TIMEOUT_MS = 10_000;
@@ -22,13 +26,19 @@ const IDLE_TIMEOUT_MS = 10_000;
 export class AgentConnection {
   readonly #socket: Socket;
   readonly #parts: AgentParts;
+  readonly #offers: Offers;
   readonly #lines = new LineReader(AGENT_LINE_MAX_BYTES);
   #peer: Peer | undefined;
   #busy = false;
+  #isOffering = false;
 
-  constructor(socket: Socket, parts: AgentParts) {
+  /** Offers of this connection. */
+  readonly #offered = new DisposableStack();
+
+  constructor(socket: Socket, parts: AgentParts, offers: Offers) {
     this.#socket = socket;
     this.#parts = parts;
+    this.#offers = offers;
   }
 
   /** Pins who connected, and answers which pod that is now; undefined for none. */
@@ -45,7 +55,10 @@ export class AgentConnection {
     const socket = this.#socket;
     socket.setTimeout(IDLE_TIMEOUT_MS, () => socket.destroy());
     socket.on("error", () => socket.destroy());
-    socket.once("close", () => this.#peer?.[Symbol.dispose]());
+    socket.once("close", () => {
+      this.#offered.dispose();
+      this.#peer?.[Symbol.dispose]();
+    });
     socket.on("data", (bytes: Buffer) => {
       this.#lines.push(bytes);
       void this.#answerAll();
@@ -75,12 +88,17 @@ export class AgentConnection {
     let want: readonly AgentWant[] = [];
     let pod: PodIdentity | undefined;
     let failure: AgentFailure | undefined;
+    let offeredTo: string | undefined;
     try {
       // First of all, and for every request: a process may have been moved.
       const peer = this.#pinnedPeer();
       pod = this.#podOf(peer);
-      want = parseRequest(line);
-      const fds = await openGrants(want, { peer, pod }, this.#parts.paths);
+      const request = parseRequest(line);
+      if ("offer" in request) {
+        offeredTo = request.offer.podUid;
+        this.#offer(request.offer, { peer, pod });
+      } else want = request.want;
+      const fds = await openGrants(want, { peer, pod }, { paths: this.#parts.paths, offers: this.#offers });
       using _close = disposeAll(fds);
       if (!peer.isAlive()) throw new AgentFailure("NotAPod", "the asking process has ended");
       const answer: AgentAnswer = { version: AGENT_PROTOCOL_VERSION, ok: true, agentVersion: this.#parts.version };
@@ -89,7 +107,22 @@ export class AgentConnection {
       failure = this.#failureOf(error);
       this.#send(this.#refusal(failure), []);
     }
-    this.#note({ want, pod, failure, tookMs: performance.now() - startedAt });
+    this.#note({ want, offeredTo, pod, failure, tookMs: performance.now() - startedAt });
+  }
+
+  /** One a connection, which is there for nothing else from now on. */
+  #offer(
+    { podUid, fds }: AgentOffer["offer"],
+    { peer, pod }: { readonly peer: Peer; readonly pod: PodIdentity },
+  ): void {
+    if (this.#isOffering) throw new AgentFailure("BadRequest", "this connection has an offer already");
+    const open = () => openOffered(peer, fds, volumeDevicesOf(this.#parts.paths.kubeletDir, pod.podUid));
+    // What cannot be had now cannot be later, and the holder is the one to be told.
+    for (const fd of open()) fd[Symbol.dispose]();
+    if (this.#socket.destroyed) return;
+    this.#offered.use(this.#offers.add({ from: pod.podUid, to: podUid, open }));
+    this.#isOffering = true;
+    this.#socket.setTimeout(0);
   }
 
   #pinnedPeer(): Peer {
@@ -146,11 +179,12 @@ export class AgentConnection {
 
   #note(handed: {
     readonly want: readonly AgentWant[];
+    readonly offeredTo: string | undefined;
     readonly pod: PodIdentity | undefined;
     readonly failure: AgentFailure | undefined;
     readonly tookMs: number;
   }): void {
-    const { want, pod, failure, tookMs } = handed;
+    const { want, offeredTo, pod, failure, tookMs } = handed;
     const { log, metrics } = this.#parts;
     metrics.answered(want, failure?.code, tookMs);
     const fields = {
@@ -159,6 +193,7 @@ export class AgentConnection {
       pid: this.#peer?.pid,
       uid: this.#peer?.uid,
       want: want.map((item) => (item.kind === "block" ? `block ${item.path}` : item.kind)),
+      ...(offeredTo !== undefined && { offeredTo }),
       tookMs: Math.round(tookMs * 1000) / 1000,
     };
     if (failure === undefined) log.info({ ...fields, reason: "Granted" }, "descriptors granted");

@@ -1,8 +1,9 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, openSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import type { AgentWant } from "../../../../launcher/api/agent.ts";
+import { OwnedFd } from "../../../../launcher/src/sys/fd.ts";
 import { PodProcess } from "../testing/pod-process.ts";
 import { RunningAgent, testPod } from "../testing/running-agent.ts";
 import { PodCgroups } from "./pod-identity.ts";
@@ -177,6 +178,28 @@ describe("a device node that an image brought", () => {
   it("whose volume is a character device stays out of reach", async () => {
     volume("/dev/null");
     expect((await ask([block("/dev/null")])).answer).toMatchObject({ error: { code: "BadRequest" } });
+  });
+});
+
+describe("a block device that a pod offers to another", () => {
+  it("is had by that one only where it is a block volume of the pod that offers it", async () => {
+    using device = new LoopDevice();
+    using fd = new OwnedFd(openSync(device.path, "r+"));
+    const offer = async () => {
+      using client = agent.connect();
+      client.send(`${JSON.stringify({ version: 1, offer: { podUid: testPod.podUid, fds: [fd.fd] } })}\n`);
+      const { answer } = await client.receive();
+      return { answer, taken: await ask([{ kind: "attachment", podUid: testPod.podUid }]) };
+    };
+    expect(await offer()).toMatchObject({
+      answer: { ok: false, error: { code: "NotAuthorized" } },
+      taken: { answer: { ok: false, error: { code: "NotOffered" } } },
+    });
+    volume(device.path);
+    expect(await offer()).toMatchObject({
+      answer: { ok: true },
+      taken: { answer: { ok: true }, seen: [{ number: statSync(device.path).rdev }] },
+    });
   });
 });
 

@@ -6,6 +6,7 @@ import type { Logger } from "../../runtime/logger.ts";
 import { AgentConnection } from "./agent-connection.ts";
 import type { AgentMetrics } from "./agent-metrics.ts";
 import type { GrantPaths } from "./grants.ts";
+import { Offers } from "./offers.ts";
 import type { PodCgroups } from "./pod-identity.ts";
 
 const MAX_CONNECTIONS = 1024;
@@ -24,10 +25,11 @@ export interface AgentParts {
   readonly label: (path: string) => void;
 }
 
-/** Hands descriptors to launchers. Keeps no state: a restart loses nothing but connections. */
+/** Hands descriptors to launchers. Keeps no state: a restart loses nothing but connections, which holders make again. */
 export class AgentServer implements AsyncDisposable {
   readonly #parts: AgentParts;
   readonly #server: Server;
+  readonly #offers = new Offers();
   readonly #sockets = new Map<Socket, string | undefined>();
 
   constructor(parts: AgentParts) {
@@ -66,7 +68,7 @@ export class AgentServer implements AsyncDisposable {
   }
 
   #accept(socket: Socket): void {
-    const connection = new AgentConnection(socket, this.#parts);
+    const connection = new AgentConnection(socket, this.#parts, this.#offers);
     const pod = connection.identify();
     this.#sockets.set(socket, pod);
     socket.once("close", () => this.#sockets.delete(socket));

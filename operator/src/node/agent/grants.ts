@@ -3,6 +3,7 @@ import type { OwnedFd } from "../../../../launcher/src/sys/fd.ts";
 import { openFile } from "../../../../launcher/src/sys/file-io.ts";
 import { AgentFailure } from "./agent-failure.ts";
 import { openBlockDevice } from "./block-device.ts";
+import type { Offers } from "./offers.ts";
 import type { Peer } from "./peer.ts";
 import type { PodIdentity } from "./pod-identity.ts";
 import { volumeDevicesOf } from "./volume-devices.ts";
@@ -17,12 +18,16 @@ export interface GrantPaths {
 export async function openGrants(
   want: readonly AgentWant[],
   { peer, pod }: { readonly peer: Peer; readonly pod: PodIdentity },
-  paths: GrantPaths,
+  { paths, offers }: { readonly paths: GrantPaths; readonly offers: Offers },
 ): Promise<readonly OwnedFd[]> {
   using cleanup = new DisposableStack();
   const fds: OwnedFd[] = [];
   for (const [index, item] of want.entries()) {
     try {
+      if (item.kind === "attachment") {
+        for (const fd of offers.take(item.podUid, pod.podUid)) fds.push(cleanup.use(fd));
+        continue;
+      }
       fds.push(cleanup.use(await openGrant(item, { peer, pod }, paths)));
     } catch (error) {
       throw error instanceof AgentFailure ? error.at(index) : error;
@@ -33,7 +38,7 @@ export async function openGrants(
 }
 
 function openGrant(
-  item: AgentWant,
+  item: Exclude<AgentWant, { kind: "attachment" }>,
   { peer, pod }: { readonly peer: Peer; readonly pod: PodIdentity },
   paths: GrantPaths,
 ): Promise<OwnedFd> | OwnedFd {
@@ -44,8 +49,6 @@ function openGrant(
       return openNodeDevice(paths.userfaultfdPath, "the node needs Linux 6.1 or newer with userfaultfd");
     case "block":
       return openBlockDevice(peer, item, volumeDevicesOf(paths.kubeletDir, pod.podUid));
-    case "attachment":
-      throw new AgentFailure("NotOffered", "this agent keeps no attachments; update it");
     case "tap":
       throw new AgentFailure("BadRequest", "this agent makes no TAPs; update it");
   }

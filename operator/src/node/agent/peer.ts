@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { OwnedFd } from "../../../../launcher/src/sys/fd.ts";
 import { openFile } from "../../../../launcher/src/sys/file-io.ts";
-import { openPidFd, pidFdIsAlive } from "../../../../launcher/src/sys/process.ts";
+import { copyDescriptor, openPidFd, pidFdIsAlive } from "../../../../launcher/src/sys/process.ts";
 import { peerCredentials, peerPidFd } from "../../../../launcher/src/sys/unix-socket.ts";
 import { AgentFailure } from "./agent-failure.ts";
 
@@ -43,6 +43,11 @@ export class Peer implements Disposable {
 
   isAlive(): boolean {
     return pidFdIsAlive(this.#pidFd.fd);
+  }
+
+  /** Its descriptor `fd`, as one of this process. Throws SysError. */
+  copyDescriptor(fd: number): OwnedFd {
+    return copyDescriptor(this.#pidFd.fd, fd);
   }
 
   /** A file of its directory in /proc. */

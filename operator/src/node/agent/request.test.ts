@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { AgentFailure } from "./agent-failure.ts";
 import { parseRequest } from "./request.ts";
 
+const podUid = "0f8c1c1a-7c51-4c0e-9f7b-0d9a3a6b2c11";
 const block = { kind: "block", path: "/dev/data", readOnly: false, direct: true };
 
 function refusal(request: unknown): AgentFailure {
@@ -17,9 +18,11 @@ function refusal(request: unknown): AgentFailure {
 
 describe("a request to the agent", () => {
   it("is read", () => {
-    const want = [{ kind: "kvm" }, { kind: "userfaultfd" }, block];
-    expect(parseRequest(JSON.stringify({ version: 1, want }))).toEqual(want);
-    expect(parseRequest('{"version":1,"want":[]}')).toEqual([]);
+    const want = [{ kind: "kvm" }, { kind: "userfaultfd" }, block, { kind: "attachment", podUid }];
+    expect(parseRequest(JSON.stringify({ version: 1, want }))).toEqual({ want });
+    expect(parseRequest('{"version":1,"want":[]}')).toEqual({ want: [] });
+    const offer = { podUid, fds: [20, 21] };
+    expect(parseRequest(JSON.stringify({ version: 1, offer }))).toEqual({ offer });
   });
 
   it.each<[what: string, request: unknown, code: string, item: number | undefined, says: RegExp]>([
@@ -27,6 +30,36 @@ describe("a request to the agent", () => {
     ["no object", [], "BadRequest", undefined, /not an object/],
     ["another version", { version: 2, want: [], more: 1 }, "UnsupportedVersion", undefined, /version 1 only/],
     ["an unknown field", { version: 1, want: [], as: "root" }, "BadRequest", undefined, /unknown field/],
+    [
+      "an offer beside a want",
+      { version: 1, want: [], offer: { podUid, fds: [3] } },
+      "BadRequest",
+      undefined,
+      /unknown field/,
+    ],
+    ["an offer of nothing", { version: 1, offer: { podUid, fds: [] } }, "BadRequest", undefined, /fds must be 1 to 2/],
+    [
+      "an offer of much",
+      { version: 1, offer: { podUid, fds: [3, 4, 5] } },
+      "BadRequest",
+      undefined,
+      /fds must be 1 to 2/,
+    ],
+    ["an offer of no number", { version: 1, offer: { podUid, fds: [-1] } }, "BadRequest", undefined, /fds must be/],
+    [
+      "an offer to nobody",
+      { version: 1, offer: { podUid: "../x", fds: [3] } },
+      "BadRequest",
+      undefined,
+      /podUid must be/,
+    ],
+    [
+      "an attachment of nobody",
+      { version: 1, want: [{ kind: "attachment", podUid: 7 }] },
+      "BadRequest",
+      0,
+      /podUid must be/,
+    ],
     ["no list", { version: 1, want: "kvm" }, "BadRequest", undefined, /at most 16/],
     ["too much", { version: 1, want: Array(17).fill({ kind: "kvm" }) }, "BadRequest", undefined, /at most 16/],
     ["an unknown kind", { version: 1, want: [{ kind: "kvm" }, { kind: "tap" }] }, "BadRequest", 1, /kind must be/],

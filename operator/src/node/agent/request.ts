@@ -1,11 +1,19 @@
-import { AGENT_PROTOCOL_VERSION, type AgentWant } from "../../../../launcher/api/agent.ts";
+import {
+  AGENT_PROTOCOL_VERSION,
+  type AgentOffer,
+  type AgentWant,
+  ATTACHMENT_FDS_MAX,
+  POD_UID_PATTERN,
+} from "../../../../launcher/api/agent.ts";
 import { AgentFailure } from "./agent-failure.ts";
 
 const MAX_WANTS = 16;
 const PATH_MAX_BYTES = 4095;
 
+export type ParsedRequest = { readonly want: readonly AgentWant[] } | Pick<AgentOffer, "offer">;
+
 /** Reads one line of the agent protocol, which may hold anything. Throws AgentFailure. */
-export function parseRequest(line: string): readonly AgentWant[] {
+export function parseRequest(line: string): ParsedRequest {
   let request: unknown;
   try {
     request = JSON.parse(line);
@@ -15,17 +23,42 @@ export function parseRequest(line: string): readonly AgentWant[] {
   if (!isObject(request)) throw new AgentFailure("BadRequest", "the request is not an object");
   if (request["version"] !== AGENT_PROTOCOL_VERSION)
     throw new AgentFailure("UnsupportedVersion", `this agent speaks version ${AGENT_PROTOCOL_VERSION} only`);
+  if (request["offer"] !== undefined) {
+    onlyFields(request, ["version", "offer"]);
+    return { offer: parseOffer(request["offer"]) };
+  }
   onlyFields(request, ["version", "want"]);
   const { want } = request;
   if (!Array.isArray(want) || want.length > MAX_WANTS)
     throw new AgentFailure("BadRequest", `want must be a list of at most ${MAX_WANTS} items`);
-  return want.map((item: unknown, index) => {
+  const parsed = want.map((item: unknown, index) => {
     try {
       return parseWant(item);
     } catch (error) {
       throw error instanceof AgentFailure ? error.at(index) : error;
     }
   });
+  return { want: parsed };
+}
+
+function parseOffer(offer: unknown): AgentOffer["offer"] {
+  if (!isObject(offer)) throw new AgentFailure("BadRequest", "offer is not an object");
+  onlyFields(offer, ["podUid", "fds"]);
+  const podUid = podUidIn(offer);
+  const { fds } = offer;
+  if (!Array.isArray(fds) || fds.length < 1 || fds.length > ATTACHMENT_FDS_MAX || !fds.every(isDescriptor))
+    throw new AgentFailure("BadRequest", `fds must be 1 to ${ATTACHMENT_FDS_MAX} numbers of descriptors`);
+  return { podUid, fds };
+}
+
+function isDescriptor(value: unknown): value is number {
+  return Number.isInteger(value) && Number(value) >= 0 && Number(value) < 2 ** 31;
+}
+
+function podUidIn(item: Readonly<Record<string, unknown>>): string {
+  const { podUid } = item;
+  if (typeof podUid === "string" && POD_UID_PATTERN.test(podUid)) return podUid;
+  throw new AgentFailure("BadRequest", "podUid must be the UID of a pod");
 }
 
 function parseWant(item: unknown): AgentWant {
@@ -44,8 +77,11 @@ function parseWant(item: unknown): AgentWant {
         throw new AgentFailure("BadRequest", "readOnly and direct must be true or false");
       return { kind: "block", path, readOnly, direct };
     }
+    case "attachment":
+      onlyFields(item, ["kind", "podUid"]);
+      return { kind: "attachment", podUid: podUidIn(item) };
     default:
-      throw new AgentFailure("BadRequest", "kind must be kvm, userfaultfd or block");
+      throw new AgentFailure("BadRequest", "kind must be kvm, userfaultfd, block or attachment");
   }
 }
 
