@@ -9,7 +9,7 @@ import {
   renderKubeletConfig,
   renderResolvConf,
 } from "./node-config.ts";
-import { pauseImage } from "./pause/image.ts";
+import { pauseImage } from "./node-images/images.ts";
 
 const node = nodeIdentity(2);
 

@@ -1,6 +1,6 @@
 import { stringify } from "yaml";
 import { addresses, type NodeIdentity } from "./layout.ts";
-import { pauseImage } from "./pause/image.ts";
+import { pauseImage } from "./node-images/images.ts";
 
 /** Paths as a process on the node sees them, in a node VM and on a native node alike. */
 export const nodePaths = {
@@ -18,6 +18,8 @@ export const nodePaths = {
   cniConfigDir: "/etc/cni/net.d",
   cniConfig: "/etc/cni/net.d/10-pods.conflist",
   /** First what a cluster admin adds, then Debian's containernetworking-plugins. */
+  /** Of local-path-provisioner, by its own default. */
+  localVolumes: "/opt/local-path-provisioner",
   cniBinDirs: ["/opt/cni/bin", "/usr/lib/cni"],
 } as const;
 

@@ -17,6 +17,7 @@ import {
 } from "@peculiar/x509";
 import { addresses, type NodeIdentity } from "./layout.ts";
 import { writeAtomic } from "./state.ts";
+import { localPathUser } from "./storage/local-path.ts";
 
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const yearMs = 365 * 24 * 3600 * 1000;
@@ -54,6 +55,7 @@ export async function ensurePki(dir: string, nodes: readonly NodeIdentity[]): Pr
     { file: "kube-controller-manager", commonName: "system:kube-controller-manager" },
     { file: "kube-scheduler", commonName: "system:kube-scheduler" },
     { file: "kube-proxy", commonName: "system:kube-proxy" },
+    { file: localPathUser, commonName: localPathUser },
     ...nodes.map((node) => ({
       file: `kubelet-${node.name}`,
       commonName: `system:node:${node.name}`,

@@ -13,6 +13,7 @@ import { ensurePki } from "./pki.ts";
 import { chooseAcceleration } from "./qemu/acceleration.ts";
 import { ensureQemuNodes, kubernetesNodeImage } from "./qemu/nodes.ts";
 import { type ClusterState, freePort, nodesOf, readState, setCurrentName, writeState } from "./state.ts";
+import { ensureLocalPath } from "./storage/local-path.ts";
 import { ownGo } from "./tools/go.ts";
 import { ensureTools, type Tools } from "./tools/tools.ts";
 
@@ -102,7 +103,10 @@ async function bringUp(layout: Layout, state: ClusterState, tools: Tools): Promi
     ]);
   }
   await waitForNodes(layout, tools, nodes);
-  await ensureServiceProxy(layout, { tools, cgroupProcs, node: first });
+  await Promise.all([
+    ensureServiceProxy(layout, { tools, cgroupProcs, node: first }),
+    ensureLocalPath(layout, { tools, cgroupProcs }),
+  ]);
 }
 
 /** A node that can take pods: Ready, with its pod range, in a cluster that gives out service accounts. */

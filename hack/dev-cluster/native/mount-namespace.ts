@@ -4,6 +4,7 @@ import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { run } from "../../lib/step.ts";
 import { type Layout, layoutOf } from "../layout.ts";
+import { nodePaths } from "../node-config.ts";
 import { clusterNames, writeAtomic } from "../state.ts";
 
 /** Directories of the node that are the cluster's own, although they have the usual names: host path -> ours. */
@@ -15,6 +16,7 @@ function privateDirectories(layout: Layout): Array<{ path: string; ours: string 
     { path: "/etc/containerd", ours: kept("etc-containerd") },
     { path: "/etc/kubernetes", ours: kept("etc-kubernetes") },
     { path: "/opt/cni", ours: kept("opt-cni") },
+    { path: nodePaths.localVolumes, ours: kept("local-volumes") },
     { path: "/run/containerd", ours: volatile("run-containerd") },
     { path: "/run/netns", ours: volatile("run-netns") },
     // Where the node agent listens.

@@ -13,7 +13,7 @@ import {
   renderKubeletConfig,
   renderResolvConf,
 } from "../node-config.ts";
-import { ensurePauseArchive, pauseImage } from "../pause/image.ts";
+import { nodeImageArchives } from "../node-images/images.ts";
 import { ensureProcess, waitForProcess } from "../processes.ts";
 import { writeAtomic } from "../state.ts";
 import type { Tools } from "../tools/tools.ts";
@@ -39,8 +39,9 @@ export async function ensureNativeNode(layout: Layout, node: NodeIdentity, optio
   });
   const answers = () => succeeds(onNativeNode(layout, tools, ["ctr", "version"]));
   await waitForProcess(layout, "containerd", answers, 30_000);
-  if (!(await hasImage(layout, tools, pauseImage))) {
-    await loadNativeImage(layout, tools, await ensurePauseArchive());
+  const present = await imageNames(layout, tools);
+  for (const { name, path } of await nodeImageArchives()) {
+    if (!present.includes(name)) await loadNativeImage(layout, tools, path);
   }
   await ensureProcess(layout, {
     ...inside,
@@ -86,7 +87,7 @@ export async function loadNativeImage(layout: Layout, tools: Tools, archive: str
   await run(onNativeNode(layout, tools, ["ctr", "--namespace", "k8s.io", "images", "import", archive]));
 }
 
-async function hasImage(layout: Layout, tools: Tools, name: string): Promise<boolean> {
+async function imageNames(layout: Layout, tools: Tools): Promise<string[]> {
   const names = await run(onNativeNode(layout, tools, ["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"]));
-  return names.split("\n").includes(name);
+  return names.split("\n");
 }

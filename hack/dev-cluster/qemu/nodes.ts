@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { say, succeeds, waitFor } from "../../lib/step.ts";
 import { apiServerUrl, renderKubeProxyConfig } from "../control-plane.ts";
 import { renderKubeconfig } from "../kubeconfig.ts";
@@ -12,7 +12,7 @@ import {
   renderKubeletConfig,
   renderResolvConf,
 } from "../node-config.ts";
-import { ensurePauseArchive } from "../pause/image.ts";
+import { nodeImageArchives } from "../node-images/images.ts";
 import { kubePrograms, type Tools } from "../tools/tools.ts";
 import type { Acceleration } from "./acceleration.ts";
 import type { OverlayFile } from "./initramfs.ts";
@@ -58,9 +58,12 @@ export async function ensureQemuNodes(
   );
 }
 
-/** A node image with the cluster's programs and the pause image. */
+/** A node image with the cluster's programs, and the images that pods need before any is loaded. */
 export async function kubernetesNodeImage(tools: Tools): Promise<NodeImage> {
-  const content: Record<string, string> = { "/usr/share/node-images/pause.tar": await ensurePauseArchive() };
+  const content: Record<string, string> = {};
+  for (const { name, path } of await nodeImageArchives()) {
+    content[`/usr/share/node-images/${basename(name).replace(":", "-")}.tar`] = path;
+  }
   const add = (dir: string, programs: readonly string[]) => {
     for (const program of programs) content[`/usr/local/bin/${program}`] = join(dir, program);
   };

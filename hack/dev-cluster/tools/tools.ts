@@ -15,6 +15,8 @@ export interface Tools {
   containerd: string;
   runc: string;
   helm: string;
+  /** local-path-provisioner */
+  localPath: string;
 }
 
 const kubeSource = join(import.meta.dirname, "../kube");
@@ -29,7 +31,7 @@ export const kubePrograms = [
 
 /** Builds what is missing. */
 export async function ensureTools(): Promise<Tools> {
-  const things = { kube: kube(), containerd: containerd(), runc: runc(), helm: helm() };
+  const things = { kube: kube(), containerd: containerd(), runc: runc(), helm: helm(), localPath: localPath() };
   const estimate = missingEstimate(Object.values(things));
   if (estimate) say(`To build once: ${estimate}`);
   return {
@@ -37,6 +39,7 @@ export async function ensureTools(): Promise<Tools> {
     runc: await cached(things.runc),
     containerd: await cached(things.containerd),
     helm: await cached(things.helm),
+    localPath: await cached(things.localPath),
     kube: await cached(things.kube),
   };
 }
@@ -113,6 +116,19 @@ function helm(): Cached {
       goInstall(`helm.sh/helm/v3/cmd/helm@v${versions.helm}`, dir, {
         logFile,
         ldflags: `${compact} -X helm.sh/helm/v3/internal/version.version=v${versions.helm}`,
+      }),
+  };
+}
+
+function localPath(): Cached {
+  return {
+    key: `local-path-provisioner-${versions.localPathProvisioner}`,
+    title: `Building local-path-provisioner ${versions.localPathProvisioner}`,
+    estimateSeconds: 60,
+    build: (dir, logFile) =>
+      goInstall(`github.com/rancher/local-path-provisioner@v${versions.localPathProvisioner}`, dir, {
+        logFile,
+        ldflags: `${compact} -X main.VERSION=${versions.localPathProvisioner}`,
       }),
   };
 }

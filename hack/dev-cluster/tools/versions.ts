@@ -7,6 +7,7 @@ export const versions = {
   /** Debian 12's runc 1.1 does not work with containerd 2.4. */
   runc: "1.5.2",
   helm: "3.22.0",
+  localPathProvisioner: "0.0.30",
   /** Checks renders of the chart. */
   kubeconform: "0.8.0",
   /** The oldest Go that compiles the above, and the one fetched where Go is missing or older. */
