@@ -308,6 +308,18 @@ static void command_hvcread(struct arguments *a) {
   virtio_console_read();
 }
 
+// netecho COUNT: the host 10.0.2.2 answers ARP and pings until it has answered so many pings.
+static void command_netecho(struct arguments *a) { net_echo(a->number[0]); }
+
+// netsend HEX: a frame with its header, as it stands.
+static void command_netsend(struct arguments *a) { net_send(a->text); }
+
+// netgarbage ROUNDS [SEED]
+static void command_netgarbage(struct arguments *a) {
+  random_state = a->count > 1 && a->number[1] ? a->number[1] : 88172645463325252ul;
+  net_hostile(a->number[0], random_number);
+}
+
 // timer PERIOD [DEADLINE]: interrupts one after the other, by the APIC's counter or by the deadline; ticks: how many.
 static void command_timer(struct arguments *a) {
   timer_start(a->number[0], a->count > 1 && a->number[1]);
@@ -350,6 +362,7 @@ static const struct {
     {"blkid", command_blkid},   {"blkread", command_blkread},   {"blkwrite", command_blkwrite},
     {"blkflush", command_blkflush}, {"blkzero", command_blkzero}, {"blkdiscard", command_blkdiscard},
     {"blkspeed", command_blkspeed}, {"blkgarbage", command_blkgarbage}, {"rng", command_rng},
+    {"netecho", command_netecho}, {"netsend", command_netsend}, {"netgarbage", command_netgarbage},
     {"hvcprint", command_hvcprint}, {"hvcread", command_hvcread},
     {"timer", command_timer},   {"ticks", command_ticks},       {"load", command_load},
     {"fill", command_fill},     {"check", command_check},       {"tsc", command_tsc},

@@ -98,6 +98,37 @@ void pci_list(void);
 void pci_slots_changed(bool gives_up);
 uint64_t pci_find(uint16_t vendor, uint16_t device, unsigned index);  // its configuration space, or 0
 
+// virtio.c: for drivers of devices with several queues
+enum { QUEUE_SIZE = 8 };
+struct virtio_descriptor {
+  uint64_t address;
+  uint32_t length;
+  uint16_t flags, next;
+};
+struct virtio_ring {
+  struct virtio_descriptor descriptors[QUEUE_SIZE];
+  struct {
+    uint16_t flags, index, entries[QUEUE_SIZE];
+  } available;
+  struct {
+    uint16_t flags, index;
+    struct {
+      uint32_t head, length;
+    } entries[QUEUE_SIZE];
+  } used __attribute__((aligned(4)));
+};
+bool virtio_begin(uint16_t device, unsigned index, uint32_t features);
+void virtio_set_up_queue(uint16_t which, struct virtio_ring *its);
+bool virtio_ready(void);
+void virtio_end(void);
+uint8_t virtio_config8(unsigned offset);
+void virtio_publish(uint16_t which, struct virtio_ring *its, uint16_t head);  // makes `head` available, and rings
+
+// net.c
+void net_echo(uint64_t count);
+void net_send(const char *hex);
+void net_hostile(uint64_t rounds, uint64_t (*random)(void));
+
 // virtio.c: each prints how it went
 void disk_read(unsigned disk, uint64_t sector);
 void disk_write(unsigned disk, uint64_t sector, uint64_t value);

@@ -26,30 +26,13 @@ enum { ACKNOWLEDGED = 1, DRIVER = 3, FEATURES_AGREED = 0x0b, READY = 0x0f };
 enum { FEATURES_OF_DISK = 1 << 9 | 1 << 13 | 1 << 14, VERSION_1 = 1, QUEUE_MSIX_ENTRY = 1 };
 enum { CONSOLE_RECEIVE = 0, CONSOLE_TRANSMIT = 1 };
 
-enum { QUEUE_SIZE = 8, NEXT = 1, WRITE = 2, SECTOR_BYTES = 512, ID_BYTES = 20, DATA_BYTES = 4096 };
+enum { NEXT = 1, WRITE = 2, SECTOR_BYTES = 512, ID_BYTES = 20, DATA_BYTES = 4096 };
 enum { BLK_IN = 0, BLK_OUT = 1, BLK_FLUSH = 4, BLK_GET_ID = 8, BLK_DISCARD = 11, BLK_ZEROES = 13 };
 enum { NO_STATUS = 0xff, NO_DEVICE = 0xfe };
 // How many interrupts or looks to wait for an answer.
 enum { PATIENCE = 1 << 20 };
 
-struct descriptor {
-  uint64_t address;
-  uint32_t length;
-  uint16_t flags, next;
-};
-
-static struct {
-  struct descriptor descriptors[QUEUE_SIZE];
-  struct {
-    uint16_t flags, index, entries[QUEUE_SIZE];
-  } available;
-  struct {
-    uint16_t flags, index;
-    struct {
-      uint32_t head, length;
-    } entries[QUEUE_SIZE];
-  } used __attribute__((aligned(4)));
-} ring __attribute__((aligned(4096)));
+static struct virtio_ring ring __attribute__((aligned(4096)));
 
 static struct {
   uint32_t type, reserved;
@@ -102,8 +85,8 @@ static void set_features(uint32_t low) {
   AT(uint32_t, common + FEATURES) = VERSION_1;
 }
 
-// Resets the device and brings it up with one queue.
-static bool start_device_queue(uint16_t device, unsigned index, uint32_t features, uint16_t which) {
+// Resets the device and agrees on features.
+bool virtio_begin(uint16_t device, unsigned index, uint32_t features) {
   uint64_t config = pci_find(VENDOR, device, index);
   if (!config) return false;
   AT(uint16_t, config + COMMAND) = COMMAND_MEMORY_MASTER;
@@ -114,11 +97,13 @@ static bool start_device_queue(uint16_t device, unsigned index, uint32_t feature
   AT(uint8_t, common + STATUS) = DRIVER;
   set_features(features);
   AT(uint8_t, common + STATUS) = FEATURES_AGREED;
-  if (AT(uint8_t, common + STATUS) != FEATURES_AGREED) return false;
-  for (size_t i = 0; i < sizeof ring; i++) ((volatile uint8_t *)&ring)[i] = 0;
-  const uint64_t addresses[] = {(uintptr_t)ring.descriptors, (uintptr_t)&ring.available, (uintptr_t)&ring.used};
-  queue = which;
-  AT(uint16_t, common + QUEUE_SELECT) = queue;
+  return AT(uint8_t, common + STATUS) == FEATURES_AGREED;
+}
+
+void virtio_set_up_queue(uint16_t which, struct virtio_ring *its) {
+  for (size_t i = 0; i < sizeof *its; i++) ((volatile uint8_t *)its)[i] = 0;
+  const uint64_t addresses[] = {(uintptr_t)its->descriptors, (uintptr_t)&its->available, (uintptr_t)&its->used};
+  AT(uint16_t, common + QUEUE_SELECT) = which;
   AT(uint16_t, common + QUEUE_ENTRIES) = QUEUE_SIZE;
   AT(uint16_t, common + QUEUE_VECTOR) = QUEUE_MSIX_ENTRY;
   for (unsigned i = 0; i < 3; i++) {
@@ -126,8 +111,29 @@ static bool start_device_queue(uint16_t device, unsigned index, uint32_t feature
     AT(uint32_t, common + QUEUE_ADDRESSES + 8 * i + 4) = (uint32_t)(addresses[i] >> 32);
   }
   AT(uint16_t, common + QUEUE_ENABLE) = 1;
+}
+
+bool virtio_ready(void) {
   AT(uint8_t, common + STATUS) = READY;
   return AT(uint8_t, common + STATUS) == READY;
+}
+
+void virtio_end(void) { AT(uint8_t, common + STATUS) = 0; }
+
+uint8_t virtio_config8(unsigned offset) { return AT(uint8_t, device_config + offset); }
+
+void virtio_publish(uint16_t which, struct virtio_ring *its, uint16_t head) {
+  its->available.entries[its->available.index % QUEUE_SIZE] = head;
+  __atomic_store_n(&its->available.index, its->available.index + 1, __ATOMIC_SEQ_CST);
+  AT(uint16_t, notify + which * notify_multiplier) = which;
+}
+
+// Brings the device up with one queue.
+static bool start_device_queue(uint16_t device, unsigned index, uint32_t features, uint16_t which) {
+  if (!virtio_begin(device, index, features)) return false;
+  queue = which;
+  virtio_set_up_queue(queue, &ring);
+  return virtio_ready();
 }
 
 static bool start_device(uint16_t device, unsigned index, uint32_t features) {
@@ -135,14 +141,10 @@ static bool start_device(uint16_t device, unsigned index, uint32_t features) {
 }
 
 static void set_descriptor(unsigned index, volatile void *address, uint32_t length, uint16_t flags) {
-  ring.descriptors[index] = (struct descriptor){(uintptr_t)address, length, flags, (uint16_t)(index + 1)};
+  ring.descriptors[index] = (struct virtio_descriptor){(uintptr_t)address, length, flags, (uint16_t)(index + 1)};
 }
 
-static void publish(uint16_t head) {
-  ring.available.entries[ring.available.index % QUEUE_SIZE] = head;
-  __atomic_store_n(&ring.available.index, ring.available.index + 1, __ATOMIC_SEQ_CST);
-  AT(uint16_t, notify + queue * notify_multiplier) = queue;
-}
+static void publish(uint16_t head) { virtio_publish(queue, &ring, head); }
 
 static bool is_answered(void) {
   return __atomic_load_n(&ring.used.index, __ATOMIC_ACQUIRE) == ring.available.index;
@@ -216,7 +218,7 @@ void disk_garbage(unsigned disk, uint64_t rounds, uint64_t (*random)(void)) {
       // Near the device's own buffers more often than not, so that the walk goes deep.
       uint64_t address = r & 1 ? (uintptr_t)data + (r >> 8) % DATA_BYTES : random();
       uint32_t length = r & 2 ? (uint32_t)(random() % 1024) : (uint32_t)random();
-      ring.descriptors[i] = (struct descriptor){address, length, (uint16_t)((r >> 32) & 7), (uint16_t)((r >> 40) % 9)};
+      ring.descriptors[i] = (struct virtio_descriptor){address, length, (uint16_t)((r >> 32) & 7), (uint16_t)((r >> 40) % 9)};
     }
     header.type = (uint32_t)random() % 16;
     header.sector = random();

@@ -1,10 +1,11 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
-import type { MachineConfig } from "../../../api/machine-config.ts";
+import type { InterfaceConfig, MachineConfig } from "../../../api/machine-config.ts";
 import { openKvm } from "../../kvm/system.ts";
 import type { CharacterBackend, CharacterSink } from "../../legacy/character-backend.ts";
 import type { LogFields } from "../../log/logger.ts";
+import type { NetworkLink } from "../../net/network-link.ts";
 import { assembleMachine } from "../assemble.ts";
 import type { Machine } from "../machine.ts";
 import { buildTestGuest } from "./test-guest.ts";
@@ -14,6 +15,9 @@ export interface TestMachineOptions {
   /** Commands that the guest runs at each start. */
   readonly commands?: string;
   readonly disks?: MachineConfig["disks"];
+  /** Each attached to a TAP; `links` has them open, for those in another network namespace. */
+  readonly interfaces?: readonly InterfaceConfig[];
+  readonly links?: readonly NetworkLink[];
 }
 
 /** Guest kernel code may be emulated, and the computer may be busy. */
@@ -48,6 +52,7 @@ export class TestMachine implements AsyncDisposable {
       kvm: openKvm("/dev/kvm"),
       console,
       virtioConsole,
+      ...(options.links && { links: options.links }),
       log: { debug: note, info: note, warn: note, error: note },
       launcherVersion: "test",
     });
@@ -77,6 +82,7 @@ export function testMachineConfig(options: TestMachineOptions, directory: string
     memory: { sizeBytes: 32 * MIB },
     boot: { imageRoot: dirname(guest), kernelPath: `/${basename(guest)}`, commandLine: `-- ${options.commands ?? ""}` },
     disks: options.disks ?? [],
+    ...(options.interfaces && { interfaces: options.interfaces }),
     console: { historyBytes: 65536 },
     control: { socketPath: join(directory, "control.sock") },
     kvm: { devicePath: "/dev/kvm" },

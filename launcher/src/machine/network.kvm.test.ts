@@ -1,0 +1,114 @@
+import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
+import type { InterfaceConfig } from "../../api/machine-config.ts";
+import { openLink } from "../net/open-link.ts";
+import { TestNamespace } from "../net/testing/network-namespace.ts";
+import { until } from "../testing/until.ts";
+import { UnknownInterface } from "../virtio/net/interfaces.ts";
+import { TestMachine, type TestMachineOptions } from "./testing/test-machine.ts";
+
+const MAC = "02:5a:00:12:34:56";
+const DEVICE = "tap0";
+const guest = { ipv4: { address: "10.0.2.2", prefixLength: 24, gateway: "10.0.2.1" } };
+
+let space: TestNamespace;
+beforeEach(() => {
+  space = new TestNamespace();
+  space.addTap(DEVICE, "10.0.2.1/24");
+});
+afterEach(() => space[Symbol.dispose]());
+
+/** A machine with one interface on the namespace's TAP. */
+function start(options: TestMachineOptions, more: Partial<InterfaceConfig> = {}): Promise<TestMachine> {
+  const config: InterfaceConfig = {
+    name: "default",
+    mac: MAC,
+    queues: 1,
+    link: "up",
+    attachment: { kind: "tap", device: DEVICE, guest },
+    dataPath: "inProcess",
+    ...more,
+  };
+  const link = space.within(() => openLink(config));
+  return TestMachine.start({ ...options, interfaces: [config], links: [link] });
+}
+
+const used = (test: TestMachine) => test.machine.networkUse()[0];
+
+/** What a frame of the guest is, as `netsend` takes it. */
+const hex = (...parts: readonly string[]) => parts.join("").replaceAll(/[ :]/g, "");
+const NO_HEADER = "00".repeat(12);
+const toAll = (source: string, etherType: string) => hex("ff".repeat(6), source, etherType);
+
+describe("a guest with a network interface", () => {
+  it("is reached by its neighbour, with small packets and large ones", async () => {
+    await using test = await start({});
+    test.console.type("netecho 4");
+    await test.console.said("net up\r\n");
+    expect(await space.run("ping", "-c", "3", "-i", "0.2", "-W", "60", "10.0.2.2")).toMatchObject({ code: 0 });
+    expect(await space.run("ping", "-c", "1", "-s", "1472", "-W", "60", "10.0.2.2")).toMatchObject({ code: 0 });
+    await test.console.said("net answered 4 pings of 1808 bytes\r\n");
+    expect(used(test)?.receive.packets).toBeGreaterThanOrEqual(5);
+    expect(used(test)?.transmit).toMatchObject({ errors: 0, dropped: 0 });
+    expect(space.ip("neigh show 10.0.2.2")).toContain(MAC);
+  });
+
+  it("says what it is", async () => {
+    await using test = await start({});
+    const [status] = test.machine.status().interfaces ?? [];
+    expect(status).toEqual({
+      ...{ name: "default", mac: MAC, link: "up", mtuBytes: 1500, queues: 1, dataPath: "inProcess" },
+      addresses: ["10.0.2.2"],
+    });
+  });
+
+  it("sends nothing in another's name, and no frame that is not sound", async () => {
+    await using test = await start({});
+    const arp = (senderMac: string, sender: string) =>
+      hex("0001080006040001", senderMac, sender, "000000000000", "0a000201");
+    const frames = [
+      // Another MAC; another IPv4 address in ARP; a protocol that is none of IP's; a header without a frame; a runt.
+      hex(NO_HEADER, toAll("02:5a:00:12:34:99", "0806"), arp("02:5a:00:12:34:99", "0a000202")),
+      hex(NO_HEADER, toAll(MAC, "0806"), arp(MAC, "0a000263")),
+      hex(NO_HEADER, toAll(MAC, "88cc"), "00".repeat(46)),
+      hex(NO_HEADER),
+      hex(NO_HEADER, "ffffffffffff"),
+      // Segments that are none: the kernel looks into the frame, and refuses.
+      hex("01 01 0000 a805 2200 1000 0000", toAll(MAC, "0806"), arp(MAC, "0a000202")),
+    ];
+    for (const frame of frames) await test.console.ask(`netsend ${frame}`, "net sent");
+    expect(used(test)?.transmit).toMatchObject({ packets: 0 });
+    expect((used(test)?.transmit.errors ?? 0) + (used(test)?.transmit.dropped ?? 0)).toBe(frames.length);
+    expect(space.ip("neigh show dev tap0")).toBe("");
+    await test.console.ask(`netsend ${hex(NO_HEADER, toAll(MAC, "0806"), arp(MAC, "0a000202"))}`, "net sent");
+    expect(used(test)?.transmit).toMatchObject({ packets: 1 });
+  });
+
+  it("whose link is down neither hears nor is heard, until it is up again", async () => {
+    await using test = await start({}, { link: "down" });
+    expect(space.ip("link show tap0")).toContain("NO-CARRIER");
+    test.machine.setLink("default", "up");
+    await until(() => space.ip("link show tap0").includes("LOWER_UP"));
+    test.console.type("netecho 1");
+    await test.console.said("net up\r\n");
+    expect(await space.run("ping", "-c", "1", "-W", "60", "10.0.2.2")).toMatchObject({ code: 0 });
+    expect(() => test.machine.setLink("other", "up")).toThrow(UnknownInterface);
+  });
+
+  it("that writes garbage in its rings harms its interface alone, which a reset brings back", async () => {
+    await using test = await start({});
+    await test.console.ask("netgarbage 150", "the interface works");
+    expect(test.console.text).toContain("netgarbage rounds 150, the interface works");
+    test.console.type("netecho 1");
+    await test.console.said("net up\r\n");
+    expect(await space.run("ping", "-c", "1", "-W", "60", "10.0.2.2")).toMatchObject({ code: 0 });
+  });
+
+  it("keeps its TAP through a reset of the machine", async () => {
+    await using test = await start({});
+    await test.machine.reset();
+    await test.console.until(() => test.console.text.split("READY").length === 3, "a second start");
+    test.console.type("netecho 1");
+    await test.console.said("net up\r\n");
+    expect(await space.run("ping", "-c", "1", "-W", "60", "10.0.2.2")).toMatchObject({ code: 0 });
+  });
+});

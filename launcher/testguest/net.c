@@ -1,0 +1,152 @@
+// A small host on the first network interface: ARP, ping, and frames as a test wants them. One frame is sent at a time.
+#include "guest.h"
+
+enum { DEVICE_NET = 0x1041, RECEIVE = 0, TRANSMIT = 1, WRITE = 2 };
+// Checksum and TCP segmentation both ways, MAC, mergeable buffers.
+enum { FEATURES = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 7 | 1 << 11 | 1 << 15 };
+enum { HEADER = 12, ETHERNET = 14, BUFFER_BYTES = 2048, MAC_BYTES = 6, MAX_SENT = 1024 };
+enum { ETHERTYPE = 12, TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806 };
+// Offsets in a frame.
+enum { ARP_OPERATION = 20, ARP_SENDER_MAC = 22, ARP_SENDER_IP = 28, ARP_TARGET_MAC = 32, ARP_TARGET_IP = 38, ARP_END = 42 };
+enum { IP_PROTOCOL = 23, IP_SOURCE = 26, IP_TARGET = 30, ICMP = 34, ICMP_CHECKSUM = 36, PROTOCOL_ICMP = 1 };
+
+static struct virtio_ring receive __attribute__((aligned(4096))), transmit __attribute__((aligned(4096)));
+static uint8_t received[QUEUE_SIZE][BUFFER_BYTES] __attribute__((aligned(4096)));
+static uint8_t sent[MAX_SENT] __attribute__((aligned(4096)));
+static uint8_t mac[MAC_BYTES];
+static const uint8_t own_ip[4] = {10, 0, 2, 2};
+static uint16_t seen;
+
+static uint16_t get16(const uint8_t *at) { return (uint16_t)(at[0] << 8 | at[1]); }
+static void put16(uint8_t *at, uint16_t value) { at[0] = (uint8_t)(value >> 8), at[1] = (uint8_t)value; }
+static void copy(uint8_t *to, const uint8_t *from, unsigned count) {
+  for (unsigned i = 0; i < count; i++) ((volatile uint8_t *)to)[i] = from[i];
+}
+static bool same(const uint8_t *a, const uint8_t *b, unsigned count) {
+  for (unsigned i = 0; i < count; i++)
+    if (a[i] != b[i]) return false;
+  return true;
+}
+
+static bool net_start(void) {
+  if (!virtio_begin(DEVICE_NET, 0, FEATURES)) {
+    print("net none\n");
+    return false;
+  }
+  virtio_set_up_queue(RECEIVE, &receive);
+  virtio_set_up_queue(TRANSMIT, &transmit);
+  seen = 0;
+  if (!virtio_ready()) return false;
+  for (unsigned i = 0; i < MAC_BYTES; i++) mac[i] = virtio_config8(i);
+  for (uint16_t i = 0; i < QUEUE_SIZE; i++) {
+    receive.descriptors[i] = (struct virtio_descriptor){(uintptr_t)received[i], BUFFER_BYTES, WRITE, 0};
+    virtio_publish(RECEIVE, &receive, i);
+  }
+  return true;
+}
+
+static bool has_frame(void) { return __atomic_load_n(&receive.used.index, __ATOMIC_ACQUIRE) != seen; }
+static bool is_sent(void) { return __atomic_load_n(&transmit.used.index, __ATOMIC_ACQUIRE) == transmit.available.index; }
+
+static void send(const uint8_t *bytes, uint32_t length) {
+  while (!is_sent()) wait_for_interrupt_unless(is_sent);
+  transmit.descriptors[0] = (struct virtio_descriptor){(uintptr_t)bytes, length, 0, 0};
+  virtio_publish(TRANSMIT, &transmit, 0);
+  while (!is_sent()) wait_for_interrupt_unless(is_sent);
+}
+
+// Turns a frame to the one it came from, in place.
+static void turn(uint8_t *frame) {
+  copy(frame, frame + MAC_BYTES, MAC_BYTES);
+  copy(frame + MAC_BYTES, mac, MAC_BYTES);
+}
+
+static bool answer_arp(uint8_t *frame, uint32_t length) {
+  if (length < ARP_END || get16(frame + ARP_OPERATION) != 1 || !same(frame + ARP_TARGET_IP, own_ip, 4)) return false;
+  turn(frame);
+  put16(frame + ARP_OPERATION, 2);
+  copy(frame + ARP_TARGET_MAC, frame + ARP_SENDER_MAC, MAC_BYTES + 4);
+  copy(frame + ARP_SENDER_MAC, mac, MAC_BYTES);
+  copy(frame + ARP_SENDER_IP, own_ip, 4);
+  return true;
+}
+
+static bool answer_ping(uint8_t *frame, uint32_t length) {
+  if (length < ICMP + 8 || frame[IP_PROTOCOL] != PROTOCOL_ICMP || frame[ICMP] != 8) return false;
+  if (!same(frame + IP_TARGET, own_ip, 4)) return false;
+  turn(frame);
+  copy(frame + IP_TARGET, frame + IP_SOURCE, 4);
+  copy(frame + IP_SOURCE, own_ip, 4);
+  frame[ICMP] = 0;
+  // RFC 1624: the type went from 8 to 0.
+  uint32_t sum = get16(frame + ICMP_CHECKSUM) + 0x0800u;
+  put16(frame + ICMP_CHECKSUM, (uint16_t)(sum + (sum >> 16)));
+  return true;
+}
+
+// Answers `count` pings, and the ARP requests before.
+void net_echo(uint64_t count) {
+  if (!net_start()) return;
+  print("net up\n");
+  uint64_t pings = 0, bytes = 0;
+  while (pings < count) {
+    while (!has_frame()) wait_for_interrupt_unless(has_frame);
+    uint32_t head = receive.used.entries[seen % QUEUE_SIZE].head, length = receive.used.entries[seen % QUEUE_SIZE].length;
+    seen++;
+    uint8_t *frame = received[head % QUEUE_SIZE] + HEADER;
+    bool is_ping = false, answers = false;
+    if (length > HEADER + ETHERNET && length <= BUFFER_BYTES) {
+      if (get16(frame + ETHERTYPE) == TYPE_ARP) answers = answer_arp(frame, length - HEADER);
+      else if (get16(frame + ETHERTYPE) == TYPE_IPV4) answers = is_ping = answer_ping(frame, length - HEADER);
+    }
+    if (answers) {
+      for (unsigned i = 0; i < HEADER; i++) received[head % QUEUE_SIZE][i] = 0;
+      send(received[head % QUEUE_SIZE], length);
+    }
+    if (is_ping) pings++, bytes += length - HEADER;
+    virtio_publish(RECEIVE, &receive, (uint16_t)head);
+  }
+  print("net answered %u pings of %u bytes\n", pings, bytes);
+  virtio_end();
+}
+
+static int digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+void net_send(const char *hex) {
+  uint32_t length = 0;
+  for (; digit(hex[0]) >= 0 && digit(hex[1]) >= 0 && length < MAX_SENT; hex += 2)
+    sent[length++] = (uint8_t)(digit(hex[0]) << 4 | digit(hex[1]));
+  if (!net_start()) return;
+  send(sent, length);
+  print("net sent %u bytes\n", (uint64_t)length);
+  virtio_end();
+}
+
+// Garbage in headers, descriptors and rings, each on a device that was reset before.
+void net_hostile(uint64_t rounds, uint64_t (*random)(void)) {
+  uint64_t up = 0;
+  for (uint64_t round = 0; round < rounds; round++) {
+    if (!net_start()) break;
+    up++;
+    for (unsigned i = 0; i < MAX_SENT; i++) sent[i] = (uint8_t)random();
+    for (unsigned i = 0; i < QUEUE_SIZE; i++) {
+      uint64_t r = random();
+      uint64_t address = r & 1 ? (uintptr_t)sent + (r >> 8) % MAX_SENT : random();
+      uint32_t length = r & 2 ? (uint32_t)(random() % 512) : (uint32_t)random();
+      struct virtio_ring *ring = r & 4 ? &receive : &transmit;
+      ring->descriptors[i] = (struct virtio_descriptor){address, length, (uint16_t)((r >> 32) & 7), (uint16_t)((r >> 40) % 9)};
+    }
+    for (unsigned i = 0; i < 4; i++) {
+      uint64_t r = random();
+      struct virtio_ring *ring = r & 1 ? &receive : &transmit;
+      if (r & 2) ring->available.index += (uint16_t)(r >> 48) % 12;
+      virtio_publish((uint16_t)(r & 1 ? RECEIVE : TRANSMIT), ring, (uint16_t)((r >> 16) % 9));
+    }
+  }
+  bool works = net_start();
+  print("netgarbage rounds %u, the interface %s\n", up, works ? "works" : "does not work");
+  virtio_end();
+}
