@@ -31,6 +31,10 @@ export const reasons = {
   DiskUnavailable: "A disk cannot be opened; the message names it. Correct spec.disks or its image or claim.",
   NetworkUnavailable:
     "An interface cannot be attached; the message names it. Correct spec.interfaces or the pod's network.",
+  StateInvalid:
+    "What the machine was to go on from cannot be used on this node, or never came; the message says what does not fit.",
+  Suspended: "The machine was suspended by someone who spoke to the launcher: it is in files, and can go on from them.",
+  Migrated: "The machine goes on in another launcher.",
   KvmUnavailable: "The node's /dev/kvm is missing, refused or too old, or its memory cannot be had.",
   AgentUnavailable: "The node agent did not answer; look at the typevisor-node pod of that node.",
   GuestTripleFault: "The guest's processor shut down after a triple fault; look at the end of its console.",

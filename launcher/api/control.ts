@@ -149,6 +149,10 @@ export const exitCodes = {
   Stopped: 0,
   /** Asked to stop, the guest did not react in time and was switched off. */
   StopTimeout: 0,
+  /** Asked to suspend: the machine is in files, and goes on from them (`launcher run --restore`). */
+  Suspended: 0,
+  /** The machine goes on in another launcher. */
+  Migrated: 0,
   /** machine.json is unreadable or wrong. */
   ConfigInvalid: 64,
   /** Kernel or initrd missing, or not one. */
@@ -157,6 +161,8 @@ export const exitCodes = {
   DiskUnavailable: 66,
   /** A TAP cannot be opened, or the pod's network is not what an interface needs. */
   NetworkUnavailable: 67,
+  /** What the machine was to go on from cannot be used here, or never came. */
+  StateInvalid: 67,
   /** /dev/kvm is missing, refused or too old, or memory cannot be had. */
   KvmUnavailable: 69,
   /** The node agent does not answer or refuses. */

@@ -59,6 +59,15 @@ export class Cmos implements ByteRegisters {
     this.#index = 0;
   }
 
+  /** The register that the data port shows. */
+  get index(): number {
+    return this.#index;
+  }
+
+  set index(value: number) {
+    this.#index = value & INDEX_MASK;
+  }
+
   readRegister(offset: number): number {
     if (offset !== 1) return 0xff;
     return this.#fixed.get(this.#index) ?? this.#readClock(this.#index);

@@ -1,6 +1,7 @@
 import type { RangeHandler } from "../memory/address-space.ts";
 import { byteWise } from "./byte-registers.ts";
 import type { MachineEvents } from "./machine-events.ts";
+import type { KeyboardState } from "./state.ts";
 
 const STATUS = { outputFull: 0x01, selfTestPassed: 0x04 } as const;
 const COMMAND = {
@@ -23,6 +24,8 @@ const PORT_DEAD = 0x01;
 const DEFAULT_CONFIGURATION = 0x30;
 const NOT_RESET = 0x01;
 const A20 = 0x02;
+/** In a saved state; bytes are below. */
+const NONE = 256;
 
 /**
  * A keyboard controller with nothing plugged in: it answers each command at once, so that a guest that probes it in
@@ -52,6 +55,20 @@ export class KeyboardController {
     this.#configuration = DEFAULT_CONFIGURATION;
     this.#answer = null;
     this.#awaiting = null;
+  }
+
+  save(): KeyboardState {
+    return {
+      configuration: this.#configuration,
+      answer: this.#answer ?? NONE,
+      awaiting: this.#awaiting ?? NONE,
+    };
+  }
+
+  restore({ configuration, answer, awaiting }: KeyboardState): void {
+    this.#configuration = configuration;
+    this.#answer = answer < NONE ? answer : null;
+    this.#awaiting = awaiting < NONE ? awaiting : null;
   }
 
   #command(command: number): void {

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { GSI, PORTS, ramRegions } from "../boot/x86/layout.ts";
 import { AddressSpace } from "../memory/address-space.ts";
 import { LegacyDevices } from "./legacy-devices.ts";
-import { pmTimerPort } from "./pm-timer.ts";
+import { PmTimer } from "./pm-timer.ts";
 import { RecordingBackend, RecordingEvents, RecordingIrq } from "./testing.ts";
 
 function make() {
@@ -92,7 +92,7 @@ describe("the legacy devices of a machine", () => {
 describe("the power-management timer", () => {
   it("counts at 3.579545 MHz in 32 bits", () => {
     let nowMs = 1000;
-    const timer = pmTimerPort(() => nowMs);
+    const timer = new PmTimer(() => nowMs).ports;
     const read = () => {
       const data = new Uint8Array(4);
       timer.read(0, data);

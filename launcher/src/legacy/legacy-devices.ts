@@ -5,14 +5,15 @@ import type { AddressSpace } from "../memory/address-space.ts";
 import type { MemoryRegion } from "../memory/guest-memory.ts";
 import type { CharacterBackend } from "./character-backend.ts";
 import { Cmos } from "./cmos.ts";
-import { debugPort } from "./debug-port.ts";
+import { DebugPort } from "./debug-port.ts";
 import { KeyboardController } from "./i8042.ts";
 import type { MachineEvents } from "./machine-events.ts";
-import { pmTimerPort } from "./pm-timer.ts";
+import { PmTimer } from "./pm-timer.ts";
 import { PowerManagement } from "./power-management.ts";
 import { pvpanicPort } from "./pvpanic.ts";
 import { SerialPort } from "./serial.ts";
 import { SerialCoalescing } from "./serial-coalescing.ts";
+import type { LegacyState } from "./state.ts";
 
 export interface LegacyRequest {
   readonly ports: AddressSpace;
@@ -32,6 +33,8 @@ export class LegacyDevices implements Disposable {
   readonly #coalescing: SerialCoalescing;
   readonly #keyboard: KeyboardController;
   readonly #cmos: Cmos;
+  readonly #debug = new DebugPort();
+  readonly #pmTimer = new PmTimer();
   readonly #ranges = new DisposableStack();
 
   constructor({ ports, irqLine, console, coalescedWrites, ram, events }: LegacyRequest) {
@@ -44,11 +47,11 @@ export class LegacyDevices implements Disposable {
       [PORTS.i8042Data, this.#keyboard.dataPort],
       [PORTS.i8042Command, this.#keyboard.commandPort],
       [PORTS.cmos, this.#cmos.ports],
-      [PORTS.debug, debugPort()],
+      [PORTS.debug, this.#debug.ports],
       [PORTS.com1, this.#coalescing.ports],
       [PORTS.pvpanic, pvpanicPort(events)],
       [PORTS.acpi, this.powerManagement.ports],
-      [PORTS.pmTimer, pmTimerPort()],
+      [PORTS.pmTimer, this.#pmTimer.ports],
     ] as const;
     for (const [{ start, sizeBytes }, handler] of devices) this.#ranges.use(ports.add(start, sizeBytes, handler));
   }
@@ -62,6 +65,38 @@ export class LegacyDevices implements Disposable {
   flush(): void {
     this.#coalescing.collect();
     this.serial.flush();
+  }
+
+  /** Takes no input until `release`, so that what is saved stays as it is. No vCPU is in the guest. */
+  hold(): void {
+    this.flush();
+    this.serial.hold();
+  }
+
+  release(): void {
+    this.serial.release();
+  }
+
+  /** While it is held. */
+  save(): LegacyState {
+    return {
+      serial: this.serial.save(),
+      keyboard: this.#keyboard.save(),
+      cmosIndex: this.#cmos.index,
+      debugCode: this.#debug.code,
+      powerEvents: this.powerManagement.pending,
+      pmTimerMs: this.#pmTimer.timeMs,
+    };
+  }
+
+  /** Of devices that are as after power-on. Raises the interrupt lines as they were. */
+  restore(state: LegacyState): void {
+    this.serial.restore(state.serial);
+    this.#keyboard.restore(state.keyboard);
+    this.#cmos.index = state.cmosIndex;
+    this.#debug.code = state.debugCode;
+    this.powerManagement.restore(state.powerEvents);
+    this.#pmTimer.restore(state.pmTimerMs);
   }
 
   /** As after power-on. */

@@ -45,6 +45,16 @@ export class PowerManagement implements ByteRegisters {
     this.#irq.setLevel(true);
   }
 
+  /** Events that the guest has not read. */
+  get pending(): number {
+    return this.#pending;
+  }
+
+  restore(pending: number): void {
+    this.#pending = pending & (ACPI_EVENT_POWER_BUTTON | ACPI_EVENT_PCI_SLOTS);
+    this.#irq.setLevel(this.#pending !== 0);
+  }
+
   reset(): void {
     this.#pending = 0;
     this.#irq.setLevel(false);

@@ -16,6 +16,7 @@ import {
   SERIAL,
   TRIGGER_LEVELS,
 } from "./serial-registers.ts";
+import type { SerialState } from "./state.ts";
 
 const FIFO_BYTES = 16;
 /** Divisor 12: 9600 baud, the PC's default. Nothing here depends on it. */
@@ -56,6 +57,7 @@ export class SerialPort implements ByteRegisters, CharacterSink, Disposable {
   #transmitterEmptyPending = false;
   #modemDeltas = 0;
   #irqAsserted = false;
+  #isHeld = false;
 
   constructor(irq: IrqLine, backend: CharacterBackend) {
     this.#irq = irq;
@@ -115,7 +117,7 @@ export class SerialPort implements ByteRegisters, CharacterSink, Disposable {
 
   /** Takes input for the guest, as far as the FIFO has room; in loopback the line is cut. */
   input(bytes: Uint8Array): number {
-    if (this.#loopback) return 0;
+    if (this.#loopback || this.#isHeld) return 0;
     const count = Math.min(bytes.length, this.#capacity - this.#receivedCount);
     for (const byte of bytes.subarray(0, count)) this.#enqueue(byte);
     if (count > 0) this.#updateIrq();
@@ -149,6 +151,52 @@ export class SerialPort implements ByteRegisters, CharacterSink, Disposable {
     const length = this.#outputLength;
     this.#outputLength = 0;
     this.#backend.output(this.#output.subarray(0, length));
+  }
+
+  /** Input stays with the backend until `release`. */
+  hold(): void {
+    this.#isHeld = true;
+  }
+
+  release(): void {
+    this.#isHeld = false;
+    this.#tellDrained();
+  }
+
+  /** Output was handed on before. */
+  save(): SerialState {
+    const received = Uint8Array.from(
+      { length: this.#receivedCount },
+      (_, i) => this.#received[(this.#receivedStart + i) % FIFO_BYTES] ?? 0,
+    );
+    return {
+      received,
+      interruptEnable: this.#interruptEnable,
+      fifoControl: this.#fifoControl,
+      lineControl: this.#lineControl,
+      modemControl: this.#modemControl,
+      scratch: this.#scratch,
+      divisor: this.#divisor,
+      overrun: this.#overrun,
+      transmitterEmptyPending: this.#transmitterEmptyPending,
+      modemDeltas: this.#modemDeltas,
+    };
+  }
+
+  restore(state: SerialState): void {
+    this.#received.set(state.received);
+    this.#receivedStart = 0;
+    this.#receivedCount = state.received.length;
+    this.#interruptEnable = state.interruptEnable & IER_WRITABLE;
+    this.#fifoControl = state.fifoControl;
+    this.#lineControl = state.lineControl;
+    this.#modemControl = state.modemControl & MCR_WRITABLE;
+    this.#scratch = state.scratch;
+    this.#divisor = state.divisor;
+    this.#overrun = state.overrun;
+    this.#transmitterEmptyPending = state.transmitterEmptyPending;
+    this.#modemDeltas = state.modemDeltas;
+    this.#updateIrq();
   }
 
   /** As after power-on. Output so far is handed on; input that was not read is gone. */

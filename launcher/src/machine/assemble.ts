@@ -38,11 +38,14 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
     const request: KernelRequest = { ...bootFiles, commandLine, memory: board.memory, rsdp };
     return loadKernel(request);
   };
-  board.setEntry(await load());
-  milestones.mark("kernel");
+  if (!dependencies.isIncoming) {
+    board.setEntry(await load());
+    milestones.mark("kernel");
+  }
   const onDiskError = (disk: string, error: unknown) =>
     log.error("disk cannot be closed", { reason: "DiskCloseFailed", disk, error: errorText(error) });
   const machine = new Machine({
+    uid: config.identity.uid,
     board,
     devices: (events) => new Devices({ board, console, events, virtio, pciPorts: byFirmware, onDiskError }),
     virtio,
@@ -59,7 +62,7 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
 
 function makeVirtioDevices(
   { disks, interfaces = [] }: MachineConfig,
-  { log, openBlockDevice, takeAttachment, virtioConsole, links = [], resolver }: MachineDependencies,
+  { log, openBlockDevice, takeAttachment, virtioConsole, keepLocalDisks, links = [], resolver }: MachineDependencies,
   { memory, msi, doorbells }: Board,
   { pool }: IoEngine,
 ): Promise<VirtioDevices> {
@@ -85,6 +88,7 @@ function makeVirtioDevices(
     console: virtioConsole,
     openBlockDevice,
     takeAttachment,
+    keepLocalDisks,
     onIoError,
     diskEvents,
   });

@@ -94,6 +94,11 @@ export class Board implements Disposable {
     this.#resources = resources.move();
   }
 
+  /** What copying guest RAM takes: the file that it is, and where the dirty log of its slots is. */
+  get memoryForMoving(): { readonly fd: number; readonly vmFd: number; readonly memory: GuestMemory } {
+    return { fd: this.#memfd.fd, vmFd: this.vmFd, memory: this.memory };
+  }
+
   /** The wired line of a pin of the IOAPIC (and of the PIC below 16). One object a line. */
   irqLine(gsi: number): IrqLine {
     return new KvmIrqLine(this.vmFd, gsi);

@@ -57,6 +57,15 @@ export class IllegalTransition extends Error {
   }
 }
 
+/** It is being saved or moved, so that nothing about it may change now. */
+export class MachineFrozen extends IllegalTransition {
+  constructor(from: MachineState, action: string) {
+    super(from, action);
+    this.name = "MachineFrozen";
+    this.message = `cannot ${action} a machine that is being saved or moved; ask again when that is over`;
+  }
+}
+
 /** A pause that was overtaken: resumed, reset or ended before all vCPUs were out of the guest. */
 export class PauseAborted extends Error {
   constructor() {

@@ -1,13 +1,16 @@
 import * as layout from "../boot/x86/layout.ts";
+import { refusing, StateRefused } from "../codec/state-refused.ts";
 import type { CharacterBackend } from "../legacy/character-backend.ts";
 import { LegacyDevices } from "../legacy/legacy-devices.ts";
 import type { MachineEvents } from "../legacy/machine-events.ts";
 import { AddressSpace } from "../memory/address-space.ts";
 import { PciHotplug } from "../pci/pci-hotplug.ts";
-import { PciRoot } from "../pci/pci-root.ts";
+import { type PciDevice, PciRoot } from "../pci/pci-root.ts";
 import type { Disk } from "../virtio/block/disk.ts";
 import type { VirtioDevices } from "../virtio/create-devices.ts";
+import { VirtioPciDevice } from "../virtio/transport/virtio-pci-device.ts";
 import type { Board } from "./board.ts";
+import type { DeviceState, DevicesState } from "./snapshot.ts";
 
 export interface DevicesRequest {
   readonly board: Board;
@@ -96,6 +99,85 @@ export class Devices {
     const { all } = this.#virtio.disks;
     await Promise.all(all.filter(({ isUnwanted }) => isUnwanted).map((disk) => this.#takeOut(disk)));
     for (const disk of all) disk.isNews = false;
+  }
+
+  /**
+   * Nothing of the devices goes on until `release`, and none touches guest memory. All vCPUs are halted. Where it does not
+   * resolve, because a disk waits for room say, `release` takes it back.
+   */
+  async hold(): Promise<void> {
+    this.#legacy.hold();
+    await Promise.all(this.#onBus.map(({ device }) => device.hold()));
+  }
+
+  /** All go on, with what came meanwhile too. */
+  release(): void {
+    this.#legacy.release();
+    for (const { device } of this.#onBus) device.release();
+  }
+
+  /** While they are held. */
+  save(): DevicesState {
+    const bridge = this.#pci.bridge?.save() ?? { configuration: new Uint8Array(0), bootAddresses: [] };
+    return {
+      legacy: this.#legacy.save(),
+      bus: { configAddress: this.#pci.configAddress, bridge, hotplug: this.#hotplug.save() },
+      slots: this.#onBus.map(({ slot, device }) => {
+        const disk = this.#diskOf(device);
+        return {
+          slot,
+          device: device.save(),
+          isUnwanted: disk?.isUnwanted ?? false,
+          isNews: disk?.isNews ?? false,
+          storage: disk?.storage.saveState() ?? new Uint8Array(0),
+        };
+      }),
+    };
+  }
+
+  /**
+   * Goes on as the saved ones, held until `release`. Of devices that are as after power-on, on a board that was restored.
+   * Throws StateRefused.
+   */
+  restore(state: DevicesState, version: number): void {
+    this.#putIntoSlots(state.slots);
+    refusing("PCI bus", () => this.#pci.bridge?.restore(state.bus.bridge));
+    this.#pci.configAddress = state.bus.configAddress;
+    this.#hotplug.restore(state.bus.hotplug);
+    for (const { slot, device } of this.#onBus) {
+      const saved = state.slots.find((each) => each.slot === slot);
+      if (!saved) throw new StateRefused(device.device.name, "was not saved");
+      device.restore(saved.device, version);
+      const disk = this.#diskOf(device);
+      if (disk) refusing(disk.name, () => disk.storage.restoreState(saved.storage, version));
+      if (disk) Object.assign(disk, { isUnwanted: saved.isUnwanted, isNews: saved.isNews });
+    }
+    this.#legacy.restore(state.legacy);
+  }
+
+  /** Disks that came while the guest ran sit behind the others, wherever the configuration names them now. */
+  #putIntoSlots(saved: readonly DeviceState[]): void {
+    const here = new Map(this.#onBus.map(({ device }) => [device.device.name, device]));
+    const slots = new Map<PciDevice, number>();
+    for (const { slot, device } of saved) {
+      const found = here.get(device.name);
+      if (!found) throw new StateRefused(device.name, "this machine's configuration does not have it; add it");
+      slots.set(found, slot);
+      here.delete(device.name);
+    }
+    const [extra] = here.keys();
+    if (extra !== undefined) throw new StateRefused(extra, "it was not saved; take it out of the configuration");
+    refusing("PCI bus", () => this.#pci.rearrange(slots));
+  }
+
+  get #onBus(): { readonly slot: number; readonly device: VirtioPciDevice }[] {
+    return this.#pci.occupied.flatMap(({ slot, device }) =>
+      device instanceof VirtioPciDevice ? [{ slot, device }] : [],
+    );
+  }
+
+  #diskOf(device: PciDevice): Disk | undefined {
+    return this.#virtio.disks.all.find(({ pciDevice }) => pciDevice === device);
   }
 
   #ejected(slot: number): void {

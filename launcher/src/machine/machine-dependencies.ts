@@ -21,6 +21,10 @@ export interface MachineDependencies {
   readonly virtioConsole: CharacterBackend;
   readonly log: Logger;
   readonly launcherVersion: string;
+  /** Memory and state come from elsewhere (`restore`) before it is started: no kernel is loaded. */
+  readonly isIncoming?: boolean;
+  /** The files of disks that are made anew at each start are taken as they are: the machine was suspended here. */
+  readonly keepLocalDisks?: boolean;
   /**
    * Opens the block device of a raw disk where this process may not do so itself (asks the node agent).
    * The storage layer opens the path when this is absent.

@@ -3,6 +3,7 @@ import { LAUNCHER_API_VERSION } from "../../api/control.ts";
 import type { DiskConfig, LinkState } from "../../api/machine-config.ts";
 import { BootImageError } from "../boot/boot-image-error.ts";
 import type { EntryState } from "../boot/x86/entry.ts";
+import { StateRefused } from "../codec/state-refused.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { MachineEvents } from "../legacy/machine-events.ts";
 import type { Logger } from "../log/logger.ts";
@@ -11,7 +12,7 @@ import type { DiskReport } from "../virtio/block/disks.ts";
 import type { VirtioDevices } from "../virtio/create-devices.ts";
 import type { InterfaceReport } from "../virtio/net/interfaces.ts";
 import type { Board } from "./board.ts";
-import { IllegalTransition, PauseAborted } from "./control-surface.ts";
+import { IllegalTransition, MachineFrozen, PauseAborted } from "./control-surface.ts";
 import type { Devices } from "./devices.ts";
 import { DiskAttacher } from "./disk-attacher.ts";
 import { ExitCounter } from "./exit-counter.ts";
@@ -19,10 +20,14 @@ import { ExitDispatch, type GuestEvents } from "./exit-dispatch.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import type { StartableMachine } from "./machine-dependencies.ts";
 import type { Milestones } from "./milestones.ts";
+import type { MovableMachine, RestoreOptions } from "./movable-machine.ts";
 import { ResetGuard } from "./reset-guard.ts";
+import type { MachineSnapshot } from "./snapshot.ts";
 import { VcpuRunner } from "./vcpu-runner.ts";
 
 export interface MachineParts {
+  /** Its uid. */
+  readonly uid: string;
   readonly board: Board;
   /** Makes the devices, which tell `events` what the guest asks for. */
   readonly devices: (events: MachineEvents) => Devices;
@@ -42,11 +47,13 @@ type Termination = Awaited<StartableMachine["ended"]>;
 const TIMER_MAX_MS = 2 ** 31 - 1;
 /** A guest that is still booting has nobody to see the button: it is pressed again. */
 const PRESS_AGAIN_MS = 5_000;
+/** Disks on what a process makes anew when it starts: another one does not have it. */
+const LOCAL_SOURCES: readonly DiskConfig["source"]["kind"][] = ["image", "empty"];
 /** A disk that hangs (a network volume that is gone) must not keep the machine from its end. */
 const CLOSE_LIMIT_MS = 10_000;
 
 /** A machine from the first instruction to its end. */
-export class Machine implements StartableMachine {
+export class Machine implements StartableMachine, MovableMachine {
   readonly ended: Promise<Termination>;
   readonly #parts: MachineParts;
   readonly #devices: Devices;
@@ -68,6 +75,12 @@ export class Machine implements StartableMachine {
   #stopDeadlineMs = Number.POSITIVE_INFINITY;
   #stopTimer: NodeJS.Timeout | undefined;
   #pressTimer: NodeJS.Timeout | undefined;
+  /** Its devices are held, or are about to be: it neither runs nor changes until `thaw`. */
+  #isFrozen = false;
+  /** It goes on where another one was saved. */
+  #isRestored = false;
+  /** Asked to stop while it was frozen. */
+  #stopsAfterThaw = false;
   /** Invariant: null until the state is Ended. */
   #termination: Termination | null = null;
 
@@ -95,9 +108,98 @@ export class Machine implements StartableMachine {
   start(): void {
     this.#parts.virtio.disks.onRoomChange((disk, isFull) => this.#onRoomChange(disk, isFull));
     if (!this.#lifecycle.take("start")) return;
-    this.#startedAt = new Date().toISOString();
-    this.#run();
+    this.#startedAt ??= new Date().toISOString();
+    if (this.#isRestored) this.#goOn();
+    else this.#run();
     this.#parts.milestones.mark("running");
+  }
+
+  #goOn(): void {
+    this.#isFrozen = false;
+    this.#parts.board.notePause();
+    this.#devices.release();
+    if (this.#pauseAsked) this.#lifecycle.take("pause");
+    else this.#run();
+  }
+
+  get memory(): Board["memoryForMoving"] {
+    return this.#parts.board.memoryForMoving;
+  }
+
+  get cannotMove(): readonly string[] {
+    return this.#parts.virtio.disks.all.flatMap(({ name, config }) =>
+      LOCAL_SOURCES.includes(config.source.kind) ? [`disk ${name} is on storage of this process's own`] : [],
+    );
+  }
+
+  async freeze(limitMs: number): Promise<void> {
+    this.#checkAlive("freeze");
+    if (this.#isFrozen) throw new MachineFrozen(this.#lifecycle.state, "freeze");
+    this.#isFrozen = true;
+    try {
+      await this.#haltWhole();
+      this.#lifecycle.take("pause");
+      this.#devices.flush();
+      await within(limitMs, this.#devices.hold());
+      this.#checkAlive("freeze");
+    } catch (error) {
+      this.thaw();
+      throw error;
+    }
+  }
+
+  /** A guest may have asked for a reset with its last exit. */
+  async #haltWhole(): Promise<void> {
+    do {
+      await this.#resetting?.catch(() => {});
+      await this.#runner.halt();
+    } while (this.#resetting !== null);
+  }
+
+  thaw(): void {
+    if (!this.#isFrozen) return;
+    this.#isFrozen = false;
+    if (this.#termination !== null) return;
+    this.#devices.release();
+    if (this.#stopsAfterThaw) this.#beginStop(true);
+    else this.#runUnlessHeld();
+  }
+
+  save(): MachineSnapshot {
+    const { board, launcherVersion, uid } = this.#parts;
+    const facts = {
+      uid,
+      launcherVersion,
+      memoryBytes: board.memory.sizeBytes,
+      cpuCount: board.vcpus.length,
+      startedAt: this.#startedAt,
+      reboots: this.#reboots,
+      guestPanicked: this.#guestPanicked,
+      isPaused: this.#pauseAsked,
+    };
+    return { facts, devices: this.#devices.save(), board: board.save() };
+  }
+
+  restore({ facts, board, devices }: MachineSnapshot, { elapsedNs, version }: RestoreOptions): void {
+    const { uid } = this.#parts;
+    if (this.#lifecycle.state !== "Starting") throw new IllegalTransition(this.#lifecycle.state, "restore");
+    if (facts.uid !== uid)
+      throw new StateRefused("machine", `the state is that of machine ${facts.uid}, not of ${uid}`);
+    if (facts.memoryBytes !== this.#parts.board.memory.sizeBytes)
+      throw new StateRefused("memory", `${facts.memoryBytes} bytes were saved; set memory.sizeBytes to that`);
+    this.#isFrozen = true;
+    this.#isRestored = true;
+    this.#parts.board.restore(board, elapsedNs);
+    this.#devices.restore(devices, version);
+    this.#startedAt = facts.startedAt;
+    this.#reboots = facts.reboots;
+    this.#guestPanicked = facts.guestPanicked;
+    this.#pauseAsked = facts.isPaused;
+  }
+
+  async leave(reason: "Suspended" | "Migrated", message: string): Promise<void> {
+    this.#end(reason, message);
+    await this.ended;
   }
 
   status(): LauncherStatus {
@@ -131,6 +233,7 @@ export class Machine implements StartableMachine {
         if (this.#resetting) return { reason: "Resetting", message: "the machine is being reset" };
         return { reason: "Started", message: "the guest runs" };
       case "Paused":
+        if (this.#isFrozen) return { reason: "Frozen", message: "the machine is being saved or moved" };
         if (this.#parts.virtio.disks.full.length > 0)
           return storageFull(this.#parts.virtio.disks.full, this.#pauseAsked);
         return { reason: "PauseRequested", message: "the guest is paused until it is resumed" };
@@ -161,7 +264,7 @@ export class Machine implements StartableMachine {
 
   /** What keeps the guest from running: somebody, or storage that is full. */
   get #isHeld(): boolean {
-    return this.#pauseAsked || this.#parts.virtio.disks.full.length > 0;
+    return this.#isFrozen || this.#pauseAsked || this.#parts.virtio.disks.full.length > 0;
   }
 
   async #halt(): Promise<void> {
@@ -200,29 +303,34 @@ export class Machine implements StartableMachine {
   }
 
   pressPowerButton(): void {
+    this.#checkThawed("press the power button of");
     if (this.#lifecycle.state !== "Ended") this.#devices.pressPowerButton();
   }
 
   async reset(): Promise<void> {
     this.#lifecycle.target("reset");
+    this.#checkThawed("reset");
     await this.#reset();
   }
 
   async growDisk(name: string, sizeBytes: number): Promise<void> {
     const { state } = this.#lifecycle;
     if (state === "Ended") throw new IllegalTransition(state, "grow a disk of");
+    this.#checkThawed("grow a disk of");
     await this.#parts.virtio.disks.grow(name, sizeBytes);
     this.#parts.log.info("disk has grown", { reason: "DiskGrown", disk: name, sizeBytes });
   }
 
   async attachDisk(config: DiskConfig): Promise<void> {
     this.#checkAlive("attach a disk to");
+    this.#checkThawed("attach a disk to");
     if ((await this.#attacher.attach(config)) === "attached")
       this.#parts.log.info("disk is attached", { reason: "DiskAttached", disk: config.name });
   }
 
   detachDisk(name: string): void {
     this.#checkAlive("detach a disk from");
+    this.#checkThawed("detach a disk from");
     const disk = this.#parts.virtio.disks.get(name);
     const isNew = !disk.isUnwanted;
     this.#devices.askForEject(disk);
@@ -233,6 +341,10 @@ export class Machine implements StartableMachine {
   async #readyForDisks(): Promise<void> {
     await this.#resetting?.catch(() => {});
     this.#checkAlive("attach a disk to");
+  }
+
+  #checkThawed(action: string): void {
+    if (this.#isFrozen) throw new MachineFrozen(this.#lifecycle.state, action);
   }
 
   #checkAlive(action: string): void {
@@ -257,22 +369,25 @@ export class Machine implements StartableMachine {
 
   async stop(timeoutMs: number): Promise<void> {
     if (this.#lifecycle.state === "Starting") this.#end("Stopped", "asked to stop before the guest ran");
-    const wasPaused = this.#lifecycle.state === "Paused";
-    if (wasPaused) this.#lifecycle.take("resume");
-    if (this.#lifecycle.take("stop")) {
-      this.#pauseAsked = false;
-      this.#letReact(wasPaused);
-      this.#devices.pressPowerButton();
-      this.#pressTimer = setInterval(() => this.#devices.pressPowerButton(), PRESS_AGAIN_MS);
-    }
+    if (this.#isFrozen) this.#stopsAfterThaw = true;
+    else this.#beginStop(this.#lifecycle.state === "Paused");
     const deadlineMs = performance.now() + timeoutMs;
-    if (this.#lifecycle.state === "Stopping" && deadlineMs < this.#stopDeadlineMs) {
+    if (this.#lifecycle.state !== "Ended" && deadlineMs < this.#stopDeadlineMs) {
       this.#stopDeadlineMs = deadlineMs;
       clearTimeout(this.#stopTimer);
       const onTimeout = () => this.#end("StopTimeout", "the guest did not power off in time and was switched off");
       this.#stopTimer = setTimeout(onTimeout, Math.min(timeoutMs, TIMER_MAX_MS));
     }
     await this.ended;
+  }
+
+  #beginStop(wasPaused: boolean): void {
+    if (wasPaused) this.#lifecycle.take("resume");
+    if (!this.#lifecycle.take("stop")) return;
+    this.#pauseAsked = false;
+    this.#letReact(wasPaused);
+    this.#devices.pressPowerButton();
+    this.#pressTimer = setInterval(() => this.#devices.pressPowerButton(), PRESS_AGAIN_MS);
   }
 
   /** Whatever holds the guest: while it is paused, or is being, it sees no power button. */
@@ -408,6 +523,20 @@ export class Machine implements StartableMachine {
     await this.#resetting?.catch(() => {});
     await this.#devices.close();
     return true;
+  }
+}
+
+/** Resolves as `work` does, or rejects when that takes longer. */
+async function within(limitMs: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const tooLate = new Promise<never>((_, reject) => {
+    const error = new Error(`the disks did not come to rest within ${limitMs} ms; see whether their storage answers`);
+    timer = setTimeout(reject, limitMs, error);
+  });
+  try {
+    await Promise.race([work, tooLate]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -1,5 +1,7 @@
+import { StateRefused } from "../codec/state-refused.ts";
 import type { MsiSink } from "../kvm/interrupts.ts";
 import type { PciFunction } from "./pci-function.ts";
+import type { MsixState } from "./state.ts";
 
 /** PCI Local Bus 3.0, section 6.8.2. */
 export const CAPABILITY_ID_MSIX = 0x11;
@@ -105,6 +107,28 @@ export class Msix {
     this.#table.fill(0);
     for (let vector = 0; vector < this.vectorCount; vector++) this.#table[4 * vector + VECTOR_CONTROL] = VECTOR_MASKED;
     this.#pending.fill(0);
+  }
+
+  save(): MsixState {
+    return {
+      table: this.#tableBytes.slice(),
+      pending: this.#pending.slice(),
+      enabled: this.#enabled,
+      functionMasked: this.#functionMasked,
+    };
+  }
+
+  /** Sends nothing. Throws StateRefused where the state has another number of vectors. */
+  restore(state: MsixState): void {
+    if (state.table.length !== this.#tableBytes.length || state.pending.length !== this.#pending.length)
+      throw new StateRefused(
+        "MSI-X",
+        `a table of ${state.table.length} bytes was saved for ${this.vectorCount} vectors`,
+      );
+    this.#tableBytes.set(state.table);
+    this.#pending.set(state.pending);
+    this.#enabled = state.enabled;
+    this.#functionMasked = state.functionMasked;
   }
 
   #isMasked(vector: number): boolean {

@@ -1,4 +1,6 @@
+import { StateRefused } from "../codec/state-refused.ts";
 import type { RangeHandler } from "../memory/address-space.ts";
+import type { PciFunctionState } from "./state.ts";
 
 /** Bytes of conventional configuration space; the extended part of a function without PCI Express reads as zero. */
 export const CONFIG_SPACE_SIZE = 256;
@@ -173,6 +175,33 @@ export class PciFunction {
     for (let i = 0; i < CONFIG_SPACE_SIZE; i++) this.#bytes[i] = (this.#bytes[i] ?? 0) & ~(this.#writable[i] ?? 0);
     this.#bars.forEach((bar, i) => {
       this.#writeBarRegisters(bar.index, this.#bootAddresses[i] ?? 0);
+    });
+    this.onDecodeChanged();
+  }
+
+  save(): PciFunctionState {
+    return { configuration: this.#bytes.slice(), bootAddresses: [...this.#bootAddresses] };
+  }
+
+  /**
+   * Hooks of capabilities are not called: their devices restore what they stand for. Throws StateRefused where the saved
+   * function is another one, in an identity or a capability.
+   */
+  restore({ configuration, bootAddresses }: PciFunctionState): void {
+    const differs = (at: number) => {
+      const readOnly = ~(this.#writable[at] ?? 0) & 0xff;
+      return (((configuration[at] ?? 0) ^ (this.#bytes[at] ?? 0)) & readOnly) !== 0;
+    };
+    for (let at = 0; at < CONFIG_SPACE_SIZE; at++)
+      if (differs(at)) throw new StateRefused("PCI configuration", `byte 0x${at.toString(16)} is another device's`);
+    if (bootAddresses.length !== this.#bars.length)
+      throw new StateRefused("PCI configuration", `${bootAddresses.length} BARs instead of ${this.#bars.length}`);
+    for (let at = 0; at < CONFIG_SPACE_SIZE; at++) {
+      const mask = this.#writable[at] ?? 0;
+      this.#bytes[at] = ((this.#bytes[at] ?? 0) & ~mask) | ((configuration[at] ?? 0) & mask);
+    }
+    bootAddresses.forEach((address, i) => {
+      this.#bootAddresses[i] = address;
     });
     this.onDecodeChanged();
   }

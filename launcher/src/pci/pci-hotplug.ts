@@ -1,5 +1,6 @@
 import { PCI_HOTPLUG_REGISTERS } from "../boot/x86/layout.ts";
 import type { RangeHandler } from "../memory/address-space.ts";
+import type { PciHotplugState } from "./state.ts";
 
 export interface PciHotplugEvents {
   /** There is something to read: the guest is to be interrupted. */
@@ -43,6 +44,17 @@ export class PciHotplug {
     this.#plugged = 0;
     this.#unplug = 0;
     this.#asked = 0;
+  }
+
+  save(): PciHotplugState {
+    return { plugged: this.#plugged >>> 0, unplug: this.#unplug >>> 0, asked: this.#asked >>> 0 };
+  }
+
+  /** The guest's interrupt is the power management's. */
+  restore({ plugged, unplug, asked }: PciHotplugState): void {
+    this.#plugged = plugged;
+    this.#unplug = unplug;
+    this.#asked = asked;
   }
 
   /** PORTS.pciHotplug. */

@@ -36,6 +36,7 @@ const HOST_BRIDGE = {
 const ECAM_FUNCTION_SHIFT = 12;
 const ECAM_FUNCTIONS_OF_BUS0 = PCI_SLOTS * 8;
 const CONFIG_ADDRESS_ENABLE = 0x80000000;
+const CONFIG_ADDRESS_WRITABLE = 0x80fffffc;
 
 /** The bus has no free slot, or the windows no room for a BAR. */
 export class PciSpaceError extends Error {
@@ -99,6 +100,39 @@ export class PciRoot {
     return this.#slots.indexOf(device);
   }
 
+  /** Devices by their slots, the host bridge apart. */
+  get occupied(): readonly { readonly slot: number; readonly device: PciDevice }[] {
+    return this.#slots.flatMap((device, slot) => (device && slot > 0 ? [{ slot, device }] : []));
+  }
+
+  /** The register at PCI_CONFIG_PORT. */
+  get configAddress(): number {
+    return this.#configAddress >>> 0;
+  }
+
+  set configAddress(value: number) {
+    this.#configAddress = value & CONFIG_ADDRESS_WRITABLE;
+  }
+
+  /** The host bridge's function. */
+  get bridge(): PciFunction | undefined {
+    return this.#slots[0]?.pci;
+  }
+
+  /** Puts the devices there are into other slots. Before the guest runs: it does not notice. */
+  rearrange(slots: ReadonlyMap<PciDevice, number>): void {
+    const devices = this.#slots.map((device, slot) => (slot === 0 ? device : undefined));
+    for (const [device, slot] of slots) {
+      if (slot < 1 || slot >= PCI_SLOTS || devices[slot]) throw new PciSpaceError(`PCI slot ${slot} is taken, or none`);
+      if (!this.#slots.includes(device)) throw new PciSpaceError("a device that is not on the bus");
+      devices[slot] = device;
+    }
+    devices.forEach((device, slot) => {
+      this.#slots[slot] = device;
+    });
+    this.#remap();
+  }
+
   /** Takes a device off the bus; the caller resets it. */
   remove(slot: number): void {
     const device = this.#slots[slot];
@@ -138,7 +172,7 @@ export class PciRoot {
     write: (offset, data) => {
       // Only a whole dword reaches the address register: a byte at 0xcf9 is another device's on PCs.
       if (offset === 0 && data.length === 4)
-        this.#configAddress = new DataView(data.buffer, data.byteOffset).getUint32(0, true) & 0x80fffffc;
+        this.configAddress = new DataView(data.buffer, data.byteOffset).getUint32(0, true);
       else if (offset >= 4) this.#dataPort(offset - 4, data, (pci, register) => pci.write(register, data));
     },
   };

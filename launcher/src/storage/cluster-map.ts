@@ -1,7 +1,11 @@
+import { type Codec, fixedBytes, list, record, uint } from "../codec/codec.ts";
+
 /** What an overlay keeps track of at once: a write of whole clusters needs nothing of the base. */
 export const CLUSTER_BYTES = 4096;
 
 const CHUNK_WORDS = 1024;
+/** Of a map that is restored: a disk of 256 GiB. */
+const MAX_CHUNKS = 2048;
 const CHUNK_CLUSTERS = CHUNK_WORDS * 32;
 
 export function clusterOf(offsetBytes: number): number {
@@ -32,6 +36,21 @@ export class ClusterMap {
     return cluster;
   }
 
+  /** The chunks there are, by their place. */
+  get chunks(): readonly { readonly index: number; readonly words: Uint32Array }[] {
+    return this.#chunks.flatMap((words, index) => (words ? [{ index, words }] : []));
+  }
+
+  /** Holds what `other` holds too. */
+  addAll(other: ClusterMap): void {
+    for (const { index, words } of other.chunks) this.addChunk(index, words);
+  }
+
+  addChunk(index: number, words: Uint32Array): void {
+    const chunk = this.#chunks[index] ?? new Uint32Array(CHUNK_WORDS);
+    this.#chunks[index] = chunk.map((word, i) => word | (words[i] ?? 0));
+  }
+
   add(first: number, last: number): void {
     for (let cluster = first; cluster <= last; ) {
       const at = Math.floor(cluster / CHUNK_CLUSTERS);
@@ -43,6 +62,22 @@ export class ClusterMap {
     }
   }
 }
+
+const chunkCodec = record({ index: uint(4, MAX_CHUNKS - 1), words: fixedBytes(CHUNK_WORDS * 4) });
+const chunksCodec = list(chunkCodec, MAX_CHUNKS);
+
+/** A map as bytes: the chunks that there are. */
+export const clusterMapCodec: Codec<ClusterMap> = {
+  write(writer, map) {
+    const saved = map.chunks.map(({ index, words }) => ({ index, words: new Uint8Array(words.buffer) }));
+    chunksCodec.write(writer, saved);
+  },
+  read(reader) {
+    const map = new ClusterMap();
+    for (const { index, words } of chunksCodec.read(reader)) map.addChunk(index, new Uint32Array(words.buffer));
+    return map;
+  },
+};
 
 /** Sets bits `first` to `last`, whole words at a time. */
 function setBits(words: Uint32Array, first: number, last: number): void {

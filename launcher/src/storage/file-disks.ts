@@ -49,16 +49,16 @@ export function openDirectoryFile(name: string, source: SizedSource, readOnly: b
   return fd;
 }
 
-/** Opens the file `source.path` as an empty sparse disk, whatever was there before. Throws DiskError. */
-export function openEmptyDisk(name: string, source: SizedSource, pool: IoPool): RawDisk {
+/** Opens the file `source.path` as an empty sparse disk, whatever was there before unless `keep`. Throws DiskError. */
+export function openEmptyDisk(name: string, source: SizedSource, pool: IoPool, keep = false): RawDisk {
   const { path, sizeBytes } = source;
   using directory = openVolumeDirectory(name, dirname(path));
   using cleanup = new DisposableStack();
   const fd = cleanup.use(openRegularFile(name, path, directory, true) ?? createFile(name, path, directory));
   lockDisk(name, path, fd.fd, false);
   asSizing(name, path, () => {
-    ftruncate(fd.fd, 0);
-    ftruncate(fd.fd, sizeBytes);
+    if (!keep) ftruncate(fd.fd, 0);
+    ftruncate(fd.fd, Math.max(sizeBytes, fstatSync(fd.fd).size));
   });
   const disk = rawDiskOn({ name, path, fd, directFd: null, pool, readOnly: false });
   cleanup.move();

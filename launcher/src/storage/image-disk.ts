@@ -41,6 +41,8 @@ const FOREIGN_FORMATS: readonly {
 export interface ImageDiskOptions {
   readonly readOnly: boolean;
   readonly onDamage?: DamageReport | undefined;
+  /** The overlay is taken as it was left; which clusters it holds is restored (`Storage.restoreState`). */
+  readonly keepOverlay?: boolean;
 }
 
 /**
@@ -54,7 +56,7 @@ export function openImageDisk(name: string, source: ImageSource, pool: IoPool, o
     const fileBytes = fstatSync(file.fd).size;
     const qcow2 = qcow2Metadata(name, file.fd, fileBytes);
     const sizeBytes = qcow2?.header.sizeBytes ?? Math.ceil(fileBytes / SECTOR_BYTES) * SECTOR_BYTES;
-    overlay = openOverlay(name, source.overlayPath, sizeBytes);
+    overlay = openOverlay(name, source.overlayPath, sizeBytes, options.keepOverlay ?? false);
     const held = new ClusterMap();
     if (!qcow2 && sizeBytes !== fileBytes) copyLastCluster(file.fd, overlay.fd, fileBytes, held);
     const lane = pool.openLane();
@@ -123,11 +125,11 @@ function handleInImage(name: string, imageRoot: string, path: string): OwnedFd {
   return asDiskError(name, what, "check the image", () => openInRoot(imageRoot, path, { pathOnly: true }));
 }
 
-function openOverlay(name: string, path: string, sizeBytes: number): OwnedFd {
+function openOverlay(name: string, path: string, sizeBytes: number, keep: boolean): OwnedFd {
   return asDiskError(name, `the overlay ${path} cannot be made`, "check that its volume is writable", () => {
     using fd = openFile(path, { write: true, create: true, noFollow: true });
     if (lockFile(fd.fd, "exclusive") === "taken") throw new DiskError(name, `the overlay ${path} is in use already`);
-    ftruncate(fd.fd, 0);
+    if (!keep) ftruncate(fd.fd, 0);
     ftruncate(fd.fd, sizeBytes);
     return new OwnedFd(fd.take());
   });

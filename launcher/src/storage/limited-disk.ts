@@ -54,6 +54,15 @@ export class LimitedDisk extends StorageLayer {
     else this.#wait(lengthBytes, completion, start);
   }
 
+  override hurry(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const { start } of waiting) start();
+    super.hurry();
+  }
+
   /** What has not started fails. */
   override abandon(): void {
     clearTimeout(this.#timer);

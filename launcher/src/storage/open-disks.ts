@@ -16,6 +16,8 @@ export interface DiskOpening {
   /** For disks of kind `attachment`; none can be had without. */
   readonly takeAttachment?: AttachmentTaker | undefined;
   readonly diskEvents?: DiskEvents | undefined;
+  /** Overlays and empty disks are taken as they were left, instead of being made anew. */
+  readonly keepLocalDisks?: boolean | undefined;
 }
 
 export interface OpenedDisk {
@@ -26,16 +28,20 @@ export interface OpenedDisk {
 /** Opens what a disk of the machine stands on. Rejects with DiskError. */
 export async function openDisk(config: DiskConfig, opening: DiskOpening): Promise<Storage> {
   const { name, source, readOnly } = config;
-  const { pool, openBlockDevice, takeAttachment, diskEvents } = opening;
+  const { pool, openBlockDevice, takeAttachment, diskEvents, keepLocalDisks = false } = opening;
   switch (source.kind) {
     case "image":
-      return openImageDisk(name, source, pool, { readOnly, onDamage: (problem) => diskEvents?.damaged(name, problem) });
+      return openImageDisk(name, source, pool, {
+        readOnly,
+        keepOverlay: keepLocalDisks,
+        onDamage: (problem) => diskEvents?.damaged(name, problem),
+      });
     case "raw":
       return await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice });
     case "directory":
       return openDirectoryDisk(name, source, pool, readOnly);
     case "empty":
-      return openEmptyDisk(name, source, pool);
+      return openEmptyDisk(name, source, pool, keepLocalDisks);
     case "files":
       return openFilesDisk(name, source, pool);
     case "cloudInit":

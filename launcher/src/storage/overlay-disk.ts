@@ -1,4 +1,5 @@
-import { CLUSTER_BYTES, type ClusterMap } from "./cluster-map.ts";
+import { decode, encode } from "../codec/codec.ts";
+import { CLUSTER_BYTES, type ClusterMap, clusterMapCodec } from "./cluster-map.ts";
 import type { FileIo } from "./file-io.ts";
 import type { IoLane } from "./io-pool.ts";
 import type { IoVector } from "./io-vector.ts";
@@ -68,6 +69,14 @@ export class OverlayDisk implements Storage {
 
   writeZeroes(offsetBytes: number, lengthBytes: number, _mayUnmap: boolean, completion: IoCompletion): void {
     new OverlayZero(this.#state, completion, "zero").start(offsetBytes, lengthBytes);
+  }
+
+  saveState(): Uint8Array {
+    return encode(clusterMapCodec, this.#parts.held);
+  }
+
+  restoreState(state: Uint8Array, version: number): void {
+    this.#parts.held.addAll(decode(clusterMapCodec, state, version));
   }
 
   async close(): Promise<void> {

@@ -1,3 +1,4 @@
+import { CodecError } from "../codec/codec-error.ts";
 import type { IoVector } from "./io-vector.ts";
 import type { IoCompletion, Storage } from "./storage.ts";
 
@@ -49,6 +50,19 @@ export abstract class StorageLayer implements Storage {
 
   abandon(): void {
     this.below.abandon?.();
+  }
+
+  saveState(): Uint8Array {
+    return this.below.saveState?.() ?? new Uint8Array(0);
+  }
+
+  restoreState(state: Uint8Array, version: number): void {
+    if (this.below.restoreState) this.below.restoreState(state, version);
+    else if (state.length > 0) throw new CodecError("state of another kind of disk");
+  }
+
+  hurry(): void {
+    this.below.hurry?.();
   }
 
   async close(): Promise<void> {

@@ -3,6 +3,9 @@ import type { IoVector } from "./io-vector.ts";
 /** What virtio-blk counts in, whatever the disk's blocks are (virtio 1.2, section 5.2). */
 export const SECTOR_BYTES = 512;
 
+/** Of what one disk saves of itself: the map of an overlay that holds 256 GiB. */
+export const STORAGE_STATE_LIMIT_BYTES = 10 * 2 ** 20;
+
 /** Told once how an operation ended, from the event loop, perhaps before the call that started it returns. */
 export interface IoCompletion {
   /** `errno` is 0 when all of it was done, else the number of the error. */
@@ -42,6 +45,12 @@ export interface Storage {
   writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void;
   /** The one who asked for what is under way has gone: what waits rather than fails is to fail. */
   abandon?(): void;
+  /** What the disk knows beyond its files, at most STORAGE_STATE_LIMIT_BYTES; nothing is under way. Absent where that is nothing. */
+  saveState?(): Uint8Array;
+  /** Before the first operation, on the same files. Throws CodecError. */
+  restoreState?(state: Uint8Array, version: number): void;
+  /** What waits for its turn, by a limit, starts at once. */
+  hurry?(): void;
   /**
    * Makes the disk larger: to `sizeBytes`, or where something else decides that, to the size that there is by now. One
    * call at a time. Absent from disks that cannot grow; rejects with DiskError where it does not work, or would shrink.

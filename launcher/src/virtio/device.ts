@@ -9,6 +9,9 @@ export const VIRTIO_F_INDIRECT_DESC = 28;
 export const VIRTIO_F_EVENT_IDX = 29;
 export const VIRTIO_F_VERSION_1 = 32;
 
+/** Of what one device saves of itself. */
+export const DEVICE_STATE_LIMIT_BYTES = 64 * 1024;
+
 /**
  * What a device is to its transport. All calls come from the event loop. A device throws nothing but VirtqueueError
  * and GuestMemoryError for what its driver did; its transport then fails the device, and only the device.
@@ -35,14 +38,33 @@ export interface VirtioDevice {
   /** Writes to fields that are read-only or do not exist are dropped. */
   writeConfig(offset: number, data: Uint8Array): void;
 
-  /** The driver is ready. The transport calls `serve` for each queue right after. */
-  activate(driver: VirtioDriver): void;
+  /**
+   * The driver is ready. The transport calls `serve` for each queue right after; or later, where the device goes on from a
+   * saved state: it is held until then.
+   */
+  activate(driver: VirtioDriver, isHeld?: boolean): void;
 
   /**
    * The driver made chains available in an enabled queue. Answers true when it stopped with more to do, so that other
    * devices get their turn: the transport calls again soon.
    */
   serve(queueIndex: number): boolean;
+
+  /**
+   * Takes nothing more from queues or from outside, and touches guest memory no more once nothing is under way: undefined
+   * when that is so, else a promise for it. `serve` is called for each queue when the device is to go on. What it turned
+   * away meanwhile it takes then.
+   */
+  hold(): Promise<void> | undefined;
+
+  /**
+   * While it is held, with a driver: what a device of the same configuration needs to go on beside its queues and its
+   * features, at most DEVICE_STATE_LIMIT_BYTES. Absent where that is nothing.
+   */
+  saveState?(): Uint8Array;
+
+  /** Right after `activate`: goes on as the saved device; nothing is served before the guest runs. Throws CodecError or StateRefused. */
+  restoreState?(state: Uint8Array, version: number): void;
 
   /** Gives up the driver. Undefined when nothing is under way, else a promise for when nothing is. */
   reset(): Promise<void> | undefined;

@@ -95,6 +95,16 @@ export class Virtqueue {
     return { nextAvailable: this.#nextAvailable, nextUsed: this.#nextUsed, signalledUsed: this.#signalledUsed };
   }
 
+  /**
+   * Chains in flight are again the next to be popped. Of a queue whose chains are given back in the order in which they
+   * were taken, so that those in flight are the last ones.
+   */
+  unpop(): void {
+    this.#nextAvailable = (this.#nextAvailable - this.#inFlightCount) & 0xffff;
+    this.#inFlight.fill(0);
+    this.#inFlightCount = 0;
+  }
+
   /** Goes on where another `Virtqueue` on the same rings stopped, with nothing in flight. */
   resumeAt(position: VirtqueuePosition): void {
     this.#nextAvailable = position.nextAvailable & 0xffff;

@@ -18,6 +18,9 @@ export interface TestMachineOptions {
   /** Each attached to a TAP; `links` has them open, for those in another network namespace. */
   readonly interfaces?: readonly InterfaceConfig[];
   readonly links?: readonly NetworkLink[];
+  /** Its memory and state come from elsewhere. */
+  readonly isIncoming?: boolean;
+  readonly keepLocalDisks?: boolean;
 }
 
 /** Guest kernel code may be emulated, and the computer may be busy. */
@@ -55,6 +58,8 @@ export class TestMachine implements AsyncDisposable {
       ...(options.links && { links: options.links }),
       log: { debug: note, info: note, warn: note, error: note },
       launcherVersion: "test",
+      isIncoming: options.isIncoming ?? false,
+      keepLocalDisks: options.keepLocalDisks ?? false,
     });
     return new TestMachine({ machine, console, virtioConsole, log, directory });
   }

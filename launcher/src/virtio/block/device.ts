@@ -1,3 +1,5 @@
+import { decode, encode } from "../../codec/codec.ts";
+import { StateRefused } from "../../codec/state-refused.ts";
 import { SECTOR_BYTES, type Storage } from "../../storage/storage.ts";
 import type { DescriptorChain } from "../descriptor-chain.ts";
 import {
@@ -12,6 +14,7 @@ import {
 import { DiskUse } from "./disk-use.ts";
 import * as protocol from "./protocol.ts";
 import { BlockRequest, type RequestOwner, type RequestTarget } from "./request.ts";
+import { blockStateCodec } from "./state.ts";
 
 const QUEUE_SIZE = 128;
 /** Data segments of a request: a chain is as long as the queue, and header and status need one each. */
@@ -55,7 +58,8 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
   #target: RequestTarget;
   /** True while `serve` runs: one interrupt at its end is enough for all that ends meanwhile. */
   #isServing = false;
-  #onRest: (() => void) | null = null;
+  /** Told once when nothing is with the storage. */
+  #onRest: (() => void)[] = [];
 
   constructor(options: BlockDeviceOptions) {
     const { storage, queues } = options;
@@ -110,6 +114,34 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
     this.#target = this.#makeTarget();
   }
 
+  /** Waits for all that is with the storage: what has waited for its turn starts at once. */
+  hold(): Promise<void> | undefined {
+    this.#starved.clear();
+    if (this.#inFlight === 0) return undefined;
+    return new Promise((resolve) => {
+      this.#onRest.push(resolve);
+      this.#storage.hurry?.();
+    });
+  }
+
+  saveState(): Uint8Array {
+    return encode(blockStateCodec, {
+      capacityBytes: this.#storage.sizeBytes,
+      writeback: this.#config[protocol.ConfigOffset.writeback] === WRITEBACK,
+    });
+  }
+
+  restoreState(state: Uint8Array, version: number): void {
+    const { capacityBytes, writeback } = decode(blockStateCodec, state, version);
+    if (capacityBytes !== this.#storage.sizeBytes)
+      throw new StateRefused(
+        this.name,
+        `it had ${capacityBytes} bytes, and its storage has ${this.#storage.sizeBytes} here`,
+      );
+    this.#config[protocol.ConfigOffset.writeback] = writeback ? WRITEBACK : 0;
+    this.#target = this.#makeTarget();
+  }
+
   reset(): Promise<void> | undefined {
     this.#driver = null;
     this.#starved.clear();
@@ -117,7 +149,7 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
     this.#storage.abandon?.();
     if (this.#inFlight === 0) return undefined;
     return new Promise((resolve) => {
-      this.#onRest = resolve;
+      this.#onRest.push(resolve);
     });
   }
 
@@ -164,8 +196,9 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
       }
     }
     if (this.#inFlight > 0) return;
-    this.#onRest?.();
-    this.#onRest = null;
+    const waiting = this.#onRest;
+    this.#onRest = [];
+    for (const tell of waiting) tell();
   }
 
   #serveStarved(driver: VirtioDriver): void {

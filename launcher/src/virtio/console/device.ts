@@ -1,3 +1,4 @@
+import { decode, encode, record, u16 } from "../../codec/codec.ts";
 import type { CharacterBackend } from "../../legacy/character-backend.ts";
 import {
   type FeatureBits,
@@ -17,6 +18,9 @@ const QUEUE_SIZE = 64;
 const VIRTIO_CONSOLE_F_SIZE = 0;
 /** Columns and rows, 16 bit each, then fields of features that are not offered. */
 const CONFIG_SIZE = 4;
+
+/** The terminal's size. */
+const stateCodec = record({ columns: u16, rows: u16 });
 
 const COPY_BYTES = 4096;
 /** What a guest may print in one turn of the event loop. */
@@ -44,6 +48,7 @@ export class ConsoleDevice implements VirtioDevice {
   #driver: VirtioDriver | null = null;
   /** Input was turned away since the driver last gave buffers. */
   #isFull = true;
+  #isHeld = false;
 
   constructor(backend: CharacterBackend) {
     this.#backend = backend;
@@ -66,19 +71,37 @@ export class ConsoleDevice implements VirtioDevice {
 
   writeConfig(): void {}
 
-  activate(driver: VirtioDriver): void {
+  activate(driver: VirtioDriver, isHeld = false): void {
     this.#driver = driver;
+    this.#isHeld = isHeld;
+  }
+
+  hold(): undefined {
+    this.#isFull = true;
+    this.#isHeld = true;
+  }
+
+  saveState(): Uint8Array {
+    return encode(stateCodec, { columns: this.#config.getUint16(0, true), rows: this.#config.getUint16(2, true) });
+  }
+
+  restoreState(state: Uint8Array, version: number): void {
+    const { columns, rows } = decode(stateCodec, state, version);
+    this.#config.setUint16(0, columns, true);
+    this.#config.setUint16(2, rows, true);
   }
 
   reset(): undefined {
     this.#driver = null;
     this.#isFull = true;
+    this.#isHeld = false;
   }
 
   serve(queueIndex: number): boolean {
     const driver = this.#driver;
     const queue = driver?.queue(queueIndex);
     if (!driver || !queue) return false;
+    this.#isHeld = false;
     if (queueIndex === TRANSMIT_QUEUE) return this.#transmit(driver, queue);
     if (queueIndex === RECEIVE_QUEUE && this.#isFull) {
       this.#isFull = false;
@@ -113,7 +136,7 @@ export class ConsoleDevice implements VirtioDevice {
   #input(bytes: Uint8Array): number {
     const driver = this.#driver;
     const queue = driver?.queue(RECEIVE_QUEUE);
-    if (!driver?.isLive || !queue) return 0;
+    if (!driver?.isLive || !queue || this.#isHeld) return 0;
     let taken = 0;
     try {
       while (taken < bytes.length) {

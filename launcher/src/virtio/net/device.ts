@@ -1,4 +1,6 @@
 import type { LinkState } from "../../../api/machine-config.ts";
+import { decode, encode } from "../../codec/codec.ts";
+import { StateRefused } from "../../codec/state-refused.ts";
 import {
   type FeatureBits,
   readConfigBytes,
@@ -12,6 +14,7 @@ import type { Virtqueue } from "../queue.ts";
 import { type ControlTarget, runControlRequest } from "./control-request.ts";
 import type { DataPath } from "./data-path.ts";
 import * as protocol from "./protocol.ts";
+import { netStateCodec } from "./state.ts";
 
 /** Of the receive and transmit queues: as many descriptors as a chain may have. */
 export const NET_QUEUE_SIZE = 256;
@@ -43,6 +46,14 @@ export class NetDevice implements VirtioDevice {
   readonly #config = new DataView(new ArrayBuffer(protocol.CONFIG_SIZE));
   #driver: VirtioDriver | null = null;
   #link: LinkState;
+  /** Pairs that carry frames, as the driver asked. */
+  #pairs = 1;
+  /** What the driver asked for after it negotiated; null where it did not. */
+  #offloads: FeatureBits | null = null;
+  /** The path is stopped until the next `serve`. */
+  #isHeld = false;
+  /** The guest came from another launcher, and was not told yet. */
+  #isNewHere = false;
 
   constructor(options: NetDeviceOptions) {
     const { mac, mtuBytes, pairs } = options;
@@ -78,14 +89,64 @@ export class NetDevice implements VirtioDevice {
 
   writeConfig(): void {}
 
-  activate(driver: VirtioDriver): void {
+  activate(driver: VirtioDriver, isHeld = false): void {
     this.#driver = driver;
+    this.#isHeld = isHeld;
+    if (isHeld) return;
     this.#options.path.start(driver);
     this.#options.onStart?.();
   }
 
+  /** Receive buffers that wait for frames go back to their rings; a frame that waits for more of them is lost. */
+  hold(): undefined {
+    const driver = this.#driver;
+    if (!driver || this.#isHeld) return;
+    this.#isHeld = true;
+    this.#options.path.stop();
+    for (let i = 0; i < 2 * this.#options.pairs; i += 2) driver.queue(i)?.unpop();
+  }
+
+  saveState(): Uint8Array {
+    return encode(netStateCodec, {
+      link: this.#link,
+      status: this.#config.getUint16(protocol.ConfigOffset.status, true),
+      pairs: this.#pairs,
+      offloads: this.#offloads && [...this.#offloads],
+    });
+  }
+
+  restoreState(state: Uint8Array, version: number): void {
+    const { link, pairs, offloads } = decode(netStateCodec, state, version);
+    if (pairs > this.#options.pairs)
+      throw new StateRefused(
+        this.name,
+        `the guest uses ${pairs} queue pairs, and there are ${this.#options.pairs} here`,
+      );
+    this.#pairs = pairs;
+    this.#offloads = offloads && new Set(offloads.filter((bit) => this.#driver?.features.has(bit)));
+    this.#link = link;
+    this.#options.path.setLink(link === "up");
+    // Whoever sends to the guest must learn where it is now.
+    this.#putStatus(link === "up" ? protocol.VIRTIO_NET_S_ANNOUNCE : 0);
+    this.#isNewHere = true;
+  }
+
+  #goOn(driver: VirtioDriver): void {
+    const { path } = this.#options;
+    this.#isHeld = false;
+    path.start(driver);
+    if (this.#offloads) path.setGuestOffloads(this.#offloads);
+    if (this.#pairs !== 1) path.usePairs(this.#pairs);
+    if (this.#isNewHere && driver.features.has(protocol.VIRTIO_NET_F_GUEST_ANNOUNCE)) driver.signalConfigChange();
+    this.#isNewHere = false;
+  }
+
   reset(): undefined {
     this.#driver = null;
+    this.#isHeld = false;
+    this.#isNewHere = false;
+    this.#pairs = 1;
+    this.#offloads = null;
     this.#options.path.stop();
     this.#putStatus(0);
   }
@@ -93,6 +154,7 @@ export class NetDevice implements VirtioDevice {
   serve(queueIndex: number): boolean {
     const driver = this.#driver;
     if (!driver) return false;
+    if (this.#isHeld) this.#goOn(driver);
     if (queueIndex !== this.#controlQueue(driver)) return this.#options.path.serve(queueIndex);
     const queue = driver.queue(queueIndex);
     return queue ? this.#control(driver, queue, queueIndex) : false;
@@ -109,8 +171,15 @@ export class NetDevice implements VirtioDevice {
     const target: ControlTarget = {
       maxPairs: pairs,
       features: driver.features,
-      usePairs: (count) => path.usePairs(count),
-      setGuestOffloads: (features) => path.setGuestOffloads(features),
+      usePairs: (count) => {
+        if (!path.usePairs(count)) return false;
+        this.#pairs = count;
+        return true;
+      },
+      setGuestOffloads: (features) => {
+        this.#offloads = features;
+        path.setGuestOffloads(features);
+      },
       announced: () => this.#putStatus(0),
     };
     let hasMore = true;

@@ -43,6 +43,9 @@ export class RngDevice implements VirtioDevice {
     this.#driver = driver;
   }
 
+  /** It works in `serve` alone. */
+  hold(): undefined {}
+
   reset(): undefined {
     this.#driver = null;
   }

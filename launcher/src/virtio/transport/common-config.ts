@@ -1,3 +1,4 @@
+import { StateRefused } from "../../codec/state-refused.ts";
 import type { RangeHandler } from "../../memory/address-space.ts";
 import { gpaFromHalves } from "../../memory/gpa.ts";
 import {
@@ -12,10 +13,13 @@ import {
   isNegotiating,
   isSettingUp,
   STATUS_DRIVER_OK,
+  STATUS_FAILED,
   STATUS_FEATURES_OK,
   STATUS_NEEDS_RESET,
+  STATUSES,
   statusStep,
 } from "./device-status.ts";
+import type { CommonConfigState } from "./state.ts";
 
 /** Bytes of struct virtio_pci_common_cfg without the fields that features beyond ours add (section 4.1.4.3). */
 export const COMMON_CONFIG_SIZE = 56;
@@ -193,6 +197,50 @@ export class CommonConfig implements RangeHandler {
       queue.enabled = false;
       queue.addresses.fill(0);
     }
+  }
+
+  /** No reset is under way. */
+  save(): CommonConfigState {
+    return {
+      status: this.#status,
+      generation: this.#generation,
+      offerSelect: this.#offerSelect,
+      takeSelect: this.#takeSelect,
+      driverFeatures: [...this.#driverFeatures],
+      configVector: this.#configVector,
+      queueSelect: this.#queueSelect,
+      queues: this.#queues.map(({ size, vector, enabled, addresses }) => {
+        return { size, vector, enabled, addresses: [...addresses] };
+      }),
+    };
+  }
+
+  /** Tells nobody. Throws StateRefused where no driver could have brought this device there. */
+  restore(state: CommonConfigState): void {
+    if (state.queues.length !== this.#queues.length)
+      throw new StateRefused(
+        "virtio",
+        `${state.queues.length} queues were saved, and there are ${this.#queues.length}`,
+      );
+    if (!STATUSES.has(state.status & ~(STATUS_NEEDS_RESET | STATUS_FAILED)))
+      throw new StateRefused("virtio", `status 0x${state.status.toString(16)} is none that a driver reaches`);
+    this.#driverFeatures.set(state.driverFeatures.slice(0, 2));
+    if ((state.status & STATUS_FEATURES_OK) !== 0 && !this.#featuresAreSound())
+      throw new StateRefused("virtio", "the driver took features that this launcher does not offer");
+    this.#status = state.status;
+    this.#generation = state.generation;
+    this.#offerSelect = state.offerSelect;
+    this.#takeSelect = state.takeSelect;
+    this.#configVector = this.#vector(state.configVector);
+    this.#queueSelect = state.queueSelect;
+    state.queues.forEach((saved, i) => {
+      const queue = this.#queues[i];
+      if (!queue) return;
+      queue.size = saved.size;
+      queue.vector = this.#vector(saved.vector);
+      queue.enabled = saved.enabled;
+      queue.addresses.set(saved.addresses.slice(0, queue.addresses.length));
+    });
   }
 
   /** Starts a reset as if the driver had asked for it. */

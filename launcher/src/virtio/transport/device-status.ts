@@ -21,6 +21,9 @@ const STEPS: ReadonlyMap<number, readonly number[]> = new Map([
   [READY, []],
 ]);
 
+/** Those that a driver can reach, failures apart. */
+export const STATUSES: ReadonlySet<number> = new Set(STEPS.keys());
+
 export type StatusStep = "reset" | "ignored" | number;
 
 /** What a driver's write of `written` makes of `current`: a new status, a reset, or nothing where the step is illegal. */

@@ -58,6 +58,8 @@ class EchoDevice implements VirtioDevice {
     return false;
   }
 
+  hold(): undefined {}
+
   reset(): Promise<void> | undefined {
     this.driver = null;
     if (!this.held?.length) return undefined;

@@ -1,3 +1,4 @@
+import { refusing, StateRefused } from "../../codec/state-refused.ts";
 import type { Doorbells, MsiSink } from "../../kvm/interrupts.ts";
 import { AddressSpace, type RangeHandler } from "../../memory/address-space.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
@@ -7,7 +8,9 @@ import type { PciDevice } from "../../pci/pci-root.ts";
 import type { FeatureBits, VirtioDevice, VirtioDriver } from "../device.ts";
 import { Virtqueue } from "../queue.ts";
 import { COMMON_CONFIG_SIZE, CommonConfig } from "./common-config.ts";
+import { STATUS_DRIVER_OK, STATUS_NEEDS_RESET } from "./device-status.ts";
 import { addPciConfigCapability, addVirtioCapability, CapabilityType } from "./pci-capabilities.ts";
+import type { VirtioPciState } from "./state.ts";
 
 const VENDOR_ID = 0x1af4;
 /** Section 4.1.2: device ids of modern devices start here. */
@@ -63,6 +66,8 @@ export class VirtioPciDevice implements PciDevice {
   #doorbells: Disposable[] = [];
   /** Invariant: resolved unless a reset is under way. */
   #rest: Promise<void> = Promise.resolve();
+  /** No queue is served meanwhile. */
+  #isHeld = false;
 
   constructor(device: VirtioDevice, host: VirtioPciHost) {
     const queueCount = device.queueSizes.length;
@@ -94,8 +99,77 @@ export class VirtioPciDevice implements PciDevice {
   async reset(): Promise<void> {
     this.#common.startReset();
     await this.#rest;
+    this.#isHeld = false;
     this.#msix.reset();
     this.pci.reset();
+  }
+
+  /**
+   * Serves no queue until `release`; resolves when nothing is under way and the device touches guest memory no more. No
+   * vCPU is in the guest.
+   */
+  async hold(): Promise<void> {
+    this.#isHeld = true;
+    await Promise.all([this.#device.hold(), this.#rest]);
+  }
+
+  /** Serves all queues: the driver may have rung meanwhile, or before the device was restored. */
+  release(): void {
+    this.#isHeld = false;
+    const queueCount = this.#session?.queues.length ?? 0;
+    for (let i = 0; i < queueCount; i++) this.#serve(i);
+  }
+
+  /** While it is held. */
+  save(): VirtioPciState {
+    const session = this.#session;
+    const busy = session?.queues.find((queue) => queue && queue.inFlightCount > 0);
+    if (busy) throw new Error(`${this.#device.name} has requests under way while it is held`);
+    return {
+      name: this.#device.name,
+      deviceType: this.#device.deviceType,
+      pci: this.pci.save(),
+      msix: this.#msix.save(),
+      common: this.#common.save(),
+      isr: this.#isr,
+      session: session && {
+        positions: session.queues.map((queue) => queue?.position ?? null),
+        device: this.#device.saveState?.() ?? new Uint8Array(0),
+      },
+    };
+  }
+
+  /** Goes on as the saved device, held until `release`. Of a device that is as after power-on. Throws StateRefused. */
+  restore(state: VirtioPciState, version: number): void {
+    const { name } = this.#device;
+    if (state.name !== name || state.deviceType !== this.#device.deviceType)
+      throw new StateRefused(name, `the state is that of ${state.name}`);
+    this.#isHeld = true;
+    refusing(name, () => {
+      this.#msix.restore(state.msix);
+      this.#common.restore(state.common);
+      this.#isr = state.isr;
+      const isReady = (state.common.status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET)) === STATUS_DRIVER_OK;
+      if (isReady !== (state.session !== null))
+        throw new StateRefused(name, `status 0x${state.common.status.toString(16)} does not fit its queues`);
+      if (state.session) this.#restoreSession(state.session, version);
+      this.pci.restore(state.pci);
+    });
+  }
+
+  #restoreSession({ positions, device }: NonNullable<VirtioPciState["session"]>, version: number): void {
+    const session = this.#newSession();
+    this.#makeQueues(session);
+    session.queues.forEach((queue, i) => {
+      const position = positions[i] ?? null;
+      if ((queue === undefined) !== (position === null))
+        throw new StateRefused(this.#device.name, `queue ${i} does not fit its position`);
+      if (position) queue?.resumeAt(position);
+    });
+    this.#session = session;
+    this.#device.activate(session, true);
+    if (this.#device.restoreState) this.#device.restoreState(device, version);
+    else if (device.length > 0) throw new StateRefused(this.#device.name, "more was saved than this launcher knows of");
   }
 
   #layOutBar(queueCount: number): void {
@@ -138,8 +212,8 @@ export class VirtioPciDevice implements PciDevice {
     this.#msix.addCapability(this.pci, BAR, Offset.msixTable, Offset.msixPending);
   }
 
-  #activate(): void {
-    const session = new DriverSession(this.#host.memory, this.#common.negotiatedFeatures(), {
+  #newSession(): DriverSession {
+    const session: DriverSession = new DriverSession(this.#host.memory, this.#common.negotiatedFeatures(), {
       queueUsed: (index) => this.#interrupt(this.#common.queueVector(index), ISR_QUEUE),
       configChanged: () => {
         this.#common.raiseGeneration();
@@ -148,12 +222,22 @@ export class VirtioPciDevice implements PciDevice {
       serveSoon: (index) => this.#serveSoon(session, index),
       failed: (error) => this.#fail(error),
     });
+    return session;
+  }
+
+  /** Throws VirtqueueError. */
+  #makeQueues(session: DriverSession): void {
+    for (let i = 0; i < this.#device.queueSizes.length; i++) {
+      const layout = this.#common.queueLayout(i);
+      session.queues.push(layout && new Virtqueue(this.#host.memory, layout));
+    }
+  }
+
+  #activate(): void {
+    const session = this.#newSession();
     this.#session = session;
     try {
-      for (let i = 0; i < this.#device.queueSizes.length; i++) {
-        const layout = this.#common.queueLayout(i);
-        session.queues.push(layout && new Virtqueue(this.#host.memory, layout));
-      }
+      this.#makeQueues(session);
       this.#device.activate(session);
     } catch (error) {
       session.fail(error);
@@ -166,7 +250,7 @@ export class VirtioPciDevice implements PciDevice {
 
   #serve(index: number): void {
     const session = this.#session;
-    if (!session?.queues[index]) return;
+    if (this.#isHeld || !session?.queues[index]) return;
     try {
       if (this.#device.serve(index)) this.#serveSoon(session, index);
     } catch (error) {

@@ -1,0 +1,30 @@
+import type { Board } from "./board.ts";
+import type { MachineSnapshot } from "./snapshot.ts";
+
+export interface RestoreOptions {
+  /** Time since it was saved, by which the guest's clocks go on. */
+  readonly elapsedNs: bigint;
+  /** Of the format that the state was in. */
+  readonly version: number;
+}
+
+/** What suspending and migrating ask of a machine. */
+export interface MovableMachine {
+  /** Guest RAM, for whoever copies it. */
+  readonly memory: Board["memoryForMoving"];
+  /** Why the machine cannot go on in another place; empty where it can. */
+  readonly cannotMove: readonly string[];
+  /**
+   * Stops the guest and brings the devices to rest, so that neither state nor memory changes until `thaw`. Rejects, thawed,
+   * where they do not come to rest within `limitMs`, with IllegalTransition unless Running or Paused, or with MachineFrozen.
+   */
+  freeze(limitMs: number): Promise<void>;
+  /** The guest goes on, unless something else holds it. */
+  thaw(): void;
+  /** While it is frozen. */
+  save(): MachineSnapshot;
+  /** Makes a machine that was not started the saved one, frozen; `start` lets it go on. Throws StateRefused. */
+  restore(snapshot: MachineSnapshot, options: RestoreOptions): void;
+  /** Ends this process's part of the machine, which lives on elsewhere. */
+  leave(reason: "Suspended" | "Migrated", message: string): Promise<void>;
+}
