@@ -67,7 +67,7 @@ describe("a machine that was saved", () => {
         await test.console.ask("blkread 0 5", "blkread status 0 data 0x4d");
         await test.console.ask(`blkwrite 1 ${round} ${round}`, "blkwrite status 0");
         await test.console.ask("rng 16", "rng");
-        await test.console.ask("hvcprint 3", "hvc prints");
+        await test.console.ask("hvcprint 3", "hvc printed");
         await test.virtioConsole.said("a line on the virtio console");
       }
       await test.console.ask("reboot", "READY pvh\r\n");
