@@ -12,6 +12,7 @@ import { loadDevicePluginProtocol } from "./device-plugin/protocol.ts";
 import type { NodeOptions } from "./options.ts";
 
 const USERFAULTFD_PATH = "/dev/userfaultfd";
+const VHOST_NET_PATH = "/dev/vhost-net";
 
 export interface NodeAgentParts {
   readonly options: NodeOptions;
@@ -36,7 +37,12 @@ export async function startNodeAgent(
   const agent = cleanup.use(
     new AgentServer({
       directory: options.agentDir,
-      paths: { kubeletDir: options.kubeletDir, kvmPath: options.kvmPath, userfaultfdPath: USERFAULTFD_PATH },
+      paths: {
+        kubeletDir: options.kubeletDir,
+        kvmPath: options.kvmPath,
+        userfaultfdPath: USERFAULTFD_PATH,
+        vhostNetPath: VHOST_NET_PATH,
+      },
       pods: new PodCgroups(readFileSync("/proc/self/cgroup", "utf8"), options.cgroupRoot),
       log,
       metrics: new AgentMetrics(registry),

@@ -5,6 +5,7 @@ import {
   type AgentAnswer,
   type AgentOffer,
   type AgentWant,
+  type TapGrant,
 } from "../../../../launcher/api/agent.ts";
 import type { OwnedFd } from "../../../../launcher/src/sys/fd.ts";
 import { sendFds } from "../../../../launcher/src/sys/unix-socket.ts";
@@ -89,6 +90,7 @@ export class AgentConnection {
     let pod: PodIdentity | undefined;
     let failure: AgentFailure | undefined;
     let offeredTo: string | undefined;
+    let taps: readonly TapGrant[] = [];
     try {
       // First of all, and for every request: a process may have been moved.
       const peer = this.#pinnedPeer();
@@ -98,16 +100,22 @@ export class AgentConnection {
         offeredTo = request.offer.podUid;
         this.#offer(request.offer, { peer, pod });
       } else want = request.want;
-      const fds = await openGrants(want, { peer, pod }, { paths: this.#parts.paths, offers: this.#offers });
-      using _close = disposeAll(fds);
+      const granted = await openGrants(want, { peer, pod }, { paths: this.#parts.paths, offers: this.#offers });
+      using _close = disposeAll(granted.fds);
+      taps = granted.taps;
       if (!peer.isAlive()) throw new AgentFailure("NotAPod", "the asking process has ended");
-      const answer: AgentAnswer = { version: AGENT_PROTOCOL_VERSION, ok: true, agentVersion: this.#parts.version };
-      this.#send(answer, fds);
+      const answer: AgentAnswer = {
+        version: AGENT_PROTOCOL_VERSION,
+        ok: true,
+        agentVersion: this.#parts.version,
+        ...(taps.length > 0 && { taps }),
+      };
+      this.#send(answer, granted.fds);
     } catch (error) {
       failure = this.#failureOf(error);
       this.#send(this.#refusal(failure), []);
     }
-    this.#note({ want, offeredTo, pod, failure, tookMs: performance.now() - startedAt });
+    this.#note({ want, taps, offeredTo, pod, failure, tookMs: performance.now() - startedAt });
   }
 
   /** One a connection, which is there for nothing else from now on. */
@@ -180,25 +188,32 @@ export class AgentConnection {
   #note(handed: {
     readonly want: readonly AgentWant[];
     readonly offeredTo: string | undefined;
+    readonly taps: readonly TapGrant[];
     readonly pod: PodIdentity | undefined;
     readonly failure: AgentFailure | undefined;
     readonly tookMs: number;
   }): void {
-    const { want, offeredTo, pod, failure, tookMs } = handed;
+    const { want, taps, offeredTo, pod, failure, tookMs } = handed;
     const { log, metrics } = this.#parts;
-    metrics.answered(want, failure?.code, tookMs);
+    metrics.answered({ want, taps, code: failure?.code, tookMs });
     const fields = {
       pod: pod?.podUid,
       container: pod?.containerId,
       pid: this.#peer?.pid,
       uid: this.#peer?.uid,
-      want: want.map((item) => (item.kind === "block" ? `block ${item.path}` : item.kind)),
+      want: want.map(inWords),
+      ...(failure === undefined && taps.length > 0 && { taps }),
       ...(offeredTo !== undefined && { offeredTo }),
       tookMs: Math.round(tookMs * 1000) / 1000,
     };
     if (failure === undefined) log.info({ ...fields, reason: "Granted" }, "descriptors granted");
     else log.warn({ ...fields, reason: failure.code, item: failure.item }, `request refused: ${failure.message}`);
   }
+}
+
+function inWords(item: AgentWant): string {
+  if (item.kind === "block") return `block ${item.path}`;
+  return item.kind === "tap" ? `tap ${item.name} ${item.binding.kind} of ${item.queues} queues` : item.kind;
 }
 
 function disposeAll(fds: readonly OwnedFd[]): DisposableStack {

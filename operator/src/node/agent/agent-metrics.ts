@@ -1,10 +1,18 @@
 import { Counter, Histogram, type Registry } from "prom-client";
-import type { AgentErrorCode, AgentWant } from "../../../../launcher/api/agent.ts";
+import type { AgentErrorCode, AgentWant, TapGrant } from "../../../../launcher/api/agent.ts";
+
+interface Answered {
+  readonly want: readonly AgentWant[];
+  readonly taps: readonly TapGrant[];
+  readonly code: AgentErrorCode | undefined;
+  readonly tookMs: number;
+}
 
 /** Counts what the agent handed out and refused. */
 export class AgentMetrics {
   readonly #requests: Counter<"code">;
   readonly #granted: Counter<"kind">;
+  readonly #taps: Counter<"binding" | "data_path">;
   readonly #duration: Histogram;
 
   constructor(registry: Registry) {
@@ -20,6 +28,12 @@ export class AgentMetrics {
       labelNames: ["kind"],
       registers: [registry],
     });
+    this.#taps = new Counter({
+      name: "typevisor_agent_taps_wired_total",
+      help: "TAPs made and wired in pods' network namespaces by binding, and by what carries their frames.",
+      labelNames: ["binding", "data_path"],
+      registers: [registry],
+    });
     this.#duration = new Histogram({
       name: "typevisor_agent_request_duration_seconds",
       help: "Time from a request's last byte to its answer.",
@@ -28,9 +42,13 @@ export class AgentMetrics {
     });
   }
 
-  answered(want: readonly AgentWant[], code: AgentErrorCode | undefined, tookMs: number): void {
+  answered({ want, taps, code, tookMs }: Answered): void {
     this.#requests.inc({ code: code ?? "OK" });
     this.#duration.observe(tookMs / 1000);
-    if (code === undefined) for (const { kind } of want) this.#granted.inc({ kind });
+    if (code !== undefined) return;
+    for (const { kind } of want) this.#granted.inc({ kind });
+    const bindings = want.flatMap((item) => (item.kind === "tap" ? [item.binding.kind] : []));
+    for (const [index, binding] of bindings.entries())
+      this.#taps.inc({ binding, data_path: taps[index]?.vhost ? "vhost-net" : "inProcess" });
   }
 }

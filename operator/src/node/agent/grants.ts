@@ -1,8 +1,9 @@
-import type { AgentWant } from "../../../../launcher/api/agent.ts";
+import type { AgentWant, TapGrant } from "../../../../launcher/api/agent.ts";
 import type { OwnedFd } from "../../../../launcher/src/sys/fd.ts";
 import { openFile } from "../../../../launcher/src/sys/file-io.ts";
 import { AgentFailure } from "./agent-failure.ts";
 import { openBlockDevice } from "./block-device.ts";
+import { grantTap } from "./network/tap-grant.ts";
 import type { Offers } from "./offers.ts";
 import type { Peer } from "./peer.ts";
 import type { PodIdentity } from "./pod-identity.ts";
@@ -12,46 +13,66 @@ export interface GrantPaths {
   readonly kubeletDir: string;
   readonly kvmPath: string;
   readonly userfaultfdPath: string;
+  readonly vhostNetPath: string;
+}
+
+export interface Grants {
+  /** All items' descriptors in order; the caller's. */
+  readonly fds: readonly OwnedFd[];
+  /** Of the tap items. */
+  readonly taps: readonly TapGrant[];
+}
+
+interface Asker {
+  readonly peer: Peer;
+  readonly pod: PodIdentity;
 }
 
 /** Opens all that was asked for, in order, or nothing. Throws AgentFailure with the item at fault. */
 export async function openGrants(
   want: readonly AgentWant[],
-  { peer, pod }: { readonly peer: Peer; readonly pod: PodIdentity },
-  { paths, offers }: { readonly paths: GrantPaths; readonly offers: Offers },
-): Promise<readonly OwnedFd[]> {
+  asker: Asker,
+  sources: { readonly paths: GrantPaths; readonly offers: Offers },
+): Promise<Grants> {
   using cleanup = new DisposableStack();
   const fds: OwnedFd[] = [];
+  const taps: TapGrant[] = [];
   for (const [index, item] of want.entries()) {
     try {
-      if (item.kind === "attachment") {
-        for (const fd of offers.take(item.podUid, pod.podUid)) fds.push(cleanup.use(fd));
-        continue;
-      }
-      fds.push(cleanup.use(await openGrant(item, { peer, pod }, paths)));
+      const opened = await openGrant(item, asker, sources);
+      fds.push(...opened.fds.map((fd) => cleanup.use(fd)));
+      taps.push(...opened.taps);
     } catch (error) {
       throw error instanceof AgentFailure ? error.at(index) : error;
     }
   }
   cleanup.move();
-  return fds;
+  return { fds, taps };
 }
 
-function openGrant(
-  item: Exclude<AgentWant, { kind: "attachment" }>,
-  { peer, pod }: { readonly peer: Peer; readonly pod: PodIdentity },
-  paths: GrantPaths,
-): Promise<OwnedFd> | OwnedFd {
+async function openGrant(
+  item: AgentWant,
+  { peer, pod }: Asker,
+  { paths, offers }: { readonly paths: GrantPaths; readonly offers: Offers },
+): Promise<Grants> {
   switch (item.kind) {
     case "kvm":
-      return openNodeDevice(paths.kvmPath, "check that this node's processor virtualizes and that kvm is loaded");
+      return one(openNodeDevice(paths.kvmPath, "check that this node's processor virtualizes and that kvm is loaded"));
     case "userfaultfd":
-      return openNodeDevice(paths.userfaultfdPath, "the node needs Linux 6.1 or newer with userfaultfd");
+      return one(openNodeDevice(paths.userfaultfdPath, "the node needs Linux 6.1 or newer with userfaultfd"));
     case "block":
-      return openBlockDevice(peer, item, volumeDevicesOf(paths.kubeletDir, pod.podUid));
-    case "tap":
-      throw new AgentFailure("BadRequest", "this agent makes no TAPs; update it");
+      return one(await openBlockDevice(peer, item, volumeDevicesOf(paths.kubeletDir, pod.podUid)));
+    case "attachment":
+      return { fds: offers.take(item.podUid, pod.podUid), taps: [] };
+    case "tap": {
+      const { fds, grant } = await grantTap(peer, item, paths.vhostNetPath);
+      return { fds, taps: [grant] };
+    }
   }
+}
+
+function one(fd: OwnedFd): Grants {
+  return { fds: [fd], taps: [] };
 }
 
 function openNodeDevice(path: string, check: string): OwnedFd {

@@ -55,6 +55,15 @@ export class Peer implements Disposable {
     return readFileSync(`/proc/self/fd/${this.#proc.fd}/${name}`, "utf8");
   }
 
+  /** The network namespace that it is in now. Throws AgentFailure. */
+  openNetworkNamespace(): OwnedFd {
+    try {
+      return openFile(`/proc/self/fd/${this.#proc.fd}/ns/net`);
+    } catch {
+      throw new AgentFailure("NotAPod", "the asking process has ended");
+    }
+  }
+
   /** A path to its root directory. */
   get rootPath(): string {
     return `/proc/self/fd/${this.#proc.fd}/root`;

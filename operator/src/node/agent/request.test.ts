@@ -62,7 +62,7 @@ describe("a request to the agent", () => {
     ],
     ["no list", { version: 1, want: "kvm" }, "BadRequest", undefined, /at most 16/],
     ["too much", { version: 1, want: Array(17).fill({ kind: "kvm" }) }, "BadRequest", undefined, /at most 16/],
-    ["an unknown kind", { version: 1, want: [{ kind: "kvm" }, { kind: "tap" }] }, "BadRequest", 1, /kind must be/],
+    ["an unknown kind", { version: 1, want: [{ kind: "kvm" }, { kind: "disk" }] }, "BadRequest", 1, /kind must be/],
     ["an item that is none", { version: 1, want: [null] }, "BadRequest", 0, /not an object/],
     [
       "an unknown restriction",

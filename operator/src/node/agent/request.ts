@@ -6,6 +6,8 @@ import {
   POD_UID_PATTERN,
 } from "../../../../launcher/api/agent.ts";
 import { AgentFailure } from "./agent-failure.ts";
+import { parseTap, refuseConflicts } from "./network/tap-request.ts";
+import { isObject, onlyFields } from "./request-fields.ts";
 
 const MAX_WANTS = 16;
 const PATH_MAX_BYTES = 4095;
@@ -38,6 +40,7 @@ export function parseRequest(line: string): ParsedRequest {
       throw error instanceof AgentFailure ? error.at(index) : error;
     }
   });
+  refuseConflicts(parsed);
   return { want: parsed };
 }
 
@@ -80,17 +83,9 @@ function parseWant(item: unknown): AgentWant {
     case "attachment":
       onlyFields(item, ["kind", "podUid"]);
       return { kind: "attachment", podUid: podUidIn(item) };
+    case "tap":
+      return parseTap(item);
     default:
-      throw new AgentFailure("BadRequest", "kind must be kvm, userfaultfd, block or attachment");
+      throw new AgentFailure("BadRequest", "kind must be kvm, userfaultfd, block, attachment or tap");
   }
-}
-
-/** What is not known is refused: it may be a restriction that this agent would not keep. */
-function onlyFields(value: Readonly<Record<string, unknown>>, known: readonly string[]): void {
-  if (Object.keys(value).some((name) => !known.includes(name)))
-    throw new AgentFailure("BadRequest", `there is an unknown field; known are ${known.join(", ")}`);
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -16,6 +16,7 @@ export class RunningAgent implements AsyncDisposable {
   readonly kubeletDir = join(this.directory, "kubelet");
   readonly socketPath = join(this.agentDir, "agent.sock");
   readonly kvmPath = join(this.directory, "kvm");
+  readonly vhostNetPath = join(this.directory, "vhost-net");
   readonly lines: { readonly [field: string]: unknown; readonly message: string }[] = [];
   readonly registry = new Registry();
   readonly #changes: Partial<AgentParts>;
@@ -31,7 +32,12 @@ export class RunningAgent implements AsyncDisposable {
     const logger: Logger = { debug: log, info: log, warn: log, error: log };
     this.#server = new AgentServer({
       directory: this.agentDir,
-      paths: { kubeletDir: this.kubeletDir, kvmPath: this.kvmPath, userfaultfdPath: join(this.directory, "uffd") },
+      paths: {
+        kubeletDir: this.kubeletDir,
+        kvmPath: this.kvmPath,
+        userfaultfdPath: join(this.directory, "uffd"),
+        vhostNetPath: this.vhostNetPath,
+      },
       pods: { podOf: () => testPod },
       log: logger,
       metrics: new AgentMetrics(this.registry),

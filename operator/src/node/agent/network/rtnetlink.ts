@@ -1,0 +1,267 @@
+import { formatAddress, formatMac, isIpv6, parseAddress, parseMac } from "./ip-address.ts";
+import { attribute, attributesOf, CREATE, type NetlinkSocket, REPLACE, textOf } from "./netlink.ts";
+
+// <linux/rtnetlink.h>, <linux/if_link.h>, <linux/if_addr.h>, <linux/neighbour.h>
+const RTM_NEWLINK = 16;
+const RTM_DELLINK = 17;
+const RTM_GETLINK = 18;
+const RTM_NEWADDR = 20;
+const RTM_GETADDR = 22;
+const RTM_NEWROUTE = 24;
+const RTM_GETROUTE = 26;
+const RTM_NEWNEIGH = 28;
+const RTM_GETNEIGH = 30;
+const RTM_NEWQDISC = 36;
+const AF_INET = 2;
+const AF_INET6 = 10;
+const IFLA_ADDRESS = 1;
+const IFLA_IFNAME = 3;
+const IFLA_MTU = 4;
+const IFLA_LINKINFO = 18;
+const IFLA_INFO_KIND = 1;
+const IFLA_IFALIAS = 20;
+const IFLA_CARRIER = 33;
+const IFF_UP = 0x1;
+const IFF_ALLMULTI = 0x200;
+const IFA_ADDRESS = 1;
+const IFA_LOCAL = 2;
+const IFA_FLAGS = 8;
+const IFA_F_TEMPORARY = 0x01;
+const IFA_F_NODAD = 0x02;
+const IFA_F_DADFAILED = 0x08;
+const IFA_F_DEPRECATED = 0x20;
+const RT_SCOPE_UNIVERSE = 0;
+const RT_SCOPE_LINK = 253;
+const RT_TABLE_MAIN = 254;
+const RTPROT_KERNEL = 2;
+const RTPROT_STATIC = 4;
+const RTN_UNICAST = 1;
+/** What the kernel has learned of a path, not a route. */
+const RTM_F_CLONED = 0x200;
+const RTA_DST = 1;
+const RTA_OIF = 4;
+const RTA_GATEWAY = 5;
+const RTA_PRIORITY = 6;
+const RTA_PREFSRC = 7;
+const RTA_TABLE = 15;
+const RTA_VIA = 18;
+const NDA_DST = 1;
+const NDA_LLADDR = 2;
+const NUD_PERMANENT = 0x80;
+/** Incomplete and failed entries have no address to go to. */
+const NUD_VALID = 0xde;
+const NTF_USE = 0x01;
+const TC_H_ROOT = 0xffffffff;
+const TCA_KIND = 1;
+
+/** A network interface. */
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  readonly mac: string;
+  readonly mtuBytes: number;
+  /** What drives it: "veth", "macvlan", "tun"; undefined for hardware. */
+  readonly kind: string | undefined;
+  readonly alias: string | undefined;
+  /** For a TAP: somebody holds it. */
+  readonly carrier: boolean;
+  readonly allMulticast: boolean;
+}
+
+export interface InterfaceAddress {
+  readonly linkIndex: number;
+  readonly address: string;
+  readonly prefixLength: number;
+}
+
+/** A unicast route of the main table. */
+export interface Route {
+  readonly linkIndex: number;
+  /** Undefined for the default route. */
+  readonly destination: { readonly address: string; readonly prefixLength: number } | undefined;
+  readonly gateway: string | undefined;
+  /** The kernel made it for an address's prefix. */
+  readonly ofPrefix: boolean;
+  /** Lower goes first. */
+  readonly priority: number;
+}
+
+export function listLinks(netlink: NetlinkSocket): readonly Link[] {
+  return netlink.list("list interfaces", { type: RTM_GETLINK, body: linkHeader(0) }).map((message) => {
+    const attributes = attributesOf(message, 16);
+    const info = attributes.get(IFLA_LINKINFO);
+    return {
+      index: message.readInt32LE(4),
+      name: textOf(attributes.get(IFLA_IFNAME)) ?? "",
+      mac: formatMac(attributes.get(IFLA_ADDRESS) ?? new Uint8Array()),
+      mtuBytes: attributes.get(IFLA_MTU)?.readUInt32LE(0) ?? 0,
+      kind: info && textOf(attributesOf(info).get(IFLA_INFO_KIND)),
+      alias: textOf(attributes.get(IFLA_IFALIAS)),
+      carrier: attributes.get(IFLA_CARRIER)?.[0] === 1,
+      allMulticast: (message.readUInt32LE(8) & IFF_ALLMULTI) !== 0,
+    };
+  });
+}
+
+/** Addresses that the interface may be reached at from elsewhere: global ones that are not on their way in or out. */
+export function listGlobalAddresses(netlink: NetlinkSocket): readonly InterfaceAddress[] {
+  const messages = netlink.list("list addresses", { type: RTM_GETADDR, body: Buffer.alloc(8) });
+  return messages.flatMap((message) => {
+    const attributes = attributesOf(message, 8);
+    // On a link between two ends, IFA_ADDRESS is the other one.
+    const address = attributes.get(IFA_LOCAL) ?? attributes.get(IFA_ADDRESS);
+    const flags = attributes.get(IFA_FLAGS)?.readUInt32LE(0) ?? message.readUInt8(2);
+    // For IPv4 the first flag is IFA_F_SECONDARY.
+    const passing = message.readUInt8(0) === AF_INET6 ? IFA_F_TEMPORARY | IFA_F_DADFAILED | IFA_F_DEPRECATED : 0;
+    if (address === undefined || message.readUInt8(3) !== RT_SCOPE_UNIVERSE || flags & passing) return [];
+    return [
+      { linkIndex: message.readUInt32LE(4), address: formatAddress(address), prefixLength: message.readUInt8(1) },
+    ];
+  });
+}
+
+export function listRoutes(netlink: NetlinkSocket): readonly Route[] {
+  const messages = [AF_INET, AF_INET6].flatMap((family) => {
+    const body = Buffer.alloc(12);
+    body.writeUInt8(family, 0);
+    return netlink.list("list routes", { type: RTM_GETROUTE, body });
+  });
+  return messages.flatMap((message) => {
+    const attributes = attributesOf(message, 12);
+    const linkIndex = attributes.get(RTA_OIF)?.readInt32LE(0);
+    const table = attributes.get(RTA_TABLE)?.readUInt32LE(0) ?? message.readUInt8(4);
+    const isRoute = message.readUInt8(7) === RTN_UNICAST && !(message.readUInt32LE(8) & RTM_F_CLONED);
+    if (linkIndex === undefined || table !== RT_TABLE_MAIN || !isRoute) return [];
+    const destination = attributes.get(RTA_DST);
+    const gateway = attributes.get(RTA_GATEWAY) ?? attributes.get(RTA_VIA)?.subarray(2);
+    return [
+      {
+        linkIndex,
+        destination: destination && { address: formatAddress(destination), prefixLength: message.readUInt8(1) },
+        gateway: gateway && formatAddress(gateway),
+        ofPrefix: message.readUInt8(5) === RTPROT_KERNEL,
+        priority: attributes.get(RTA_PRIORITY)?.readUInt32LE(0) ?? 0,
+      },
+    ];
+  });
+}
+
+/** The MAC that is known for a neighbour's address on an interface. */
+export function neighbourMac(netlink: NetlinkSocket, linkIndex: number, address: string): string | undefined {
+  const body = neighbourHeader(familyOf(address), 0, { state: 0, flags: 0 });
+  for (const message of netlink.list("list neighbours", { type: RTM_GETNEIGH, body })) {
+    const attributes = attributesOf(message, 12);
+    const destination = attributes.get(NDA_DST);
+    const mac = attributes.get(NDA_LLADDR);
+    if (destination === undefined || mac === undefined || !(message.readUInt16LE(8) & NUD_VALID)) continue;
+    if (message.readInt32LE(4) === linkIndex && formatAddress(destination) === address) return formatMac(mac);
+  }
+  return undefined;
+}
+
+/** Has the kernel ask for a neighbour's MAC, as a packet to it would. */
+export function askForNeighbour(netlink: NetlinkSocket, linkIndex: number, address: string): void {
+  const header = neighbourHeader(familyOf(address), linkIndex, { state: 0, flags: NTF_USE });
+  const body = Buffer.concat([header, attribute(NDA_DST, parseAddress(address))]);
+  netlink.change(`ask for neighbour ${address}`, { type: RTM_NEWNEIGH, flags: CREATE, body });
+}
+
+/** A neighbour that needs no asking, and that no answer changes. */
+export function setNeighbour(
+  netlink: NetlinkSocket,
+  linkIndex: number,
+  neighbour: { address: string; mac: string },
+): void {
+  const header = neighbourHeader(familyOf(neighbour.address), linkIndex, { state: NUD_PERMANENT, flags: 0 });
+  const body = Buffer.concat([
+    header,
+    attribute(NDA_DST, parseAddress(neighbour.address)),
+    attribute(NDA_LLADDR, parseMac(neighbour.mac)),
+  ]);
+  netlink.change(`set neighbour ${neighbour.address}`, { type: RTM_NEWNEIGH, flags: CREATE | REPLACE, body });
+}
+
+export interface LinkChange {
+  readonly up?: true;
+  readonly allMulticast?: true;
+  readonly mac?: string;
+  readonly mtuBytes?: number;
+  readonly alias?: string;
+}
+
+export function changeLink(netlink: NetlinkSocket, index: number, change: LinkChange): void {
+  const flags = (change.up ? IFF_UP : 0) | (change.allMulticast ? IFF_ALLMULTI : 0);
+  const parts = [linkHeader(index, flags)];
+  if (change.mac !== undefined) parts.push(attribute(IFLA_ADDRESS, parseMac(change.mac)));
+  if (change.mtuBytes !== undefined) parts.push(attribute(IFLA_MTU, change.mtuBytes));
+  if (change.alias !== undefined) parts.push(attribute(IFLA_IFALIAS, Buffer.from(change.alias)));
+  netlink.change("change an interface", { type: RTM_NEWLINK, body: Buffer.concat(parts) });
+}
+
+export function deleteLink(netlink: NetlinkSocket, index: number): void {
+  netlink.change("delete an interface", { type: RTM_DELLINK, body: linkHeader(index) });
+}
+
+/** No queueing discipline: one would be made for each of the 256 queues that a multi-queue TAP may have. */
+export function dropQueueingDiscipline(netlink: NetlinkSocket, index: number): void {
+  const header = Buffer.alloc(20);
+  header.writeInt32LE(index, 4);
+  header.writeUInt32LE(TC_H_ROOT, 12);
+  const body = Buffer.concat([header, attribute(TCA_KIND, "noqueue")]);
+  netlink.change("set a queueing discipline", { type: RTM_NEWQDISC, flags: CREATE | REPLACE, body });
+}
+
+/** Without duplicate address detection, which would keep an IPv6 address unusable for a second. */
+export function addAddress(netlink: NetlinkSocket, { linkIndex, address, prefixLength }: InterfaceAddress): void {
+  const header = Buffer.alloc(8);
+  header.writeUInt8(familyOf(address), 0);
+  header.writeUInt8(prefixLength, 1);
+  header.writeUInt8(IFA_F_NODAD, 2);
+  header.writeUInt8(address.startsWith("fe80") ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE, 3);
+  header.writeUInt32LE(linkIndex, 4);
+  const bytes = parseAddress(address);
+  const body = Buffer.concat([header, attribute(IFA_LOCAL, bytes), attribute(IFA_ADDRESS, bytes)]);
+  netlink.change(`add address ${address}`, { type: RTM_NEWADDR, flags: CREATE | REPLACE, body });
+}
+
+/** A route to one address right on the link, with the address that is sent from. */
+export function addHostRoute(netlink: NetlinkSocket, linkIndex: number, route: { to: string; from: string }): void {
+  const to = parseAddress(route.to);
+  const header = Buffer.alloc(12);
+  header.writeUInt8(familyOf(route.to), 0);
+  header.writeUInt8(to.length * 8, 1);
+  header.writeUInt8(RT_TABLE_MAIN, 4);
+  header.writeUInt8(RTPROT_STATIC, 5);
+  header.writeUInt8(isIpv6(route.to) ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK, 6);
+  header.writeUInt8(RTN_UNICAST, 7);
+  const body = Buffer.concat([
+    header,
+    attribute(RTA_DST, to),
+    attribute(RTA_OIF, linkIndex),
+    attribute(RTA_PREFSRC, parseAddress(route.from)),
+  ]);
+  netlink.change(`add a route to ${route.to}`, { type: RTM_NEWROUTE, flags: CREATE | REPLACE, body });
+}
+
+/** struct ifinfomsg; `flags` are set, all others stay. */
+function linkHeader(index: number, flags = 0): Buffer {
+  const header = Buffer.alloc(16);
+  header.writeInt32LE(index, 4);
+  header.writeUInt32LE(flags, 8);
+  header.writeUInt32LE(flags, 12);
+  return header;
+}
+
+/** struct ndmsg. */
+function neighbourHeader(family: number, linkIndex: number, entry: { state: number; flags: number }): Buffer {
+  const header = Buffer.alloc(12);
+  header.writeUInt8(family, 0);
+  header.writeInt32LE(linkIndex, 4);
+  header.writeUInt16LE(entry.state, 8);
+  header.writeUInt8(entry.flags, 10);
+  return header;
+}
+
+function familyOf(address: string): number {
+  return isIpv6(address) ? AF_INET6 : AF_INET;
+}

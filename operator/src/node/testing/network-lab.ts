@@ -1,0 +1,198 @@
+import { setTimeout as delay } from "node:timers/promises";
+import type {
+  AgentAnswer,
+  AgentWant,
+  GuestAddresses,
+  TapBinding,
+  TapGrant,
+  TapWant,
+} from "../../../../launcher/api/agent.ts";
+import { RunningAgent } from "./running-agent.ts";
+import { cable, TestNamespace } from "./test-namespace.ts";
+
+export const guestMac = "02:5a:00:12:34:56";
+/** Where the launcher's own process listens. */
+export const ownPort = 8443;
+const mtuBytes = 1450;
+const SEEN_DEADLINE_MS = 10_000;
+/** Of the network beyond the node; less than the pod's. */
+const worldMtuBytes = 1300;
+
+export const addresses = {
+  pod4: "10.244.0.5",
+  pod6: "fd00:10:244::5",
+  node4: "10.244.0.1",
+  node6: "fd00:10:244::1",
+  world4: "192.0.2.9",
+  world6: "fd00:192::9",
+} as const;
+
+export interface LabOptions {
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
+  /** A /32 whose gateway 169.254.1.1 is nobody's address, and the like for IPv6, as Calico has them. */
+  readonly pointToPoint?: boolean;
+}
+
+/**
+ * A guest in a pod on a node, with a world beyond; all are network namespaces. The pod's process stands for the
+ * launcher: it holds the TAP and passes frames between it and the guest's eth0.
+ */
+export class NetworkLab implements AsyncDisposable {
+  readonly agent = new RunningAgent();
+  readonly node = new TestNamespace("node");
+  readonly pod = new TestNamespace("pod");
+  readonly world = new TestNamespace("world");
+  readonly guest = new TestNamespace("guest");
+  readonly options: LabOptions;
+
+  constructor(options: LabOptions) {
+    this.options = options;
+    cable([this.node, "pod1"], [this.pod, "eth0"]);
+    cable([this.node, "world"], [this.world, "eth0"]);
+    this.node.ip(`link set pod1 mtu ${mtuBytes}`);
+    this.pod.ip(`link set eth0 mtu ${mtuBytes}`);
+    this.node.ip(`link set world mtu ${worldMtuBytes}`);
+    this.world.ip(`link set eth0 mtu ${worldMtuBytes}`);
+    if (options.ipv4) this.#ipv4();
+    if (options.ipv6) this.#ipv6();
+  }
+
+  async start(): Promise<this> {
+    await this.agent.start();
+    return this;
+  }
+
+  /** As a pod with hostNetwork would ask: this very process is on the network of the node. */
+  async askFromNode(want: readonly AgentWant[]): Promise<{ readonly answer: AgentAnswer }> {
+    using client = this.agent.connect();
+    return await client.ask(want);
+  }
+
+  macOf(namespace: TestNamespace, link: string): string {
+    return /link\/ether (\S+)/.exec(namespace.ip(`link show ${link}`))?.[1] ?? "";
+  }
+
+  /** Writes to the TAP what a guest sends. */
+  async send(hex: string): Promise<void> {
+    await this.pod.order({ do: "send", descriptor: 0, hex });
+  }
+
+  /** Wires a TAP and gives the guest what the agent says. */
+  async wire(binding: TapBinding, want: Partial<TapWant> = {}): Promise<TapGrant> {
+    const { answer } = await this.pod.ask(this.agent.socketPath, [
+      { kind: "tap", name: "default", queues: 1, vhost: false, binding, ...want },
+    ]);
+    if (!answer.ok) throw new Error(`${answer.error.code}: ${answer.error.message} ${this.agentErrors}`);
+    const [grant] = answer.taps ?? [];
+    if (grant === undefined) throw new Error("no TAP was granted");
+    await this.attachGuest(grant, binding);
+    return grant;
+  }
+
+  get agentErrors(): string {
+    return this.agent.lines.flatMap(({ err }) => (err instanceof Error ? [String(err.stack)] : [])).join("\n");
+  }
+
+  async attachGuest(grant: TapGrant, binding: TapBinding): Promise<void> {
+    await this.pod.order({ do: "relay", guestNamespace: this.guest.path });
+    const mac = grant.mac ?? (binding.kind === "masquerade" ? binding.mac : guestMac);
+    this.guest.ip(`link set eth0 address ${mac} mtu ${grant.mtuBytes}`);
+    this.guest.ip("link set eth0 up");
+    this.#configureGuest(grant.guest ?? {});
+  }
+
+  /** What a DHCP client and a router advertisement would do. */
+  #configureGuest({ ipv4, ipv6 }: GuestAddresses): void {
+    for (const family of [ipv4, ipv6]) {
+      if (family === undefined) continue;
+      this.guest.ip(`addr replace ${family.address}/${family.prefixLength} dev eth0`);
+      for (const { destination, gateway } of family.routes ?? [])
+        this.guest.ip(`route replace ${destination}${gateway === undefined ? "" : ` via ${gateway}`} dev eth0`);
+      if (family.gateway !== undefined) this.guest.ip(`route replace default via ${family.gateway} dev eth0`);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const each of [this.guest, this.pod, this.node, this.world]) await each[Symbol.asyncDispose]();
+    await this.agent[Symbol.asyncDispose]();
+  }
+
+  #ipv4(): void {
+    const { pod4, node4, world4 } = addresses;
+    this.node.set("ipv4/ip_forward", "1");
+    this.node.ip("addr add 192.0.2.1/24 dev world");
+    this.world.ip(`addr add ${world4}/24 dev eth0`);
+    this.world.ip("route add default via 192.0.2.1");
+    if (this.options.pointToPoint) {
+      // The node answers for any address that it would reach elsewhere.
+      this.node.ip("route add default via 192.0.2.9");
+      this.node.set("ipv4/conf/pod1/proxy_arp", "1");
+      this.node.set("ipv4/neigh/pod1/proxy_delay", "0");
+      this.node.ip(`addr add ${node4}/32 dev lo`);
+      this.node.ip(`route add ${pod4}/32 dev pod1 src ${node4}`);
+      this.pod.ip(`addr add ${pod4}/32 dev eth0`);
+      this.pod.ip("route add 169.254.1.1 dev eth0 scope link");
+      this.pod.ip("route add default via 169.254.1.1");
+      return;
+    }
+    this.node.ip(`addr add ${node4}/24 dev pod1`);
+    this.pod.ip(`addr add ${pod4}/24 dev eth0`);
+    this.pod.ip(`route add default via ${node4}`);
+  }
+
+  #ipv6(): void {
+    const { pod6, node6, world6 } = addresses;
+    this.node.set("ipv6/conf/all/forwarding", "1");
+    this.node.ip("addr add fd00:192::1/64 dev world");
+    this.world.ip(`addr add ${world6}/64 dev eth0`);
+    this.world.ip("route add default via fd00:192::1");
+    if (this.options.pointToPoint) {
+      this.node.ip(`addr add ${node6}/128 dev lo`);
+      this.node.ip("addr add fe80::eeee/64 dev pod1");
+      this.node.ip(`route add ${pod6}/128 dev pod1`);
+      this.pod.ip(`addr add ${pod6}/128 dev eth0`);
+      this.pod.ip("route add default via fe80::eeee dev eth0");
+      return;
+    }
+    this.node.ip(`addr add ${node6}/64 dev pod1`);
+    this.pod.ip(`addr add ${pod6}/64 dev eth0`);
+    this.pod.ip(`route add default via ${node6}`);
+  }
+}
+
+/** Each as itself: the guest on port 80 and, where it would not be heard, on the launcher's own. */
+export async function everybodyListens({ node, pod, world, guest }: NetworkLab): Promise<void> {
+  const port = 80;
+  for (const protocol of ["tcp", "udp"] as const) {
+    await guest.order({ do: "listen", protocol, port, label: "guest" });
+    await node.order({ do: "listen", protocol, port, label: "node" });
+    await world.order({ do: "listen", protocol, port, label: "world" });
+  }
+  await guest.order({ do: "listen", protocol: "tcp", port: ownPort, label: "guest" });
+  await pod.order({ do: "listen", protocol: "tcp", port: ownPort, label: "launcher" });
+}
+
+/** All that has passed in `namespace` once something that matches `last` is among it, which `send` leads to. */
+export async function seenBy(
+  namespace: TestNamespace,
+  send: () => Promise<unknown>,
+  last: RegExp,
+): Promise<readonly string[]> {
+  await namespace.order({ do: "sniff" });
+  return await collectedBy(namespace, send, last);
+}
+
+/** As seenBy, of what is collected there anyway. */
+export async function collectedBy(
+  namespace: TestNamespace,
+  send: () => Promise<unknown>,
+  last: RegExp,
+): Promise<readonly string[]> {
+  await send();
+  for (const giveUpAt = performance.now() + SEEN_DEADLINE_MS; performance.now() < giveUpAt; await delay(5)) {
+    const seen = await namespace.seen();
+    if (seen.some((packet) => last.test(packet))) return seen;
+  }
+  throw new Error(`nothing like ${last} came`);
+}
