@@ -111,9 +111,10 @@ export const masqueradeNetwork = {
 } as const;
 
 /**
- * Descriptors of a tap item, in this order: `queues` of the TAP (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR and IFF_MULTI_QUEUE,
- * non-blocking, the header's size set to VNET_HEADER_BYTES); then, if `vhost`, `queues` of /dev/vhost-net and one answering
- * TAP. The launcher sets offloads (TUNSETOFFLOAD) and attaches queues (TUNSETQUEUE) by itself.
+ * Descriptors of a tap item, in this order: `queues` of the TAP (IFF_TAP, IFF_NO_PI and IFF_VNET_HDR, with several of them
+ * IFF_MULTI_QUEUE too; non-blocking, the header's size set to VNET_HEADER_BYTES); then, if `vhost`, `queues` of
+ * /dev/vhost-net and one answering TAP. The launcher sets offloads (TUNSETOFFLOAD), carrier (TUNSETCARRIER) and attaches
+ * queues (TUNSETQUEUE) by itself.
  *
  * Answering TAP: IFF_TAP, IFF_NO_PI, non-blocking, without a header: one read(2) is one frame, one write(2) another. With
  * vhost-net the launcher does not see the guest's frames; here it gets those that it has to answer, and what it writes goes

@@ -4,6 +4,7 @@ import { installLauncherSeccomp } from "../launcher-seccomp/install.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { AgentMetrics } from "./agent/agent-metrics.ts";
 import { AgentServer } from "./agent/agent-server.ts";
+import { loadNftables } from "./agent/network/libnftables.ts";
 import { PodCgroups } from "./agent/pod-identity.ts";
 import { selinuxLabeller } from "./agent/selinux-label.ts";
 import { DevicePlugin } from "./device-plugin/device-plugin.ts";
@@ -50,10 +51,20 @@ export async function startNodeAgent(
       label: selinuxLabeller(log),
     }),
   );
+  readyForNetworks(log);
   await agent.listen();
   log.info({ directory: options.agentDir, reason: "AgentListens" }, "agent listens");
   const plugin = startDevicePlugin(parts, cleanup);
   return { isReady: () => plugin.registered, [Symbol.asyncDispose]: () => cleanup.disposeAsync() };
+}
+
+/** Machines without interfaces do not need it. */
+function readyForNetworks(log: Logger): void {
+  try {
+    loadNftables();
+  } catch (error) {
+    log.warn({ err: error, reason: "NftablesMissing" }, "interfaces of machines cannot be wired on this node");
+  }
 }
 
 function startDevicePlugin({ options, log, registry }: NodeAgentParts, cleanup: AsyncDisposableStack): DevicePlugin {

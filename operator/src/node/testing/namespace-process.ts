@@ -16,6 +16,7 @@ import type { NamespaceOrder } from "./test-namespace.ts";
 const DEADLINE_MS = 5_000;
 const FRAME_MAX_BYTES = 66_000;
 const TUNSETOFFLOAD = 0x400454d0;
+const TUNSETCARRIER = 0x400454e2;
 const TUNSETPERSIST = 0x400454cb;
 const TUN_F_CSUM_TSO4_TSO6 = 0x07;
 const AF_PACKET = 17;
@@ -167,6 +168,8 @@ async function obey(order: NamespaceOrder): Promise<unknown> {
       return seen;
     case "persist":
       return void libc().ioctl(held[order.descriptor]?.fd ?? -1, TUNSETPERSIST, 1);
+    case "unplug":
+      return void libc().ioctl(held[order.descriptor]?.fd ?? -1, TUNSETCARRIER, Buffer.alloc(4));
     case "send":
       return write(held[order.descriptor]?.fd ?? -1, Buffer.from(order.hex, "hex"));
   }

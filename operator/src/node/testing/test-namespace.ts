@@ -27,6 +27,8 @@ export type NamespaceOrder =
   | { readonly do: "seen" }
   /** Has a TAP stay when nobody holds it (TUNSETPERSIST). */
   | { readonly do: "persist"; readonly descriptor: number }
+  /** Takes a TAP's carrier away (TUNSETCARRIER). */
+  | { readonly do: "unplug"; readonly descriptor: number }
   /** Writes a frame to a descriptor. */
   | { readonly do: "send"; readonly descriptor: number; readonly hex: string };
 

@@ -44,6 +44,11 @@ export function runNftables(commands: string): string {
   }
 }
 
+/** Loads the library ahead of its first use, which takes some 10 ms. Throws NftablesError. */
+export function loadNftables(): void {
+  load();
+}
+
 function load(): Library {
   if (loaded !== undefined) return loaded;
   const handle = open();

@@ -19,6 +19,10 @@ const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_LINKINFO = 18;
 const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const IFLA_TUN_PERSIST = 6;
+const IFLA_TUN_NUM_QUEUES = 8;
+const IFLA_TUN_NUM_DISABLED_QUEUES = 9;
 const IFLA_IFALIAS = 20;
 const IFLA_CARRIER = 33;
 const IFF_UP = 0x1;
@@ -63,8 +67,8 @@ export interface Link {
   /** What drives it: "veth", "macvlan", "tun"; undefined for hardware. */
   readonly kind: string | undefined;
   readonly alias: string | undefined;
-  /** For a TAP: somebody holds it. */
-  readonly carrier: boolean;
+  /** Of a TAP: somebody has a descriptor of it. */
+  readonly isHeld: boolean;
   readonly allMulticast: boolean;
 }
 
@@ -89,18 +93,25 @@ export interface Route {
 export function listLinks(netlink: NetlinkSocket): readonly Link[] {
   return netlink.list("list interfaces", { type: RTM_GETLINK, body: linkHeader(0) }).map((message) => {
     const attributes = attributesOf(message, 16);
-    const info = attributes.get(IFLA_LINKINFO);
+    const info = attributesOf(attributes.get(IFLA_LINKINFO) ?? Buffer.alloc(0));
+    const carrier = attributes.get(IFLA_CARRIER)?.[0] === 1;
     return {
       index: message.readInt32LE(4),
       name: textOf(attributes.get(IFLA_IFNAME)) ?? "",
       mac: formatMac(attributes.get(IFLA_ADDRESS) ?? new Uint8Array()),
       mtuBytes: attributes.get(IFLA_MTU)?.readUInt32LE(0) ?? 0,
-      kind: info && textOf(attributesOf(info).get(IFLA_INFO_KIND)),
+      kind: textOf(info.get(IFLA_INFO_KIND)),
       alias: textOf(attributes.get(IFLA_IFALIAS)),
-      carrier: attributes.get(IFLA_CARRIER)?.[0] === 1,
+      isHeld: carrier || isHeldTap(attributesOf(info.get(IFLA_INFO_DATA) ?? Buffer.alloc(0))),
       allMulticast: (message.readUInt32LE(8) & IFF_ALLMULTI) !== 0,
     };
   });
+}
+
+/** The carrier alone does not tell: who holds a TAP can unplug it. One that is not to stay is gone when nobody does. */
+function isHeldTap(tun: ReadonlyMap<number, Buffer>): boolean {
+  const queues = [IFLA_TUN_NUM_QUEUES, IFLA_TUN_NUM_DISABLED_QUEUES].map((type) => tun.get(type)?.readUInt32LE(0) ?? 0);
+  return tun.get(IFLA_TUN_PERSIST)?.[0] === 0 || queues.some((count) => count > 0);
 }
 
 /** Addresses that the interface may be reached at from elsewhere: global ones that are not on their way in or out. */

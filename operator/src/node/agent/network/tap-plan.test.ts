@@ -14,7 +14,7 @@ const link = (change: Partial<Link> = {}): Link => ({
   mtuBytes: 1450,
   kind: "veth",
   alias: undefined,
-  carrier: true,
+  isHeld: false,
   allMulticast: false,
   ...change,
 });

@@ -15,11 +15,13 @@ const IFF_MULTI_QUEUE = 0x0100;
 /** struct ifreq. */
 const REQUEST_BYTES = 40;
 
-/** `guest`: what a virtio device is made of. `answering`: plain frames, one queue. */
-export type TapType = "guest" | "answering";
+/** Those of a guest are what a virtio device is made of; answering is plain frames. */
+export type TapType = "guest" | "guest of several queues" | "answering";
 
 const flagsOf: Readonly<Record<TapType, number>> = {
-  guest: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE,
+  // The kernel makes room for 256 queues where there may be several: 0.2 MiB.
+  guest: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR,
+  "guest of several queues": IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE,
   answering: IFF_TAP | IFF_NO_PI,
 };
 
@@ -32,7 +34,7 @@ export function openTapQueue(name: string, type: TapType): OwnedFd {
   request.write(name, 0, 15, "latin1");
   request.writeUInt16LE(flagsOf[type], 16);
   ioctl(queue.fd, "TUNSETIFF", TUNSETIFF, request);
-  if (type === "guest") {
+  if (type !== "answering") {
     const header = Buffer.alloc(4);
     header.writeInt32LE(VNET_HEADER_BYTES, 0);
     ioctl(queue.fd, "TUNSETVNETHDRSZ", TUNSETVNETHDRSZ, header);

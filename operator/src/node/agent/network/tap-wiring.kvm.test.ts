@@ -51,9 +51,22 @@ describe("a TAP of a pod", () => {
     expect(lab.pod.run("nft", ["list", "table", "netdev", "typevisor"])).toMatch('device "tap-default"');
   });
 
+  it("stays whose it is while it is unplugged", async () => {
+    for (const queues of [1, 2]) {
+      await ask({ ...tap, queues });
+      await lab.pod.order({ do: "unplug", descriptor: 0 });
+      expect(lab.pod.ip("link show tap-default")).toMatch("NO-CARRIER");
+      expect((await ask({ ...tap, queues })).answer).toMatchObject({ error: { code: "DeviceBusy" } });
+      await lab.pod.order({ do: "release" });
+    }
+  });
+
   it("has the queues that are asked for, which do not wait", async () => {
     expect((await ask({ ...tap, queues: 8 })).fdCount).toBe(8);
     expect(lab.pod.ip("-details link show tap-default")).toMatch(/qdisc noqueue .*multi_queue .*numqueues 8/s);
+    await lab.pod.order({ do: "release" });
+    expect((await ask()).fdCount).toBe(1);
+    expect(lab.pod.ip("-details link show tap-default")).not.toMatch("multi_queue");
   });
 
   it("is not made over an interface of somebody else's", async () => {
@@ -63,12 +76,12 @@ describe("a TAP of a pod", () => {
     });
   });
 
-  it("replaces one that a launcher made to stay", async () => {
-    await ask();
+  it.each([1, 2])("of %d queues that a launcher made to stay is replaced", async (queues) => {
+    await ask({ ...tap, queues });
     await lab.pod.order({ do: "persist", descriptor: 0 });
     await lab.pod.order({ do: "release" });
     expect(lab.pod.ip("link show tap-default")).toMatch("NO-CARRIER");
-    expect((await ask({ ...tap, queues: 2 })).answer.ok).toBe(true);
+    expect((await ask({ ...tap, queues: 3 - queues })).answer.ok).toBe(true);
   });
 
   it("is refused where the pod has no address, or the guest's", async () => {

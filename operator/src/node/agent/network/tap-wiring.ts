@@ -94,7 +94,9 @@ function wireNow(netlink: NetlinkSocket, want: TapWant, answering: boolean): Wir
   const plan = planTap({ want, pod, names, answering });
   clearTheWay(netlink, pod, names);
   using cleanup = new DisposableStack();
-  const queues = Array.from({ length: want.queues }, () => cleanup.use(openTapQueue(names.tap, "guest")));
+  const queues = Array.from({ length: want.queues }, () =>
+    cleanup.use(openTapQueue(names.tap, want.queues > 1 ? "guest of several queues" : "guest")),
+  );
   const answeringTap = answering ? cleanup.use(openTapQueue(names.answering, "answering")) : undefined;
   setUp(netlink, { plan, pod, names, answering });
   cleanup.move();
@@ -117,11 +119,11 @@ function clearTheWay(netlink: NetlinkSocket, pod: PodInterface, names: TapNames)
         "NetworkUnfit",
         `the pod has an interface ${link.name} of another's; rename the machine's`,
       );
-    if (link.carrier) throw busy(link);
+    if (link.isHeld) throw busy(link);
     deleteLink(netlink, link.index);
   }
   const other = taps.find(
-    ({ name, alias, carrier }) => carrier && name !== names.tap && alias === tapAlias(pod.link.name),
+    ({ name, alias, isHeld }) => isHeld && name !== names.tap && alias === tapAlias(pod.link.name),
   );
   if (other !== undefined) throw busy(other);
   if (taps.filter(({ name }) => name !== names.tap && name.startsWith("tap-")).length >= TAPS_MAX)
