@@ -46,10 +46,10 @@ export function sctpInitFrame(ends: Ends, ports: { from: number; to: number }): 
   return ipv4Frame(ends, 132, packet);
 }
 
-/** An ARP reply that says that `source` is at `sourceMac`, or at `claimedMac`. */
-export function arpFrame(ends: Ends, claimedMac = ends.sourceMac): Buffer {
+/** An ARP reply that says that `source` is at `sourceMac`, or at `claimedMac`; or a request that `asks` for `target`. */
+export function arpFrame(ends: Ends, { claimedMac = ends.sourceMac, asks = false } = {}): Buffer {
   const body = Buffer.concat([
-    Buffer.from("0001080006040002", "hex"),
+    Buffer.from(`00010800060400${asks ? "01" : "02"}`, "hex"),
     parseMac(claimedMac),
     parseAddress(ends.source),
     parseMac(ends.targetMac),

@@ -130,6 +130,21 @@ describe("a guest behind masquerade, in a pod with IPv4 and IPv6", () => {
     expect(await lab.pod.exchange("tcp", "10.0.2.99", 80)).toMatch("world saw");
   });
 
+  it("finds its own address free, its gateway there, and neighbours that are elsewhere", async () => {
+    const asks = (target: string, source = "10.0.2.2") =>
+      toTap(arpFrame({ ...nearGateway, source, target, targetMac: "ff:ff:ff:ff:ff:ff" }, { asks: true }));
+    const send = async () => {
+      await lab.send(asks("10.0.2.2", "0.0.0.0"));
+      await lab.send(asks("10.0.2.77"));
+      await lab.send(asks("10.0.2.1"));
+    };
+    const replies = await seenBy(lab.guest, send, new RegExp(`^0001080006040002020000000001${hex("10.0.2.1")}`));
+    const from = (address: string) =>
+      replies.filter((each) => each.startsWith(`0001080006040002020000000001${hex(address)}`));
+    expect(from("10.0.2.77")).not.toEqual([]);
+    expect(from("10.0.2.2")).toEqual([]);
+  });
+
   it("passes for nobody else", async () => {
     const ports = { from: 9, to: 9 };
     const evil = [

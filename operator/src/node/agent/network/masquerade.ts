@@ -88,6 +88,7 @@ function settings({ tap, podInterface, pod4, pod6 }: Masquerade): readonly Setti
     { path: `ipv4/conf/${podInterface}/forwarding`, value: "1" },
     // The guest takes its whole prefix for neighbours: the pod answers for those that are elsewhere.
     tap4("proxy_arp", "1"),
+    { path: `ipv4/neigh/${tap}/proxy_delay`, value: "0" },
     tap4("arp_ignore", "1"),
     tap4("rp_filter", "1"),
     // Connections to the pod's 127.0.0.1, such as kubectl port-forward makes, go to the guest; the guard keeps it from there.

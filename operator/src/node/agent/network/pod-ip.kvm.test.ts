@@ -128,7 +128,7 @@ describe.each([
       tagged(udpFrame(good, ports, "evil tag")),
       ipv4Frame(good, TCP, launcherSegment),
       arpFrame({ ...good, source: "10.244.0.88" }),
-      arpFrame(good, "02:00:00:00:00:99"),
+      arpFrame(good, { claimedMac: "02:00:00:00:00:99" }),
       icmpv6Frame(ends6, advertisement("fd00:10:244::99")),
       icmpv6Frame({ ...ends6, source: "fe80::77" }, Buffer.from("8600000000000000000000000000000000", "hex")),
       ...(pointToPoint ? [icmpv6Frame(ends6, advertisement("fe80::eeee"))] : []),

@@ -131,7 +131,7 @@ describe("a guest that takes its pod's place", () => {
 describe("masquerade", () => {
   it("touches settings of the TAP, of the pod's interface, and of the namespace, and no others", () => {
     const paths = plan(masquerade).settings.map(({ path }) => path);
-    expect(paths.every((path) => /^ipv[46]\/conf\/(tap-default|eth0|all)\//.test(path))).toBe(true);
+    expect(paths.every((path) => /^ipv[46]\/(conf|neigh)\/(tap-default|eth0|all)\//.test(path))).toBe(true);
     expect(paths.filter((path) => path.includes("/all/"))).toEqual([
       "ipv4/conf/all/send_redirects",
       "ipv6/conf/all/forwarding",
