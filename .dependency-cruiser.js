@@ -10,6 +10,7 @@ const launcherLayers = [
   "pci",
   "legacy",
   "storage",
+  "import",
   "net",
   "virtio",
   "machine",

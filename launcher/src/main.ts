@@ -3,6 +3,7 @@ import { errorText } from "./log/error-text.ts";
 import { launcherVersion } from "./version.ts";
 
 const HELP = `launcher run MACHINE_JSON    runs the machine until it ends
+launcher import CONFIG_JSON  fills a volume with a disk (launcher/api/import.ts)
 launcher console             joins the terminal to a running machine (see launcher console --help)
 launcher hold                offers a disk to another pod (see launcher hold --help)
 launcher version             prints the version
@@ -14,6 +15,8 @@ async function main([command, ...args]: readonly string[]): Promise<void> {
   switch (command) {
     case "run":
       return runCommand(args);
+    case "import":
+      return importCommand(args);
     case "console":
       return consoleCommand(args);
     case "hold":
@@ -39,6 +42,13 @@ async function runCommand(args: readonly string[]): Promise<void> {
     import("./machine/assemble.ts"),
   ]);
   await run(configPath, assembleMachine);
+}
+
+async function importCommand(args: readonly string[]): Promise<void> {
+  const [config, ...more] = args;
+  if (config === undefined || more.length > 0) return usage("import takes one configuration as JSON", HELP);
+  const { importDisk } = await import("./commands/import.ts");
+  await importDisk(config);
 }
 
 async function consoleCommand(args: readonly string[]): Promise<void> {

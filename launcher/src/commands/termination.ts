@@ -3,7 +3,7 @@ import type { TerminationMessage, TerminationReason } from "../../api/control.ts
 
 /** The kubelet reads no more than this of a container. */
 const FILE_MAX_BYTES = 4096;
-const DEFAULT_PATH = "/dev/termination-log";
+export const DEFAULT_TERMINATION_PATH = "/dev/termination-log";
 
 /** How the launcher ends. */
 export interface Termination {
@@ -16,10 +16,14 @@ export interface Termination {
  * Throws what the file system says.
  */
 export function writeTermination(path: string, { reason, message }: Termination): void {
-  const text = (words: string) => {
+  writeLastWord(path, message, (words) => {
     const value: TerminationMessage = { version: 1, reason, message: words };
     return JSON.stringify(value);
-  };
+  });
+}
+
+/** Writes what `text` makes of `message`, or of as much of it as there is room for. */
+export function writeLastWord(path: string, message: string, text: (words: string) => string): void {
   let words = message;
   while (Buffer.byteLength(text(words)) > FILE_MAX_BYTES) words = `${words.slice(0, (words.length * 3) / 4)}...`;
   writeFileSync(path, text(words));
@@ -37,10 +41,10 @@ export function terminationPathOfBrokenConfig(configPath: string): string | unde
   } catch {
     // What is wrong with it is said elsewhere.
   }
-  return isWritable(DEFAULT_PATH) ? DEFAULT_PATH : undefined;
+  return isWritable(DEFAULT_TERMINATION_PATH) ? DEFAULT_TERMINATION_PATH : undefined;
 }
 
-function isWritable(path: string): boolean {
+export function isWritable(path: string): boolean {
   try {
     writeFileSync(path, "", { flag: "r+" });
     return true;

@@ -104,7 +104,7 @@ export class FileIo {
         else completion.completed(result < 0 ? -result : 0);
       },
     };
-    queue.run(operation);
+    this.#lane.run(operation);
   }
 }
 

@@ -1,11 +1,11 @@
-import { fstatSync, opendirSync } from "node:fs";
+import { fstatSync } from "node:fs";
 import { OwnedFd } from "../sys/fd.ts";
 import { ftruncate, openFile, preadFully, pwriteFully } from "../sys/file-io.ts";
 import { lockFile } from "../sys/file-lock.ts";
-import { openInRoot } from "../sys/open-in-root.ts";
 import { CLUSTER_BYTES, ClusterMap } from "./cluster-map.ts";
 import { asDiskError, DiskError } from "./disk-error.ts";
 import { FileIo } from "./file-io.ts";
+import { type ImageFileSource, openImageFile } from "./image-file.ts";
 import type { IoPool } from "./io-pool.ts";
 import { OverlayDisk } from "./overlay-disk.ts";
 import type { DamageReport } from "./qcow2/damage.ts";
@@ -13,15 +13,10 @@ import { describeHeader, isQcow2 } from "./qcow2/header.ts";
 import { Qcow2Image, type Qcow2Metadata, readMetadata } from "./qcow2/qcow2-image.ts";
 import { SECTOR_BYTES } from "./storage.ts";
 
-/** Where an image by the containerDisk convention has its disk: the one file in this directory. */
-const IMAGE_DIRECTORY = "disk";
 /** More than any image, and the map of clusters stays small. */
 const SIZE_LIMIT_BYTES = 64 * 2 ** 40;
 
-export interface ImageSource {
-  readonly imageRoot: string;
-  /** Inside `imageRoot`; default: the one file in "disk". */
-  readonly path?: string;
+export interface ImageSource extends ImageFileSource {
   readonly overlayPath: string;
 }
 
@@ -50,7 +45,7 @@ export interface ImageDiskOptions {
  * up to whole sectors. Throws DiskError.
  */
 export function openImageDisk(name: string, source: ImageSource, pool: IoPool, options: ImageDiskOptions): OverlayDisk {
-  const file = openBase(name, source);
+  const file = openImageFile(name, source);
   let overlay: OwnedFd | undefined;
   try {
     const fileBytes = fstatSync(file.fd).size;
@@ -91,38 +86,6 @@ function qcow2Metadata(name: string, fd: number, fileBytes: number): Qcow2Metada
   if (fileBytes === 0 || fileBytes > SIZE_LIMIT_BYTES)
     throw new DiskError(name, `the image's disk has ${fileBytes} bytes; rebuild the image with a disk in /disk`);
   return null;
-}
-
-/** The image is data that anyone may have made: nothing in it leads out of it, and only a regular file is opened. */
-function openBase(name: string, source: ImageSource): OwnedFd {
-  const path = source.path ?? `${IMAGE_DIRECTORY}/${onlyFileOf(name, source.imageRoot)}`;
-  using handle = handleInImage(name, source.imageRoot, path);
-  if (!fstatSync(handle.fd).isFile())
-    throw new DiskError(name, `/${path.replace(/^\/+/, "")} of the image is not a regular file`);
-  return asDiskError(name, "the image's disk cannot be opened", "make it readable for everyone in the image", () =>
-    openFile(`/proc/self/fd/${handle.fd}`),
-  );
-}
-
-function onlyFileOf(name: string, imageRoot: string): string {
-  using directory = handleInImage(name, imageRoot, IMAGE_DIRECTORY);
-  if (!fstatSync(directory.fd).isDirectory()) throw new DiskError(name, "/disk of the image is not a directory");
-  const entries = opendirSync(`/proc/self/fd/${directory.fd}`);
-  try {
-    const first = entries.readSync();
-    if (!first)
-      throw new DiskError(name, "/disk of the image is empty; put the disk there, raw or qcow2, as its only file");
-    if (entries.readSync())
-      throw new DiskError(name, "/disk of the image holds more than one file; leave one, or say which in `path`");
-    return first.name;
-  } finally {
-    entries.closeSync();
-  }
-}
-
-function handleInImage(name: string, imageRoot: string, path: string): OwnedFd {
-  const what = `/${path.replace(/^\/+/, "")} of the image at ${imageRoot} cannot be opened`;
-  return asDiskError(name, what, "check the image", () => openInRoot(imageRoot, path, { pathOnly: true }));
 }
 
 function openOverlay(name: string, path: string, sizeBytes: number, keep: boolean): OwnedFd {

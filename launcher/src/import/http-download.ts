@@ -1,0 +1,231 @@
+import type { IncomingMessage } from "node:http";
+import { setTimeout as delay } from "node:timers/promises";
+import { errorText } from "../log/error-text.ts";
+import type { Logger } from "../log/logger.ts";
+import { HttpFailure, type HttpLimits, type HttpRequest, requestFollowing } from "./http-request.ts";
+import { ImportError } from "./import-error.ts";
+import type { ProgressMeter } from "./progress.ts";
+
+export interface DownloadOptions extends HttpRequest {
+  /** With it, pieces may come from a server that does not say which version of the file they are of. */
+  readonly hasChecksum: boolean;
+  readonly limits: DownloadLimits;
+  readonly progress: ProgressMeter;
+  readonly log: Logger;
+}
+
+export interface DownloadLimits extends HttpLimits {
+  /** Failures in a row, without a byte in between, after which it is given up. */
+  readonly attempts: number;
+  /** Wait before the second attempt; doubles. */
+  readonly backOffMs: number;
+  /** Silence of the server in the middle of the file. */
+  readonly idleMs: number;
+  /** Over `slowWindowMs` of waiting for the server it must send at least this, else it counts as stalled. */
+  readonly slowBytes: number;
+  readonly slowWindowMs: number;
+}
+
+export const defaultDownloadLimits: DownloadLimits = {
+  headersMs: 30_000,
+  redirects: 10,
+  attempts: 6,
+  backOffMs: 1_000,
+  idleMs: 30_000,
+  slowBytes: 64 * 1024,
+  slowWindowMs: 60_000,
+};
+
+const BACK_OFF_MAX_MS = 60_000;
+
+/** Which version of the file a server has. */
+interface Version {
+  readonly totalBytes: number | null;
+  /** For If-Range: a strong ETag, or else the time of its last change. */
+  readonly validator: string | undefined;
+}
+
+/**
+ * One file of a server from its first byte to its last, whatever happens in between: where a connection breaks, stalls or
+ * ends too early, the transfer goes on where it was (Range and If-Range, RFC 9110), as long as the file is the same.
+ */
+export class HttpDownload {
+  readonly #options: DownloadOptions;
+  #version: Version | undefined;
+  #doneBytes = 0;
+  #failures = 0;
+
+  constructor(options: DownloadOptions) {
+    this.#options = options;
+  }
+
+  /** The bytes. Throws ImportError. The size is in `progress` once the first chunk is there. */
+  async *chunks(): AsyncGenerator<Buffer> {
+    for (;;) {
+      try {
+        const response = await this.#open();
+        yield* this.#bodyOf(response);
+        return;
+      } catch (error) {
+        if (!(error instanceof HttpFailure)) throw error;
+        await this.#beforeAnotherAttempt(error);
+      }
+    }
+  }
+
+  /** A response whose body goes on at #doneBytes. */
+  async #open(): Promise<IncomingMessage> {
+    const known = this.#version;
+    if (known === undefined) {
+      const response = await requestFollowing(this.#options, {});
+      this.#take(response, versionOf(response, 0));
+      return response;
+    }
+    const { validator } = known;
+    const headers = {
+      Range: `bytes=${this.#doneBytes}-`,
+      ...(validator === undefined ? {} : { "If-Range": validator }),
+    };
+    const response = await requestFollowing(this.#options, headers);
+    const version = versionOf(response, this.#doneBytes);
+    const differs = version.validator !== validator || version.totalBytes !== known.totalBytes;
+    if (differs) {
+      response.destroy();
+      const was = `${known.totalBytes ?? "?"} bytes, ${validator ?? "no ETag"}`;
+      const is = `${version.totalBytes ?? "?"} bytes, ${version.validator ?? "no ETag"}`;
+      const message = `the file at the server became another one after ${this.#doneBytes} bytes (${was}; now ${is})`;
+      throw new ImportError("SourceChanged", message);
+    }
+    this.#options.progress.resumed += 1;
+    return response;
+  }
+
+  #take(response: IncomingMessage, version: Version): void {
+    const encoding = response.headers["content-encoding"] ?? "identity";
+    if (encoding !== "identity") {
+      response.destroy();
+      const message = `the server encodes the file (Content-Encoding: ${encoding}), which was not asked for`;
+      throw new ImportError("SourceInvalid", message);
+    }
+    this.#version = version;
+    this.#options.progress.totalBytes = version.totalBytes;
+  }
+
+  async *#bodyOf(response: IncomingMessage): AsyncGenerator<Buffer> {
+    // A server that knows no ranges begins anew.
+    let skipBytes = response.statusCode === 206 ? 0 : this.#doneBytes;
+    const watch = new StallWatch(response, this.#options.limits);
+    try {
+      for await (const chunk of watch.chunks()) {
+        const skipped = Math.min(skipBytes, chunk.length);
+        skipBytes -= skipped;
+        const news = chunk.subarray(skipped);
+        if (news.length === 0) continue;
+        this.#doneBytes += news.length;
+        this.#failures = 0;
+        this.#options.progress.add(news.length);
+        yield news;
+      }
+    } finally {
+      response.destroy();
+    }
+    const total = this.#version?.totalBytes ?? null;
+    if (total !== null && this.#doneBytes !== total) throw new HttpFailure(`ends after ${this.#doneBytes} bytes`);
+    this.#options.progress.totalBytes = this.#doneBytes;
+  }
+
+  async #beforeAnotherAttempt(failure: HttpFailure): Promise<void> {
+    const { limits, log, signal, hasChecksum } = this.#options;
+    this.#failures += 1;
+    const total = this.#version?.totalBytes;
+    const where = this.#doneBytes === 0 ? "" : ` after ${this.#doneBytes} of ${total ?? "an unknown number of"} bytes`;
+    if (this.#failures >= limits.attempts)
+      throw new ImportError(
+        this.#doneBytes === 0 ? failure.reason : "SourceIncomplete",
+        `the server ${failure.message}${where}, ${this.#failures} times in a row; check the server and the way to it`,
+        { cause: failure },
+      );
+    if (this.#doneBytes > 0 && this.#version?.validator === undefined && !hasChecksum)
+      throw new ImportError(
+        "SourceIncomplete",
+        `the server ${failure.message}${where}, and gives neither ETag nor Last-Modified, without which the transfer cannot go on safely; give a checksum`,
+        { cause: failure },
+      );
+    const backOffMs = Math.min(limits.backOffMs * 2 ** (this.#failures - 1), BACK_OFF_MAX_MS);
+    const waitMs = Math.min(Math.max(backOffMs, failure.retryAfterMs ?? 0), BACK_OFF_MAX_MS);
+    log.warn("the transfer broke off, trying again", {
+      reason: failure.reason,
+      error: errorText(failure),
+      doneBytes: this.#doneBytes,
+      failures: this.#failures,
+      waitMs,
+    });
+    await delay(waitMs, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
+    signal?.throwIfAborted();
+  }
+}
+
+/** Ends a body that hangs or trickles. Only the time that the server is waited for counts, not that of the volume. */
+class StallWatch {
+  readonly #response: IncomingMessage;
+  readonly #limits: DownloadLimits;
+
+  constructor(response: IncomingMessage, limits: DownloadLimits) {
+    this.#response = response;
+    this.#limits = limits;
+  }
+
+  async *chunks(): AsyncGenerator<Buffer> {
+    const { idleMs, slowBytes, slowWindowMs } = this.#limits;
+    const iterator = this.#response[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+    let waitedMs = 0;
+    let receivedBytes = 0;
+    for (;;) {
+      const startedAt = performance.now();
+      const { done, value } = await this.#next(iterator, idleMs);
+      if (done === true) return;
+      waitedMs += performance.now() - startedAt;
+      receivedBytes += value.length;
+      if (waitedMs > slowWindowMs) {
+        const seconds = Math.round(waitedMs / 1000);
+        if (receivedBytes < slowBytes) throw new HttpFailure(`sent ${receivedBytes} bytes in ${seconds} s`);
+        waitedMs = 0;
+        receivedBytes = 0;
+      }
+      yield value;
+    }
+  }
+
+  async #next(iterator: AsyncIterator<Buffer>, idleMs: number): Promise<IteratorResult<Buffer>> {
+    const timer = setTimeout(
+      () => this.#response.destroy(new HttpFailure(`was silent for ${idleMs / 1000} s`)),
+      idleMs,
+    );
+    try {
+      return await iterator.next();
+    } catch (error) {
+      if (error instanceof HttpFailure) throw error;
+      throw new HttpFailure(`broke the connection (${errorText(error)})`, { cause: error });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** Throws ImportError where a range is not the one that was asked for. */
+function versionOf(response: IncomingMessage, fromBytes: number): Version {
+  const { etag, "last-modified": lastModified, "content-length": length } = response.headers;
+  const isStrong = etag !== undefined && !etag.startsWith("W/");
+  const validator = isStrong ? etag : lastModified;
+  if (response.statusCode !== 206) return { totalBytes: length === undefined ? null : Number(length), validator };
+  const range = response.headers["content-range"] ?? "";
+  const match = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(range);
+  if (match === null || Number(match[1]) !== fromBytes) {
+    response.destroy();
+    throw new ImportError(
+      "SourceIncomplete",
+      `the server answers with another range ("${range}") than bytes from ${fromBytes} on; give a server that knows Range, or none`,
+    );
+  }
+  return { totalBytes: match[2] === "*" ? null : Number(match[2]), validator };
+}

@@ -1,0 +1,234 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { rootCertificates } from "node:tls";
+import type { ImportConfig, ImportSource } from "../../api/import.ts";
+import type { Logger } from "../log/logger.ts";
+import { SECTOR_BYTES } from "../storage/storage.ts";
+import { peek } from "./byte-stream.ts";
+import { Checksum } from "./checksum.ts";
+import { readCredentials } from "./credentials.ts";
+import { decompress } from "./decompress.ts";
+import { copyRaw, openDiskSource, openImageSource, sizeOf } from "./file-source.ts";
+import { compressionOf, diskFormatOf, SNIFF_BYTES } from "./format.ts";
+import { type DownloadLimits, defaultDownloadLimits, HttpDownload } from "./http-download.ts";
+import { ImportError } from "./import-error.ts";
+import { type OpenBlockDevice, openTarget } from "./open-target.ts";
+import type { ProgressMeter } from "./progress.ts";
+import { checkSize, convertQcow2, readQcow2Header } from "./qcow2-convert.ts";
+import { SequentialWriter } from "./sparse-writer.ts";
+import { readFully, Spool, wholeFile } from "./spool.ts";
+import type { ImportTarget } from "./target.ts";
+
+export interface ImportParts {
+  readonly progress: ProgressMeter;
+  readonly log: Logger;
+  readonly openDevice: OpenBlockDevice;
+  readonly signal?: AbortSignal;
+  readonly downloadLimits?: DownloadLimits;
+}
+
+/** A qcow2 file may have this much beside the bytes of its disk: tables, and what is left of older states. */
+const QCOW2_SLACK_BYTES = 64 * 2 ** 20;
+
+/** Fills the volume, and resolves once all is durable there. Throws ImportError, or the signal's reason. */
+export async function runImport(config: ImportConfig, parts: ImportParts): Promise<void> {
+  using target = await openTarget(config.target, parts.openDevice);
+  const { progress } = parts;
+  progress.stage = "Transferring";
+  const diskBytes = await transfer(config, target, parts);
+  progress.diskBytes = diskBytes;
+  progress.stage = "Finishing";
+  await target.finish(diskBytes);
+}
+
+/** Resolves to the size of the disk. */
+async function transfer(config: ImportConfig, target: ImportTarget, parts: ImportParts): Promise<number> {
+  const { source } = config;
+  switch (source.kind) {
+    case "http":
+      return await fromServer(source, config.scratchDirectory, target, parts);
+    case "image": {
+      using file = openImageSource(source);
+      return await fromFile(file.fd, target, parts);
+    }
+    case "disk": {
+      using disk = await openDiskSource(source, parts.openDevice);
+      parts.progress.format = "raw";
+      return await fromRaw(disk.fd, target, parts);
+    }
+  }
+}
+
+/** A file that nobody changes: raw, or qcow2 by its first bytes. */
+async function fromFile(fd: number, target: ImportTarget, parts: ImportParts): Promise<number> {
+  const { progress } = parts;
+  const file = wholeFile(fd, sizeOf(fd));
+  const start = Buffer.alloc(Math.min(SNIFF_BYTES, file.sizeBytes));
+  await readFully(file, start, 0);
+  if (compressionOf(start) !== undefined)
+    throw new ImportError("FormatUnsupported", "the image's disk is compressed; decompress it when the image is built");
+  progress.format = diskFormatOf(start);
+  if (progress.format === "raw") return await fromRaw(fd, target, parts);
+  const header = await readQcow2Header(file, target);
+  progress.diskBytes = header.sizeBytes;
+  progress.totalBytes = header.sizeBytes;
+  await convertQcow2(file, header, counted(target, parts));
+  return header.sizeBytes;
+}
+
+async function fromRaw(fd: number, target: ImportTarget, parts: ImportParts): Promise<number> {
+  const { progress } = parts;
+  const sizeBytes = sizeOf(fd);
+  const diskBytes = checkedDiskBytes(sizeBytes, target);
+  progress.totalBytes = sizeBytes;
+  progress.diskBytes = diskBytes;
+  await copyRaw(fd, sizeBytes, { target, ...parts });
+  return diskBytes;
+}
+
+function checkedDiskBytes(sizeBytes: number, target: ImportTarget): number {
+  if (sizeBytes === 0) throw new ImportError("SourceInvalid", "the source is empty; give one with a disk");
+  const diskBytes = Math.ceil(sizeBytes / SECTOR_BYTES) * SECTOR_BYTES;
+  checkSize(diskBytes, target.sizeBytes);
+  return diskBytes;
+}
+
+/** Counts the bytes of the disk as they are written: of a file, there is nothing else that shows how far it is. */
+function counted(target: ImportTarget, { progress, signal }: ImportParts): ImportTarget {
+  const step = (lengthBytes: number) => {
+    signal?.throwIfAborted();
+    progress.add(lengthBytes);
+  };
+  return {
+    sizeBytes: target.sizeBytes,
+    grainBytes: target.grainBytes,
+    write: async (data, offsetBytes) => {
+      await target.write(data, offsetBytes);
+      step(data.length);
+    },
+    zero: async (offsetBytes, lengthBytes) => {
+      await target.zero(offsetBytes, lengthBytes);
+      step(lengthBytes);
+    },
+    finish: (diskBytes) => target.finish(diskBytes),
+    [Symbol.dispose]: () => target[Symbol.dispose](),
+  };
+}
+
+type HttpSource = Extract<ImportSource, { kind: "http" }>;
+
+async function fromServer(
+  source: HttpSource,
+  scratchDirectory: string,
+  target: ImportTarget,
+  parts: ImportParts,
+): Promise<number> {
+  // Whatever end it takes: no connection and no process outlives it.
+  const over = new AbortController();
+  const signal = AbortSignal.any([over.signal, ...(parts.signal === undefined ? [] : [parts.signal])]);
+  try {
+    return await fetchAndWrite(source, scratchDirectory, target, { ...parts, signal });
+  } finally {
+    over.abort();
+  }
+}
+
+async function fetchAndWrite(
+  source: HttpSource,
+  scratchDirectory: string,
+  target: ImportTarget,
+  parts: ImportParts & { readonly signal: AbortSignal },
+): Promise<number> {
+  const { progress, signal } = parts;
+  const checksum = source.checksum === undefined ? undefined : new Checksum(source.checksum);
+  const served = downloadOf(source, parts).chunks();
+  const file = await peek(checksum === undefined ? served : checksum.of(served), SNIFF_BYTES);
+  const compression = compressionOf(file.start);
+  const disk = compression === undefined ? file : await peek(decompress(compression, file.all, signal), SNIFF_BYTES);
+  const format = diskFormatOf(disk.start);
+  progress.format = compression === undefined ? format : `${format} in ${compression}`;
+  const totalBytes = compression === undefined ? progress.totalBytes : null;
+  const diskBytes =
+    format === "raw"
+      ? await writeRaw(disk.all, totalBytes, target, progress)
+      : await throughSpool({ chunks: disk.all, totalBytes, scratchDirectory }, target, progress);
+  checksum?.verify();
+  return diskBytes;
+}
+
+function downloadOf(source: HttpSource, { progress, log, signal, downloadLimits }: ImportParts): HttpDownload {
+  const url = URL.parse(source.url);
+  if (url === null) throw new ImportError("ConfigInvalid", `"${source.url}" is no URL`);
+  const { headers, url: bare } = readCredentials(url, source.credentialsDirectory);
+  const authorities =
+    source.authoritiesDirectory === undefined ? undefined : readAuthorities(source.authoritiesDirectory);
+  return new HttpDownload({
+    url: bare,
+    headers,
+    hasChecksum: source.checksum !== undefined,
+    limits: downloadLimits ?? defaultDownloadLimits,
+    progress,
+    log,
+    ...(authorities === undefined ? {} : { authorities: [...rootCertificates, ...authorities] }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+}
+
+function readAuthorities(directory: string): string[] {
+  const names = readdirSync(directory).filter((name) => !name.startsWith("."));
+  return names.map((name) => readFileSync(join(directory, name), "utf8"));
+}
+
+async function writeRaw(
+  chunks: AsyncIterable<Uint8Array>,
+  totalBytes: number | null,
+  target: ImportTarget,
+  progress: ProgressMeter,
+): Promise<number> {
+  if (totalBytes !== null) progress.diskBytes = checkedDiskBytes(totalBytes, target);
+  const writer = new SequentialWriter(target);
+  for await (const chunk of chunks) {
+    // However little a file is compressed to: never more than the volume has.
+    if (writer.totalBytes + chunk.length > target.sizeBytes)
+      throw new ImportError(
+        "TargetTooSmall",
+        `the disk has more than ${writer.totalBytes} bytes, and the volume ${target.sizeBytes}; make the claim at least as large as the disk`,
+      );
+    await writer.append(chunk);
+  }
+  if (writer.totalBytes === 0) throw new ImportError("SourceInvalid", "the file is empty; give one with a disk");
+  return await writer.end(SECTOR_BYTES);
+}
+
+/** The disk is written while the file still comes in, as far as it is there; with its size unknown, afterwards. */
+async function throughSpool(
+  from: {
+    readonly chunks: AsyncIterable<Uint8Array>;
+    readonly totalBytes: number | null;
+    readonly scratchDirectory: string;
+  },
+  target: ImportTarget,
+  progress: ProgressMeter,
+): Promise<number> {
+  using spool = new Spool(from.scratchDirectory, target.sizeBytes * 1.125 + QCOW2_SLACK_BYTES);
+  const convert = async (sizeBytes: number) => {
+    const source = {
+      fd: spool.fd,
+      sizeBytes,
+      available: (endBytes: number) => spool.available(Math.min(endBytes, sizeBytes)),
+    };
+    const header = await readQcow2Header(source, target);
+    progress.diskBytes = header.sizeBytes;
+    await convertQcow2(source, header, target);
+    return header.sizeBytes;
+  };
+  if (from.totalBytes === null) {
+    await spool.fill(from.chunks);
+    return await convert(spool.filledBytes);
+  }
+  const filling = spool.fill(from.chunks);
+  // Its failure is the conversion's too, which waits for it; a failure of the conversion waits for no server.
+  filling.catch(() => undefined);
+  const [diskBytes] = await Promise.all([convert(from.totalBytes), filling]);
+  return diskBytes;
+}

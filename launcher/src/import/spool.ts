@@ -1,0 +1,132 @@
+import { read, write } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { errorText } from "../log/error-text.ts";
+import type { OwnedFd } from "../sys/fd.ts";
+import { openFile } from "../sys/file-io.ts";
+import type { Chunks } from "./byte-stream.ts";
+import { ImportError } from "./import-error.ts";
+
+const readAt = promisify(read);
+const writeAt = promisify(write);
+
+/** A file that is read at any place. */
+export interface RandomSource {
+  readonly fd: number;
+  readonly sizeBytes: number;
+  /** Resolves once the file's first `endBytes` can be read. */
+  available(endBytes: number): Promise<void>;
+}
+
+/** Fills `target` from `offsetBytes` of the source on. Throws ImportError where it cannot be. */
+export async function readFully(source: RandomSource, target: Uint8Array, offsetBytes: number): Promise<void> {
+  await source.available(offsetBytes + target.length);
+  for (let done = 0; done < target.length; ) {
+    const { bytesRead } = await readAt(source.fd, target, done, target.length - done, offsetBytes + done);
+    if (bytesRead === 0)
+      throw new ImportError("SourceInvalid", `the file ends at ${offsetBytes + done}, within a cluster`);
+    done += bytesRead;
+  }
+}
+
+/** A file that is there as a whole. */
+export function wholeFile(fd: number, sizeBytes: number): RandomSource {
+  return { fd, sizeBytes, available: async () => undefined };
+}
+
+interface Waiter {
+  readonly endBytes: number;
+  readonly resolve: () => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/** A file on scratch that is read while it is still being filled: who wants what is not there yet waits. */
+export class Spool implements Disposable {
+  readonly #file: OwnedFd;
+  readonly #limitBytes: number;
+  #filledBytes = 0;
+  #failure: { readonly reason: unknown } | undefined;
+  #waiters: Waiter[] = [];
+
+  /** In `directory`, under one name. It may have at most `limitBytes`. */
+  constructor(directory: string, limitBytes: number) {
+    this.#file = openScratch(directory);
+    this.#limitBytes = limitBytes;
+  }
+
+  get fd(): number {
+    return this.#file.fd;
+  }
+
+  /** So far. */
+  get filledBytes(): number {
+    return this.#filledBytes;
+  }
+
+  /** Takes all of `chunks` in. What it throws, those who wait get too. */
+  async fill(chunks: Chunks): Promise<void> {
+    try {
+      for await (const chunk of chunks) await this.#append(chunk);
+    } catch (reason) {
+      this.#failure = { reason };
+      for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);
+      throw reason;
+    }
+  }
+
+  available(endBytes: number): Promise<void> {
+    if (endBytes <= this.#filledBytes) return Promise.resolve();
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.reason);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#waiters.push({ endBytes, resolve, reject });
+    return promise;
+  }
+
+  [Symbol.dispose](): void {
+    this.#file[Symbol.dispose]();
+  }
+
+  async #append(chunk: Uint8Array): Promise<void> {
+    const end = this.#filledBytes + chunk.length;
+    if (end > this.#limitBytes)
+      throw new ImportError(
+        "TargetTooSmall",
+        `the qcow2 file has more than ${this.#limitBytes} bytes, which is more than the volume's size and what a qcow2 file adds to its disk; make the claim larger`,
+      );
+    for (let done = 0; done < chunk.length; ) {
+      const { bytesWritten } = await onScratch(() =>
+        writeAt(this.#file.fd, chunk, done, chunk.length - done, this.#filledBytes + done),
+      );
+      done += bytesWritten;
+    }
+    this.#filledBytes = end;
+    const ready = this.#waiters.filter((waiter) => waiter.endBytes <= end);
+    this.#waiters = this.#waiters.filter((waiter) => waiter.endBytes > end);
+    for (const waiter of ready) waiter.resolve();
+  }
+}
+
+const SCRATCH_FILE = "download";
+
+function openScratch(directory: string): OwnedFd {
+  try {
+    return openFile(join(directory, SCRATCH_FILE), { write: true, create: true, truncate: true, noFollow: true });
+  } catch (cause) {
+    throw scratchFailed(cause);
+  }
+}
+
+async function onScratch<T>(step: () => Promise<T>): Promise<T> {
+  try {
+    return await step();
+  } catch (cause) {
+    throw scratchFailed(cause);
+  }
+}
+
+function scratchFailed(cause: unknown): ImportError {
+  const wayOut = "a qcow2 file from a server needs as much room on the node (emptyDir) as it has bytes";
+  return new ImportError("ScratchFailed", `the scratch directory cannot be written (${errorText(cause)}); ${wayOut}`, {
+    cause,
+  });
+}
