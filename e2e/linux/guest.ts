@@ -21,6 +21,8 @@ export interface GuestOptions {
   /** Added to the image's usual command line; not for images that boot by firmware. */
   readonly commandLine?: string;
   readonly powerOffTimeoutMs?: number;
+  /** Network namespace of the lab that the launcher runs in. */
+  readonly namespace?: string;
   /** Takes the place of parts of the machine that would be made. */
   readonly change?: (config: MachineConfig) => MachineConfig;
 }
@@ -127,7 +129,7 @@ export async function startGuest(lab: LinuxLab, options: GuestOptions): Promise<
   const config = machineConfig(lab, directory, options);
   await lab.run(`mkdir -p '${directory}' && cat >'${directory}/machine.json'`, JSON.stringify(config));
   const process = lab.start(
-    `cd '${directory}' && echo $$ && exec '${lab.paths.node}' '${launcherDir}/launcher.js' run '${directory}/machine.json'`,
+    `cd '${directory}' && echo $$ && exec ${inNamespace(options.namespace)} '${lab.paths.node}' '${launcherDir}/launcher.js' run '${directory}/machine.json'`,
   );
   const { pid, ended } = await followProcess(lab, process, directory);
   try {
@@ -158,6 +160,11 @@ export async function startGuest(lab: LinuxLab, options: GuestOptions): Promise<
     const end = await ended;
     throw end.termination ? new LauncherEndedEarly(end) : error;
   }
+}
+
+/** `ip netns exec` becomes the program, so the process number stays. */
+function inNamespace(namespace: string | undefined): string {
+  return namespace === undefined ? "" : `ip netns exec '${namespace}'`;
 }
 
 async function endLauncher(lab: LinuxLab, pid: number): Promise<void> {

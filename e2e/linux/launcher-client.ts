@@ -7,6 +7,7 @@ import {
   type LauncherStatus,
   type MachineState,
 } from "../../launcher/api/control.ts";
+import type { LinkState } from "../../launcher/api/machine-config.ts";
 
 /** The launcher refused a request. */
 export class LauncherRefusal extends Error {
@@ -50,6 +51,10 @@ export class LauncherClient {
 
   detachDisk(name: string): Promise<LauncherStatus> {
     return this.#ask("DELETE", `/v1/disks/${name}`);
+  }
+
+  setLink(name: string, state: LinkState): Promise<LauncherStatus> {
+    return this.#ask("POST", `/v1/interfaces/${name}/link`, { state });
   }
 
   /** Raw bytes of the console, both ways. */

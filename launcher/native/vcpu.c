@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,6 +54,7 @@ static void wait_until_running(struct vcpu *v) {
 static void *thread_main(void *argument) {
   struct vcpu *v = argument;
   const uint64_t one = 1;
+  prctl(PR_SET_NAME, "vcpu");
   for (;;) {
     wait_until_running(v);
     if (v->stop) return NULL;

@@ -1,7 +1,7 @@
 // The commands, as typed on the console or given on the kernel command line. Each answers with a line at least.
 #include "guest.h"
 
-enum { MAX_ARGUMENTS = 4 };
+enum { MAX_ARGUMENTS = 6 };
 
 struct arguments {
   char *text;  // all that follows the name
@@ -288,6 +288,18 @@ static void command_blkdiscard(struct arguments *a) {
 // blkspeed DISK COUNT
 static void command_blkspeed(struct arguments *a) { disk_speed((unsigned)a->number[0], a->number[1]); }
 
+// blkbench DISK DEPTH COUNT BYTES RANDOM WRITE
+static void command_blkbench(struct arguments *a) {
+  struct disk_load load = {.depth = a->number[1], .count = a->number[2], .block_bytes = (uint32_t)a->number[3],
+                           .random = a->number[4], .write = a->number[5]};
+  disk_benchmark((unsigned)a->number[0], &load);
+}
+
+// blkjournal DISK FIRST [COUNT]: transactions, for ever where no number is said
+static void command_blkjournal(struct arguments *a) {
+  disk_journal((unsigned)a->number[0], a->number[1], a->count > 2 ? a->number[2] : 0);
+}
+
 // blkgarbage DISK ROUNDS [SEED]
 static void command_blkgarbage(struct arguments *a) {
   random_state = a->count > 2 && a->number[2] ? a->number[2] : 88172645463325252ul;
@@ -361,7 +373,8 @@ static const struct {
     {"cpus", command_cpus},     {"cpuid", command_cpuid},       {"pci", command_pci},
     {"blkid", command_blkid},   {"blkread", command_blkread},   {"blkwrite", command_blkwrite},
     {"blkflush", command_blkflush}, {"blkzero", command_blkzero}, {"blkdiscard", command_blkdiscard},
-    {"blkspeed", command_blkspeed}, {"blkgarbage", command_blkgarbage}, {"rng", command_rng},
+    {"blkspeed", command_blkspeed}, {"blkgarbage", command_blkgarbage}, {"blkjournal", command_blkjournal},
+    {"blkbench", command_blkbench}, {"rng", command_rng},
     {"netecho", command_netecho}, {"netsend", command_netsend}, {"netgarbage", command_netgarbage},
     {"hvcprint", command_hvcprint}, {"hvcread", command_hvcread},
     {"timer", command_timer},   {"ticks", command_ticks},       {"load", command_load},

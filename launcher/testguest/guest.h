@@ -75,6 +75,8 @@ bool console_read_line(char *line, size_t size);  // false when there is none ye
 // interrupts.c
 void interrupts_start(void);
 extern volatile uint64_t interrupt_counts[256];
+// Runs a function at CPL 3; interrupts are taken meanwhile.
+void run_unprivileged(void (*function)(void));
 void wait_for_interrupt_unless(bool (*ready)(void));
 uint32_t own_apic_id(void);
 
@@ -121,6 +123,10 @@ bool virtio_begin(uint16_t device, unsigned index, uint32_t features);
 void virtio_set_up_queue(uint16_t which, struct virtio_ring *its);
 bool virtio_ready(void);
 void virtio_end(void);
+bool virtio_begin_disk(unsigned disk);
+void virtio_place_queue(uint16_t which, uint16_t entries, const uint64_t addresses[3]);  // descriptors, available, used
+uint64_t virtio_doorbell(uint16_t which);
+uint64_t virtio_config64(unsigned offset);
 uint8_t virtio_config8(unsigned offset);
 void virtio_publish(uint16_t which, struct virtio_ring *its, uint16_t head);  // makes `head` available, and rings
 
@@ -149,9 +155,22 @@ void load_run(uint64_t address, uint64_t pages);
 void memory_fill(uint64_t address, uint64_t pages, uint64_t seed);
 uint64_t memory_errors(uint64_t address, uint64_t pages, uint64_t seed);
 
+// benchmark.c
+struct disk_load {
+  uint64_t depth, count;
+  uint32_t block_bytes;
+  bool random, write;
+};
+void disk_benchmark(unsigned disk, const struct disk_load *wanted);
+
+// journal.c
+void disk_journal(unsigned disk, uint64_t first, uint64_t count);
+
 // commands.c
 void run_command(char *line);
 
 // start.S
+void enter_unprivileged(void (*function)(void));
+extern const uint8_t end_unprivileged[];
 extern const uint8_t interrupt_stubs[], trampoline[], trampoline_end[];
 extern volatile uint32_t ap_count;

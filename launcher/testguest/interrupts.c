@@ -1,6 +1,6 @@
 #include "guest.h"
 
-enum { CODE64 = 0x18, INTERRUPT_GATE = 0x8e00, EXCEPTIONS = 32, STUB_BYTES = 16 };
+enum { CODE64 = 0x18, INTERRUPT_GATE = 0x8e00, INVALID_OPCODE = 6, EXCEPTIONS = 32, STUB_BYTES = 16 };
 enum { LAPIC_ID = 0x20, LAPIC_EOI = 0xb0, LAPIC_SPURIOUS = 0xf0, LAPIC_ENABLE = 0x1ff };
 enum { PIC_MASTER_MASK = 0x21, PIC_SLAVE_MASK = 0xa1, ALL_MASKED = 0xff };
 enum { IOAPIC_DATA = 0x10, IOAPIC_PIN0 = 0x10, SERIAL_PIN = 4, POWER_PIN = 5, LEVEL_TRIGGERED = 1 << 15 };
@@ -20,9 +20,12 @@ static void route_pin(unsigned pin, uint32_t entry) {
   AT(uint32_t, IOAPIC + IOAPIC_DATA) = entry;
 }
 
+static void point_gate(unsigned vector, uintptr_t code) {
+  idt[vector] = (struct gate){(uint16_t)code, CODE64, INTERRUPT_GATE, (uint16_t)(code >> 16), 0, 0};
+}
+
 static void set_gate(unsigned vector) {
-  uintptr_t stub = (uintptr_t)interrupt_stubs + vector * STUB_BYTES;
-  idt[vector] = (struct gate){(uint16_t)stub, CODE64, INTERRUPT_GATE, (uint16_t)(stub >> 16), 0, 0};
+  point_gate(vector, (uintptr_t)interrupt_stubs + vector * STUB_BYTES);
 }
 
 // Also for other processors, which share the table.
@@ -48,6 +51,12 @@ void interrupts_start(void) {
   asm volatile("lidt %0" ::"m"(pointer));
   AT(uint32_t, LAPIC + LAPIC_SPURIOUS) = LAPIC_ENABLE;
   asm volatile("sti");
+}
+
+void run_unprivileged(void (*function)(void)) {
+  point_gate(INVALID_OPCODE, (uintptr_t)end_unprivileged);
+  enter_unprivileged(function);
+  set_gate(INVALID_OPCODE);
 }
 
 uint32_t own_apic_id(void) { return AT(uint32_t, LAPIC + LAPIC_ID) >> 24; }

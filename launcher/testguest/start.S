@@ -3,6 +3,10 @@
 #define DATA 0x10
 #define CODE64 0x18
 #define TASK 0x20
+#define USER_CODE64 0x33
+#define USER_DATA 0x3b
+#define TASK_RSP0 4
+#define INTERRUPTS_ON 0x202
 #define STACK_BYTES 16384
 #define AP_STACK_BYTES 1024
 #define TRAMPOLINE 0x1000
@@ -11,8 +15,9 @@
 #define CR4_PAE 0x20
 #define EFER 0xc0000080
 #define EFER_LONG_MODE 0x100
-#define PRESENT_WRITABLE 3
-#define LARGE_PAGE 0x83
+// For CPL 3 as well.
+#define PRESENT_WRITABLE 7
+#define LARGE_PAGE 0x87
 #define GIB (1 << 30)
 
 // PVH: XEN_ELFNOTE_PHYS32_ENTRY (xen/include/public/elfnote.h). Left out of the build that is entered as Linux is.
@@ -123,6 +128,37 @@ interrupt_common:
   addq $16, %rsp
   iretq
 
+// enter_unprivileged(function): ends with an invalid opcode, whose gate leads to end_unprivileged. Not every KVM that
+// emulates a guest's kernel takes INT from CPL 3.
+.globl enter_unprivileged, end_unprivileged
+enter_unprivileged:
+  pushq %rbx
+  pushq %rbp
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, kernel_stack
+  movq %rsp, TASK_RSP0
+  pushq $USER_DATA
+  pushq $user_stack_end
+  pushq $INTERRUPTS_ON
+  pushq $USER_CODE64
+  pushq $1f
+  iretq
+1:call *%rdi
+  ud2
+end_unprivileged:
+  movq kernel_stack, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbp
+  popq %rbx
+  sti
+  ret
+
 // Other processors start here in real mode, at TRAMPOLINE, where a copy is put.
 .code16
 .globl trampoline, trampoline_end
@@ -165,8 +201,10 @@ gdt:
   .quad 0x00cf9b000000ffff  // 32-bit code
   .quad 0x00cf93000000ffff  // data
   .quad 0x00af9b000000ffff  // 64-bit code
-  .quad 0x00008b0000000067  // task, at address 0: nothing switches stacks
+  .quad 0x00008b0000000067  // task, at address 0, of which only the stack for CPL 0 is used
   .quad 0
+  .quad 0x00affb000000ffff  // 64-bit code of CPL 3
+  .quad 0x00cff3000000ffff  // data of CPL 3
 gdt_end:
 gdt_pointer:
   .word gdt_end - gdt - 1
@@ -201,6 +239,10 @@ directories:
 .balign 16
 .globl ap_count
 ap_count: .long 0
+.balign 8
+kernel_stack: .quad 0
+.skip STACK_BYTES
+user_stack_end:
 .balign 16
 ap_stacks: .skip 64 * AP_STACK_BYTES
 .skip STACK_BYTES

@@ -4,10 +4,14 @@
 enum { VENDOR = 0x1af4, DEVICE_BLOCK = 0x1042, DEVICE_CONSOLE = 0x1043, DEVICE_RNG = 0x1044 };
 
 // PCI configuration space.
-enum { COMMAND = 4, COMMAND_MEMORY_MASTER = 6, BAR0 = 0x10, CAPABILITIES = 0x34 };
+enum { COMMAND = 4, COMMAND_MEMORY_MASTER = 6, BAR0 = 0x10, BAR_64_BIT = 4, CAPABILITIES = 0x34 };
 enum { CAPABILITY_MSIX = 0x11, MSIX_CONTROL = 2, MSIX_TABLE = 4, MSIX_ENABLE = 0x8000, MSIX_ENTRY_BYTES = 16 };
-enum { CAPABILITY_VENDOR = 9, CAPABILITY_TYPE = 3, CAPABILITY_OFFSET = 8, NOTIFY_MULTIPLIER = 16 };
+enum { CAPABILITY_VENDOR = 9, CAPABILITY_TYPE = 3, CAPABILITY_BAR = 4, CAPABILITY_OFFSET = 8, NOTIFY_MULTIPLIER = 16 };
 enum { TYPE_COMMON = 1, TYPE_NOTIFY = 2, TYPE_DEVICE = 4 };
+
+// Where BARs are put that nobody placed.
+#define PCI_WINDOW 0xc0000000u
+enum { PCI_WINDOW_STEP = 1 << 20 };
 
 // Common configuration.
 enum {
@@ -49,8 +53,23 @@ static uint64_t common, notify, device_config;
 static uint16_t queue;
 static uint32_t notify_multiplier;
 
-static void enable_messages(uint64_t capability, uint64_t bar) {
-  uint64_t entry = bar + (AT(uint32_t, capability + MSIX_TABLE) & ~7u) + QUEUE_MSIX_ENTRY * MSIX_ENTRY_BYTES;
+// Where a BAR is. Machines without firmware leave it to us.
+static uint64_t bar_address(uint64_t config, unsigned index) {
+  static uint32_t next = PCI_WINDOW;
+  uint64_t bar = config + BAR0 + 4 * index;
+  uint32_t low = AT(uint32_t, bar);
+  bool is_wide = low & BAR_64_BIT;
+  uint64_t address = (low & ~0xfu) | (is_wide ? (uint64_t)AT(uint32_t, bar + 4) << 32 : 0);
+  if (address) return address;
+  AT(uint32_t, bar) = next;
+  if (is_wide) AT(uint32_t, bar + 4) = 0;
+  next += PCI_WINDOW_STEP;
+  return next - PCI_WINDOW_STEP;
+}
+
+static void enable_messages(uint64_t capability, uint64_t config) {
+  uint32_t table = AT(uint32_t, capability + MSIX_TABLE);
+  uint64_t entry = bar_address(config, table & 7) + (table & ~7u) + QUEUE_MSIX_ENTRY * MSIX_ENTRY_BYTES;
   AT(uint32_t, entry) = LAPIC | own_apic_id() << 12;
   AT(uint32_t, entry + 4) = 0;
   AT(uint32_t, entry + 8) = VECTOR_MESSAGE;
@@ -59,11 +78,12 @@ static void enable_messages(uint64_t capability, uint64_t bar) {
 }
 
 static void find_structures(uint64_t config) {
-  uint64_t bar = (AT(uint32_t, config + BAR0) & ~0xfu) | (uint64_t)AT(uint32_t, config + BAR0 + 4) << 32;
   for (uint8_t at = AT(uint8_t, config + CAPABILITIES); at; at = AT(uint8_t, config + at + 1)) {
     uint64_t capability = config + at;
-    if (AT(uint8_t, capability) == CAPABILITY_MSIX) enable_messages(capability, bar);
+    if (AT(uint8_t, capability) == CAPABILITY_MSIX) enable_messages(capability, config);
     if (AT(uint8_t, capability) != CAPABILITY_VENDOR) continue;
+    if (AT(uint8_t, capability + CAPABILITY_TYPE) > TYPE_DEVICE) continue;
+    uint64_t bar = bar_address(config, AT(uint8_t, capability + CAPABILITY_BAR));
     uint64_t structure = bar + AT(uint32_t, capability + CAPABILITY_OFFSET);
     switch (AT(uint8_t, capability + CAPABILITY_TYPE)) {
       case TYPE_COMMON: common = structure; break;
@@ -103,8 +123,12 @@ bool virtio_begin(uint16_t device, unsigned index, uint32_t features) {
 void virtio_set_up_queue(uint16_t which, struct virtio_ring *its) {
   for (size_t i = 0; i < sizeof *its; i++) ((volatile uint8_t *)its)[i] = 0;
   const uint64_t addresses[] = {(uintptr_t)its->descriptors, (uintptr_t)&its->available, (uintptr_t)&its->used};
+  virtio_place_queue(which, QUEUE_SIZE, addresses);
+}
+
+void virtio_place_queue(uint16_t which, uint16_t entries, const uint64_t addresses[3]) {
   AT(uint16_t, common + QUEUE_SELECT) = which;
-  AT(uint16_t, common + QUEUE_ENTRIES) = QUEUE_SIZE;
+  AT(uint16_t, common + QUEUE_ENTRIES) = entries;
   AT(uint16_t, common + QUEUE_VECTOR) = QUEUE_MSIX_ENTRY;
   for (unsigned i = 0; i < 3; i++) {
     AT(uint32_t, common + QUEUE_ADDRESSES + 8 * i) = (uint32_t)addresses[i];
@@ -120,13 +144,19 @@ bool virtio_ready(void) {
 
 void virtio_end(void) { AT(uint8_t, common + STATUS) = 0; }
 
+uint64_t virtio_doorbell(uint16_t which) { return notify + which * notify_multiplier; }
+
+uint64_t virtio_config64(unsigned offset) { return AT(uint64_t, device_config + offset); }
+
 uint8_t virtio_config8(unsigned offset) { return AT(uint8_t, device_config + offset); }
 
 void virtio_publish(uint16_t which, struct virtio_ring *its, uint16_t head) {
   its->available.entries[its->available.index % QUEUE_SIZE] = head;
   __atomic_store_n(&its->available.index, its->available.index + 1, __ATOMIC_SEQ_CST);
-  AT(uint16_t, notify + which * notify_multiplier) = which;
+  AT(uint16_t, virtio_doorbell(which)) = which;
 }
+
+bool virtio_begin_disk(unsigned disk) { return virtio_begin(DEVICE_BLOCK, disk, FEATURES_OF_DISK); }
 
 // Brings the device up with one queue.
 static bool start_device_queue(uint16_t device, unsigned index, uint32_t features, uint16_t which) {

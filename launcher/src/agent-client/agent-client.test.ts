@@ -48,9 +48,9 @@ async function agentThatAnswers(...answers: string[]): Promise<string[]> {
   return requests;
 }
 
-async function agentThatSends(count: number): Promise<void> {
+async function agentThatSends(count: number, taps?: readonly unknown[]): Promise<void> {
   const script = new URL("./testing/generous-agent.ts", import.meta.url);
-  worker = new Worker(script, { workerData: { path: socketPath, count } });
+  worker = new Worker(script, { workerData: { path: socketPath, count, taps } });
   await once(worker, "message");
 }
 
@@ -135,6 +135,41 @@ describe("asking the node agent", () => {
       expect(readlinkSync(`/proc/self/fd/${fd.fd}`)).toBe("/dev/null");
       fd[Symbol.dispose]();
     }
+  });
+
+  const tapWant = (name: string, queues: number): AgentWant => {
+    const binding = { kind: "podIP", ownPorts: [] } as const;
+    return { kind: "tap", name, queues, vhost: true, binding };
+  };
+  const grant = (name: string, more: object = {}) => ({
+    name,
+    device: `tap-${name}`,
+    mtuBytes: 1450,
+    vhost: false,
+    ...more,
+  });
+
+  it("gets of a TAP its queues, and with vhost-net as many of these and one more", async () => {
+    await agentThatSends(1 + 2 + 7 + 1, [grant("a"), grant("b", { vhost: true })]);
+    const all = await ask([kvm, tapWant("a", 2), tapWant("b", 3), kvm]);
+    expect(all.map(({ fds, tap }) => [fds.length, tap?.name])).toEqual([
+      [1, undefined],
+      [2, "a"],
+      [7, "b"],
+      [1, undefined],
+    ]);
+    for (const fd of all.flatMap(({ fds }) => fds)) fd[Symbol.dispose]();
+  });
+
+  it.each([
+    ["of another name", grant("b")],
+    ["with a device name that leads elsewhere", grant("a", { device: "../lo" })],
+    ["without an MTU", grant("a", { mtuBytes: undefined })],
+    ["that does not say what follows", grant("a", { vhost: undefined })],
+    ["that is missing", undefined],
+  ])("refuses a grant %s", async (_what, found) => {
+    await agentThatSends(2, found ? [found] : undefined);
+    expect((await failure(ask([tapWant("a", 2)]))).message).toMatch(/grant of TAP a is not sound; update it/);
   });
 
   it("says what to check when descriptors were lost on the way, as where SELinux denies them", async () => {

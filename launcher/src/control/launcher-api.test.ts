@@ -12,6 +12,7 @@ import { DiskError, DiskNotReady } from "../storage/disk-error.ts";
 import { recordingLog } from "../testing/recording-log.ts";
 import { until } from "../testing/until.ts";
 import { UnknownDisk } from "../virtio/block/disks.ts";
+import { UnknownInterface } from "../virtio/net/interfaces.ts";
 import { GuestConsole } from "./console/guest-console.ts";
 import { closeServer } from "./http-limits.ts";
 import { LauncherApi } from "./launcher-api.ts";
@@ -86,6 +87,20 @@ describe("the Launcher API", () => {
     const { status, body } = await ask("POST", "/v1/disks/data-1/resize", '{"sizeBytes": 1073741824}');
     expect([status, body["state"], machine.calls]).toEqual([200, "Running", ["growDisk data-1 1073741824"]]);
     expect([...api.requests]).toEqual([["POST /v1/disks/NAME/resize 200", 1]]);
+  });
+
+  it("changes an interface's link, to up or down and nothing else", async () => {
+    const { status } = await ask("POST", "/v1/interfaces/net-1/link", '{"state": "down"}');
+    expect([status, machine.calls]).toEqual([200, ["setLink net-1 down"]]);
+    const refused = await ask("POST", "/v1/interfaces/net-1/link", '{"state": "off"}');
+    expect([refused.status, refused.body.error?.message]).toEqual([400, "state is up or down"]);
+    machine.failure = new UnknownInterface("net-1", ["default"]);
+    const unknown = await ask("POST", "/v1/interfaces/net-1/link", '{"state": "up"}');
+    expect([unknown.status, unknown.body.error?.message]).toEqual([
+      404,
+      "there is no interface net-1; known are default",
+    ]);
+    expect([...api.requests.keys()]).toContain("POST /v1/interfaces/NAME/link 200");
   });
 
   it("adds a disk and takes it away", async () => {

@@ -104,7 +104,7 @@ export class FileIo {
         else completion.completed(result < 0 ? -result : 0);
       },
     };
-    this.#lane.run(operation);
+    queue.run(operation);
   }
 }
 

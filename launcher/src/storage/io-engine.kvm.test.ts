@@ -101,3 +101,25 @@ describe.each([
     );
   });
 });
+
+describe("a disk with a ring", () => {
+  it("is flushed and punched while all threads are busy with disks that hang", async () => {
+    const pool = ringPool();
+    const hanging: (() => void)[] = [];
+    for (let i = 0; i < 4; i++) {
+      const lane = pool.openLane();
+      for (let j = 0; j < 4; j++) lane.run({ start: (done) => void hanging.push(() => done(0)), ended: () => {} });
+      cleanup.defer(() => lane.close());
+    }
+    // Their ends start those that wait.
+    cleanup.defer(() => {
+      for (let end = hanging.pop(); end; end = hanging.pop()) end();
+    });
+    const path = join(directory, "disk");
+    writeFileSync(path, new Uint8Array(SIZE));
+    const disk = await openRawDisk("data", path, pool, { readOnly: false });
+    cleanup.defer(() => disk.close());
+    expect(await finish((done) => disk.discard(0, BLOCK, done))).toBe(0);
+    expect(await finish((done) => disk.flush(done))).toBe(0);
+  });
+});

@@ -1,0 +1,95 @@
+import { createHash } from "node:crypto";
+import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
+
+/** The other end of a guest's network: a namespace of the lab with a TAP, as a pod's is with masquerade. */
+export interface NetworkPeer extends AsyncDisposable {
+  readonly namespace: string;
+  readonly device: string;
+  /** Runs a line of shell in the namespace. */
+  run(line: string): Promise<string>;
+  /** Starts a program in the namespace; answers its process number. */
+  start(program: string): Promise<number>;
+}
+
+const namespace = "guest-network";
+const device = "tap0";
+
+/** What the launcher finds in its /etc/resolv.conf there. */
+const resolver = "search default.svc.cluster.local cluster.local\nnameserver 10.96.0.10\nnameserver fd00:10:96::a\n";
+
+export async function makeNetworkPeer(lab: LinuxLab, mtuBytes: number): Promise<NetworkPeer> {
+  const ip = `ip -n ${namespace}`;
+  await lab.run(`mkdir -p /etc/netns/${namespace} && cat >/etc/netns/${namespace}/resolv.conf`, resolver);
+  await lab.run(
+    [
+      "set -e",
+      "modprobe -q tun || true",
+      `ip netns del ${namespace} 2>/dev/null || true`,
+      `ip netns add ${namespace}`,
+      `${ip} link set lo up`,
+      `${ip} tuntap add dev ${device} mode tap vnet_hdr multi_queue`,
+      `${ip} link set ${device} mtu ${mtuBytes} address 02:00:00:00:00:01`,
+      `${ip} addr add 10.0.2.1/24 dev ${device}`,
+      `${ip} addr add fd10:0:2::1/120 dev ${device} nodad`,
+      `${ip} addr add fe80::1/64 dev ${device} nodad`,
+      `${ip} link set ${device} up`,
+    ].join("\n"),
+  );
+  return {
+    namespace,
+    device,
+    run: (line) => lab.run(`ip netns exec ${namespace} sh -c '${line}'`),
+    start: async (program) =>
+      Number(await lab.run(`ip netns exec ${namespace} ${program} >/dev/null 2>&1 </dev/null & echo $!`)),
+    async [Symbol.asyncDispose]() {
+      await lab.run(`ip netns del ${namespace}; rm -rf /etc/netns/${namespace}`);
+    },
+  };
+}
+
+/**
+ * A program for Node that serves TCP at port 7000: sends the bytes that a seed gives, or takes what comes and tells its
+ * checksum. A line says which: "send BYTES" or "take BYTES".
+ */
+export const streamServer = `
+const { createHash } = require("node:crypto");
+const chunk = Buffer.alloc(65536, (i) => 0);
+for (let i = 0; i < chunk.length; i++) chunk[i] = (i * 31 + (i >> 8)) & 255;
+require("node:net").createServer({ allowHalfOpen: true }, (socket) => {
+  socket.on("error", () => {});
+  let head = Buffer.alloc(0), left = -1;
+  const hash = createHash("sha256");
+  const take = (bytes) => {
+    hash.update(bytes);
+    left -= bytes.length;
+    if (left <= 0) socket.end(hash.digest("hex") + "\\n");
+  };
+  socket.on("data", (bytes) => {
+    if (left >= 0) return take(bytes);
+    head = Buffer.concat([head, bytes]);
+    const end = head.indexOf(10);
+    if (end < 0) return;
+    const [verb, count] = head.toString("latin1", 0, end).split(" ");
+    left = Number(count);
+    if (verb === "take") return take(head.subarray(end + 1));
+    const pump = () => {
+      while (left > 0) {
+        const part = chunk.subarray(0, Math.min(left, chunk.length));
+        left -= part.length;
+        if (!socket.write(part)) return;
+      }
+      socket.end();
+    };
+    socket.on("drain", pump);
+    pump();
+  });
+}).listen(7000, "::");
+`;
+
+/** The checksum of what "send BYTES" sends. */
+export function streamChecksum(bytes: number): string {
+  const chunk = Buffer.from(Uint8Array.from({ length: 65_536 }, (_, i) => (i * 31 + (i >> 8)) & 255));
+  const hash = createHash("sha256");
+  for (let left = bytes; left > 0; left -= chunk.length) hash.update(chunk.subarray(0, Math.min(left, chunk.length)));
+  return hash.digest("hex");
+}

@@ -1,0 +1,147 @@
+import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
+import { waitFor } from "../../hack/lib/step.ts";
+import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
+import { openLab } from "../../hack/linux-lab/open.ts";
+import type { InterfaceConfig } from "../../launcher/api/machine-config.ts";
+import { bootGuest, type Guest } from "./guest.ts";
+import { makeNetworkPeer, type NetworkPeer, streamChecksum, streamServer } from "./network-peer.ts";
+
+const MAC = "02:5a:00:12:34:56";
+const MTU = 1450;
+const STREAM_BYTES = 24 * 2 ** 20;
+const shellMs = 180_000;
+
+const nic = (device: string): InterfaceConfig => ({
+  name: "default",
+  mac: MAC,
+  queues: 2,
+  link: "up",
+  attachment: {
+    kind: "tap",
+    device,
+    guest: {
+      ipv4: { address: "10.0.2.2", prefixLength: 24, gateway: "10.0.2.1" },
+      ipv6: { address: "fd10:0:2::2", prefixLength: 120, gateway: "fd10:0:2::1", gatewayMac: "02:00:00:00:00:01" },
+    },
+  },
+  dataPath: "inProcess",
+  dhcp: { hostname: "net-guest", ntpServers: ["192.0.2.123"] },
+});
+
+describe("a Debian on a network", () => {
+  let lab: LinuxLab;
+  let peer: NetworkPeer;
+  let guest: Guest;
+  let server: number;
+  let name: string;
+  const shell = (line: string) => guest.console.shell(line, shellMs);
+
+  beforeAll(async () => {
+    lab = await openLab();
+    peer = await makeNetworkPeer(lab, MTU);
+    guest = await bootGuest(lab, {
+      image: "debian",
+      cpus: 2,
+      memoryMiB: 512,
+      namespace: peer.namespace,
+      change: (config) => ({ ...config, interfaces: [nic(peer.device)] }),
+    });
+    await lab.run("cat >/tmp/stream-server.cjs", streamServer);
+    server = await peer.start(`${lab.paths.node} /tmp/stream-server.cjs`);
+    name = await shell("cd /sys/class/net && ls -d e*");
+  }, 900_000);
+  afterAll(async () => {
+    await guest?.[Symbol.asyncDispose]();
+    if (server) await lab.run(`kill ${server}`);
+    await peer?.[Symbol.asyncDispose]();
+  });
+
+  it("calls its interface by its slot, and has all its queues and the MTU", async () => {
+    expect(name).toMatch(/^en.*1$/);
+    expect(await shell(`cat /sys/class/net/${name}/address /sys/class/net/${name}/mtu`)).toBe(`${MAC}\n${MTU}`);
+    expect(await shell(`ls -d /sys/class/net/${name}/queues/rx-* | wc -l`)).toBe("2");
+  });
+
+  it("gets addresses, routes, names and servers by DHCPv4, DHCPv6 and router advertisements", async () => {
+    const unit = "[Match]\\nType=ether\\n[Network]\\nDHCP=yes\\nIPv6AcceptRA=yes\\n[DHCPv4]\\nUseMTU=yes\\n";
+    await shell(`printf '${unit}' >/etc/systemd/network/10-all.network && systemctl restart systemd-networkd`);
+    await waitFor(
+      async () => {
+        const found = await shell(`ip -o addr show dev ${name} scope global`);
+        return (found.includes("10.0.2.2/24") && found.includes("fd10:0:2::2/128")) || undefined;
+      },
+      { what: "addresses of both families", timeoutMs: 120_000, intervalMs: 1000 },
+    );
+    expect(await shell("ip -4 route show default")).toMatch(/default via 10\.0\.2\.1 .*proto dhcp/);
+    expect(await shell("ip -6 route show default")).toMatch(/default .*via fe80::1 .*proto ra/);
+    expect(await shell("ip -6 route show fd10:0:2::/120")).toMatch(/proto ra/);
+    const lease = await shell("cat /run/systemd/netif/leases/*");
+    expect(lease).toMatch(/DNS=10\.96\.0\.10/);
+    expect(lease).toMatch(/DOMAINNAME=default\.svc\.cluster\.local/);
+    expect(lease).toMatch(/DOMAIN_SEARCH_LIST=default\.svc\.cluster\.local cluster\.local/);
+    expect(lease).toMatch(/HOSTNAME=net-guest/);
+    expect(lease).toMatch(/NTP=192\.0\.2\.123/);
+    expect(lease).toMatch(/LIFETIME=86400|T1=43200/);
+    expect(await shell("cat /run/systemd/netif/links/*")).toMatch(/fd00:10:96::a/);
+  });
+
+  it("renews its lease", async () => {
+    await shell(`networkctl renew ${name}`);
+    expect(await shell(`ip -o -4 addr show dev ${name} scope global`)).toContain("10.0.2.2/24");
+  });
+
+  it("reaches its neighbour and is reached, over IPv4 and IPv6", async () => {
+    for (const target of ["10.0.2.1", "fd10:0:2::1"])
+      expect(await shell(`ping -c 3 -i 0.2 -W 30 ${target} | grep -c 'bytes from'`)).toBe("3");
+    for (const target of ["10.0.2.2", "fd10:0:2::2"])
+      expect(await peer.run(`busybox ping -c 3 -W 30 ${target} | grep -c "bytes from"`)).toBe("3\n");
+  });
+
+  it.each([["10.0.2.1"], ["fd10:0:2::1"]])(
+    "moves a stream both ways without a wrong byte, with %s",
+    async (address) => {
+      const received = `exec 3<>/dev/tcp/${address}/7000; echo send ${STREAM_BYTES} >&3; sha256sum <&3`;
+      expect(await shell(`bash -c '${received}'`)).toBe(`${streamChecksum(STREAM_BYTES)}  -`);
+      await shell(`head -c ${STREAM_BYTES} /dev/urandom >/root/stream`);
+      const sent = `exec 3<>/dev/tcp/${address}/7000; (echo take ${STREAM_BYTES}; cat /root/stream) >&3; cat <&3`;
+      const told = await shell(`bash -c '${sent}'`);
+      expect(await shell("sha256sum </root/stream")).toBe(`${told}  -`);
+    },
+  );
+
+  it("had the kernel cut its streams into segments", async () => {
+    const [status] = (await guest.launcher.status()).interfaces ?? [];
+    expect(status).toMatchObject({ dataPath: "inProcess", queues: 2, mtuBytes: MTU, link: "up" });
+    expect(status?.addresses).toEqual(["10.0.2.2", "fd10:0:2::2"]);
+    // Two streams out: with one frame a segment it would be as many as the bytes need.
+    const packets = Number(await peer.run(`cat /sys/class/net/${peer.device}/statistics/rx_packets`));
+    expect(packets).toBeLessThan((2 * STREAM_BYTES) / MTU / 2);
+  });
+
+  it("cannot use an address that is not its own", async () => {
+    await shell(`ip addr add 10.0.2.77/24 dev ${name}`);
+    expect(await shell("ping -c 2 -i 0.2 -W 2 -I 10.0.2.77 10.0.2.1 | grep -c 'bytes from' || true")).toBe("0");
+    await shell(`ip addr del 10.0.2.77/24 dev ${name}`);
+  });
+
+  it("sees its link go down and come up", async () => {
+    const carrier = (wanted: string) =>
+      waitFor(async () => (await shell(`cat /sys/class/net/${name}/carrier`)) === wanted || undefined, {
+        what: `carrier ${wanted}`,
+        timeoutMs: 60_000,
+        intervalMs: 200,
+      });
+    await guest.launcher.setLink("default", "down");
+    await carrier("0");
+    await guest.launcher.setLink("default", "up");
+    await carrier("1");
+    await waitFor(
+      async () => (await shell("ping -c 1 -W 5 10.0.2.1 | grep -c 'bytes from' || true")) === "1" || undefined,
+      {
+        what: "an answer",
+        timeoutMs: 60_000,
+        intervalMs: 200,
+      },
+    );
+  });
+});
