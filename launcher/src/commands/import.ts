@@ -68,7 +68,8 @@ function deviceOpener(config: ImportConfig, { log, signal }: { log: Logger; sign
   return async (path, { readOnly }) => {
     if (socketPath === undefined) return openFile(path, { write: !readOnly });
     const options = { socketPath, deadlineMs: AGENT_DEADLINE_MS, log, signal };
-    const [device] = await askAgent([{ kind: "block", path, readOnly, direct: false }], options);
+    const [granted] = await askAgent([{ kind: "block", path, readOnly, direct: false }], options);
+    const device = granted?.fds[0];
     if (device === undefined) throw new TypeError("the node agent's client answers with as many as were asked");
     return device;
   };
