@@ -9,9 +9,10 @@ process.argv.splice(2, 0, "console");
 require("./launcher.js");
 `;
 
-/** dist/launcher: the bundle, its two native files, and the console command. */
+/** dist/launcher: the bundle, that of a migration's threads, two native files, and the console command. */
 export async function bundleLauncher(): Promise<void> {
   await bundle("launcher/src/main.ts", "dist/launcher/launcher.js");
+  await bundle("launcher/src/migration/worker/main.ts", "dist/launcher/migration-worker.js");
   const koffi = createRequire(import.meta.url).resolve("@koromix/koffi-linux-x64/linux_x64/koffi.node");
   copyInto(koffi, "dist/launcher/koffi.node");
   execFileSync(join(repository, "hack/build-native"), { stdio: "inherit" });

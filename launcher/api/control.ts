@@ -18,6 +18,8 @@ import type { DiskConfig, LinkState } from "./machine-config.ts";
  *        404 for an unknown disk.
  *   POST /v1/interfaces/NAME/link  {"state": "up"|"down"}  -> LauncherStatus, once the guest is told
  *        404 for an unknown interface.
+ *   POST /v1/suspend  {"directory": "/PATH"}             -> LauncherStatus, Ended with the reason Suspended: the machine is
+ *        in files there, and `launcher run --restore` goes on from them, once. 409 where it cannot be; it runs on then.
  *   GET  /v1/console?access=read|write&history=true[&port=serial|virtio]
  *        -> 101, Upgrade: typevisor-console; then raw bytes both ways. When absent, access is read, history false, and
  *        port what the kernel's command line names last, or serial. Either side ends it by closing, half-closing included.

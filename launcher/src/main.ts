@@ -3,6 +3,7 @@ import { errorText } from "./log/error-text.ts";
 import { launcherVersion } from "./version.ts";
 
 const HELP = `launcher run MACHINE_JSON    runs the machine until it ends
+  --restore DIRECTORY        the machine goes on where it was suspended
 launcher import CONFIG_JSON  fills a volume with a disk (launcher/api/import.ts)
 launcher console             joins the terminal to a running machine (see launcher console --help)
 launcher hold                offers a disk to another pod (see launcher hold --help)
@@ -35,13 +36,18 @@ async function main([command, ...args]: readonly string[]): Promise<void> {
 }
 
 async function runCommand(args: readonly string[]): Promise<void> {
-  const [configPath, ...more] = args;
-  if (configPath === undefined || more.length > 0) return usage("run takes the path of one machine.json", HELP);
+  const { parseRunOptions } = await import("./commands/run-options.ts");
+  let options: ReturnType<typeof parseRunOptions>;
+  try {
+    options = parseRunOptions(args);
+  } catch (error) {
+    return usage(errorText(error), HELP);
+  }
   const [{ run }, { assembleMachine }] = await Promise.all([
     import("./commands/run.ts"),
     import("./machine/assemble.ts"),
   ]);
-  await run(configPath, assembleMachine);
+  await run(options.configPath, assembleMachine, options.origin);
 }
 
 async function importCommand(args: readonly string[]): Promise<void> {

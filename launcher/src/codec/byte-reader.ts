@@ -10,7 +10,8 @@ export class ByteReader {
 
   constructor(bytes: Uint8Array, version: number) {
     this.version = version;
-    this.#bytes = bytes;
+    // Not a Buffer, whose slices are no copies.
+    this.#bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 

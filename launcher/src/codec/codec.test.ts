@@ -125,6 +125,13 @@ describe("a codec", () => {
     expect(problem(() => decode(codec, new Uint8Array(input), 1)).message).toContain(message);
   });
 
+  it("reads bytes that are the value's own, also from a Buffer that is used again", () => {
+    const source = Buffer.from([3, 0, 0, 0, 1, 2, 3]);
+    const found = decode(bytes(9), source, 1);
+    source.fill(9);
+    expect([found, found.buffer.byteLength]).toEqual([Uint8Array.of(1, 2, 3), 3]);
+  });
+
   it("takes no room for items that the bytes only claim to have", () => {
     const claim = new Uint8Array([0xff, 0xff, 0xff, 0xff]);
     expect(problem(() => decode(list(u8, 2 ** 32 - 1), claim, 1)).field).toBe("[0]");

@@ -11,11 +11,12 @@ import { listenForTelemetry } from "../control/telemetry-listener.ts";
 import { listenOnUnixSocket } from "../control/unix-listener.ts";
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
-import type { MachineControls } from "../machine/control-surface.ts";
+import type { StartableMachine } from "../machine/machine-dependencies.ts";
+import type { MovableMachine } from "../machine/movable-machine.ts";
 
 export interface ControlPlaneParts {
   readonly config: MachineConfig;
-  readonly machine: MachineControls;
+  readonly machine: StartableMachine;
   readonly console: GuestConsole;
   readonly log: Logger;
 }
@@ -32,7 +33,9 @@ export interface ControlPlane {
 /** Opens the listeners that `config` names. What was opened is closed again where one fails. */
 export async function openControlPlane({ config, machine, console, log }: ControlPlaneParts): Promise<ControlPlane> {
   const { control, identity } = config;
-  const api = new LauncherApi({ machine, console, log });
+  const { movable } = machine;
+  const suspend = movable && ((directory: string) => suspendTo(movable, directory, console));
+  const api = new LauncherApi({ machine, console, log, ...(suspend && { suspend }) });
   const cleanup = new AsyncDisposableStack();
   try {
     const unix = await opening("control.socketPath", () => listenOnUnixSocket(api, control.socketPath));
@@ -70,6 +73,12 @@ export async function openControlPlane({ config, machine, console, log }: Contro
       await cleanup.disposeAsync();
     },
   };
+}
+
+/** What moves machines is loaded where one is. */
+async function suspendTo(machine: MovableMachine, directory: string, console: GuestConsole): Promise<void> {
+  const { suspend } = await import("../migration/suspension.ts");
+  await suspend(machine, directory, () => console.history());
 }
 
 /** A listener that cannot be opened is a fault of the field that asks for it. */

@@ -8,12 +8,14 @@ import { openKvm } from "../kvm/system.ts";
 import { errorText } from "../log/error-text.ts";
 import { jsonLogger, type Logger, writeToStdout } from "../log/logger.ts";
 import type { AssembleMachine, MachineDependencies, StartableMachine } from "../machine/machine-dependencies.ts";
+import type { MovableMachine } from "../machine/movable-machine.ts";
 import type { NetworkLink } from "../net/network-link.ts";
 import { openLink } from "../net/open-link.ts";
 import { readResolver } from "../net/resolver.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import { launcherVersion } from "../version.ts";
 import { openControlPlane } from "./control-plane.ts";
+import type { Origin } from "./run-options.ts";
 import { settleHeapLater } from "./settle-heap.ts";
 import { StopSignals } from "./stop-signals.ts";
 import { type Termination, terminationPathOfBrokenConfig, writeTermination } from "./termination.ts";
@@ -36,7 +38,11 @@ const EMERGENCY_STOP_MS = 2_000;
  * `launcher run`: one machine, from machine.json to its end. Ends the process with the reason's exit code,
  * and leaves the reason in the termination message.
  */
-export async function run(configPath: string, assemble: AssembleMachine): Promise<never> {
+export async function run(
+  configPath: string,
+  assemble: AssembleMachine,
+  origin: Origin = { kind: "boot" },
+): Promise<never> {
   let config: MachineConfig;
   try {
     config = readMachineConfig(configPath);
@@ -48,7 +54,7 @@ export async function run(configPath: string, assemble: AssembleMachine): Promis
   const { namespace, name, uid } = config.identity;
   const log = jsonLogger(config.log.level, { namespace, name, uid }, writeToStdout);
   log.info("launcher starts", { reason: "ProcessStarted", version: launcherVersion, pid: process.pid });
-  const machineRun = new MachineRun(config, log);
+  const machineRun = new MachineRun(config, log, origin);
   process.on("uncaughtException", (error) => void machineRun.crash(error));
   const termination = await machineRun.toItsEnd(assemble).catch((error: unknown) => machineRun.failed(error));
   return end(termination, config.terminationMessagePath, log);
@@ -63,12 +69,14 @@ function sizeThreadPool(diskCount: number): void {
 class MachineRun {
   readonly #config: MachineConfig;
   readonly #log: Logger;
+  readonly #origin: Origin;
   readonly #signals: StopSignals;
   #machine: StartableMachine | undefined;
   #crashing = false;
 
-  constructor(config: MachineConfig, log: Logger) {
+  constructor(config: MachineConfig, log: Logger, origin: Origin) {
     this.#config = config;
+    this.#origin = origin;
     this.#log = log;
     this.#signals = new StopSignals(config.powerOffTimeoutMs, log);
   }
@@ -77,8 +85,7 @@ class MachineRun {
     const { boot, console } = this.#config;
     const commandLine = "commandLine" in boot ? boot.commandLine : "";
     const guestConsole = new GuestConsole(console.historyBytes, defaultPort(commandLine));
-    const machine = await assemble(this.#config, await this.#dependencies(guestConsole));
-    this.#machine = machine;
+    const machine = await this.#assemble(assemble, guestConsole);
     using _states = this.#logStates(machine);
     if (this.#signals.stopping.aborted) return this.#stopUnstarted(machine);
     this.#signals.stopBy((timeoutMs) => machine.stop(timeoutMs));
@@ -89,6 +96,23 @@ class MachineRun {
     const termination = await machine.ended;
     await controlPlane.close();
     return termination;
+  }
+
+  async #assemble(assemble: AssembleMachine, guestConsole: GuestConsole): Promise<StartableMachine> {
+    const dependencies = await this.#dependencies(guestConsole);
+    if (this.#origin.kind === "boot") {
+      this.#machine = await assemble(this.#config, dependencies);
+      return this.#machine;
+    }
+    const { directory } = this.#origin;
+    const { readSuspended, restoreSuspended } = await import("../migration/suspension.ts");
+    const state = readSuspended(directory);
+    const machine = await assemble(this.#config, { ...dependencies, isIncoming: true, keepLocalDisks: true });
+    this.#machine = machine;
+    guestConsole.restore(state.consoles);
+    await restoreSuspended(movable(machine), directory, state);
+    this.#log.info("machine goes on where it was suspended", { reason: "Restored", directory });
+    return machine;
   }
 
   /** The end for an error that `toItsEnd` threw. */
@@ -210,6 +234,11 @@ function only([granted]: readonly Granted[]): OwnedFd {
   const fd = granted?.fds[0];
   if (fd === undefined) throw new TypeError("the node agent's client answers with as many descriptors as were asked");
   return fd;
+}
+
+function movable({ movable: found }: StartableMachine): MovableMachine {
+  if (found === null) throw new TypeError("this machine cannot go on from elsewhere");
+  return found;
 }
 
 function report(termination: Termination, path: string | undefined, log: Logger): void {

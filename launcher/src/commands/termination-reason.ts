@@ -1,9 +1,11 @@
 import type { AgentErrorCode } from "../../api/agent.ts";
 import { AgentRefused, AgentUnavailable } from "../agent-client/agent-client.ts";
 import { BootImageError } from "../boot/boot-image-error.ts";
+import { StateRefused } from "../codec/state-refused.ts";
 import { ConfigInvalid } from "../config/field.ts";
 import { KvmUnavailable } from "../kvm/kvm-unavailable.ts";
 import { errorText } from "../log/error-text.ts";
+import { SuspensionError } from "../migration/suspension-error.ts";
 import { NetworkError } from "../net/network-link.ts";
 import { PciSpaceError } from "../pci/pci-root.ts";
 import { DiskError } from "../storage/disk-error.ts";
@@ -32,6 +34,7 @@ function reasonOf(error: unknown): Termination["reason"] {
   if (error instanceof KvmUnavailable) return "KvmUnavailable";
   if (error instanceof BootImageError) return "BootImageInvalid";
   if (error instanceof DiskError) return "DiskUnavailable";
+  if (error instanceof StateRefused || error instanceof SuspensionError) return "StateInvalid";
   if (error instanceof NetworkError) return "NetworkUnavailable";
   if (error instanceof AgentRefused) return refusals[error.code] ?? "AgentUnavailable";
   if (error instanceof AgentUnavailable) return "AgentUnavailable";

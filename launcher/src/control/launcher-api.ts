@@ -4,6 +4,7 @@ import { CONSOLE_UPGRADE, type ConsolePortName, type LauncherStatus, type Machin
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
 import { IllegalTransition, type MachineControls, PauseAborted } from "../machine/control-surface.ts";
+import { SuspensionError } from "../migration/suspension-error.ts";
 import { PciSpaceError } from "../pci/pci-root.ts";
 import { DiskError, DiskNotReady } from "../storage/disk-error.ts";
 import { UnknownDisk } from "../virtio/block/disks.ts";
@@ -44,11 +45,14 @@ export interface LauncherApiParts {
   readonly machine: MachineControls;
   readonly console: GuestConsole;
   readonly log: Logger;
+  /** Writes the machine into a directory, and ends it here; absent where it cannot be. */
+  readonly suspend?: ((directory: string) => Promise<void>) | undefined;
 }
 
 /** The routes of the Launcher API, for any listener. Who may ask is the listener's business. */
 export class LauncherApi {
   readonly #machine: MachineControls;
+  readonly #parts: LauncherApiParts;
   readonly #console: GuestConsole;
   readonly #log: Logger;
   readonly #routes: ReadonlyMap<string, { readonly method: string; readonly handle: Handler }>;
@@ -56,6 +60,7 @@ export class LauncherApi {
   readonly requests = new Map<string, number>();
 
   constructor(parts: LauncherApiParts) {
+    this.#parts = parts;
     this.#machine = parts.machine;
     this.#console = parts.console;
     this.#log = parts.log;
@@ -70,6 +75,7 @@ export class LauncherApi {
       [DISKS_PATH, { method: "POST", handle: this.#attachDisk }],
       [DISK_PATH, { method: "DELETE", handle: this.#detachDisk }],
       [LINK_PATH, { method: "POST", handle: this.#setLink }],
+      ["/v1/suspend", { method: "POST", handle: this.#suspend }],
       ["/v1/stop", { method: "POST", handle: this.#stop }],
       [CONSOLE_PATH, { method: "GET", handle: this.#consoleWithoutUpgrade }],
     ]);
@@ -183,6 +189,18 @@ export class LauncherApi {
     return { status: 200, value: this.#machine.status() };
   };
 
+  readonly #suspend: Handler = async (request, { query }) => {
+    allowOnly(query, []);
+    const body = await readBody(request);
+    allowOnlyMembers(body, ["directory"]);
+    const { directory } = body;
+    if (typeof directory !== "string" || !directory.startsWith("/"))
+      throw new RequestRefused("BadRequest", "directory must be an absolute path");
+    if (this.#parts.suspend === undefined) throw new RequestRefused("Conflict", "this machine cannot be suspended");
+    await this.#parts.suspend(directory);
+    return { status: 200, value: this.#machine.status() };
+  };
+
   readonly #stop: Handler = async (request, { query }) => {
     allowOnly(query, []);
     const body = await readBody(request);
@@ -207,6 +225,7 @@ export class LauncherApi {
       return new RequestRefused("Conflict", error.message);
     if (error instanceof UnknownDisk || error instanceof UnknownInterface)
       return new RequestRefused("NotFound", error.message);
+    if (error instanceof SuspensionError) return new RequestRefused("Conflict", error.message);
     if (error instanceof DiskNotReady) return new RequestRefused("NotReady", error.message);
     if (error instanceof DiskError || error instanceof PciSpaceError)
       return new RequestRefused("Conflict", error.message);

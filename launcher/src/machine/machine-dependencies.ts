@@ -6,6 +6,7 @@ import type { Resolver } from "../net/resolver.ts";
 import type { AttachmentTaker } from "../storage/attached-disk.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import type { MachineControls } from "./control-surface.ts";
+import type { MovableMachine } from "./movable-machine.ts";
 
 /** What `assembleMachine` needs besides the configuration. */
 export interface MachineDependencies {
@@ -39,6 +40,8 @@ export interface MachineDependencies {
  * Its state is Starting until `start`.
  */
 export interface StartableMachine extends MachineControls {
+  /** What suspending and migrating ask; null where it can be neither. */
+  readonly movable: MovableMachine | null;
   /** Lets the vCPUs run; the state is Running then. Once only. */
   start(): void;
 }

@@ -122,6 +122,10 @@ export class Machine implements StartableMachine, MovableMachine {
     else this.#run();
   }
 
+  get movable(): MovableMachine {
+    return this;
+  }
+
   get memory(): Board["memoryForMoving"] {
     return this.#parts.board.memoryForMoving;
   }

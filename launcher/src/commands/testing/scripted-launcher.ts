@@ -20,6 +20,7 @@ export type GuestScript =
 
 /** A machine that is all script, with a serial console that answers in capitals, and a virtio console that answers twice. */
 class ScriptedMachine extends FakeMachine implements StartableMachine {
+  readonly movable = null;
   readonly #script: GuestScript;
   readonly #serial: CharacterBackend;
   readonly #virtio: CharacterBackend;

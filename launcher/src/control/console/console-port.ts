@@ -50,6 +50,18 @@ export class ConsolePort implements CharacterBackend {
     return this.#droppedBytes;
   }
 
+  /** What the guest printed last, as far as it is kept. */
+  history(): Uint8Array {
+    const { start, end } = this.#ring;
+    const from = Math.max(start, end - this.#historyBytes);
+    return this.#ring.read(from, end - from);
+  }
+
+  /** The guest printed this before, in another launcher. */
+  restoreHistory(bytes: Uint8Array): void {
+    this.#ring.append(bytes);
+  }
+
   connect(sink: CharacterSink): void {
     this.#input.connect(sink);
   }

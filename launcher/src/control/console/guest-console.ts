@@ -61,6 +61,16 @@ export class GuestConsole {
     return this.#attachments.size < MAX_ATTACHMENTS;
   }
 
+  /** What the guest printed last on each port, for the launcher that it goes on in. */
+  history(): { readonly serial: Uint8Array; readonly virtio: Uint8Array } {
+    return { serial: this.serial.history(), virtio: this.virtio.history() };
+  }
+
+  restore({ serial, virtio }: { readonly serial: Uint8Array; readonly virtio: Uint8Array }): void {
+    this.serial.restoreHistory(serial);
+    this.virtio.restoreHistory(virtio);
+  }
+
   /** Joins `stream` to a port until it closes. Throws ConsoleBusy. */
   attach(stream: Duplex, { port, ...options }: AttachOptions): void {
     if (!this.hasRoom) throw new ConsoleBusy();

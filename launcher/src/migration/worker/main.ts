@@ -1,0 +1,14 @@
+/** What a migration's threads run: copying memory, which would hold up the event loop of the machine. */
+import { workerData } from "node:worker_threads";
+import { loadMemory, saveMemory } from "./memory-file.ts";
+import type { WorkerTask } from "./worker-thread.ts";
+
+const task = workerData as WorkerTask;
+switch (task.kind) {
+  case "save":
+    saveMemory(task);
+    break;
+  case "load":
+    loadMemory(task);
+    break;
+}

@@ -1,0 +1,26 @@
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
+import { nativeFile } from "../../sys/native-files.ts";
+import type { MemoryFileTask } from "./memory-file.ts";
+
+/** What the launcher is built into, beside its own file. */
+const BUNDLE = "migration-worker.js";
+/** A thread that copies needs no more; what it copies is not in its heap. */
+const LIMITS = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 };
+
+export type WorkerTask = MemoryFileTask;
+
+/** A thread that does `task`, and lives no longer than that. Who makes it listens to its messages, errors and end. */
+export function startWorker(task: WorkerTask): Worker {
+  const path = nativeFile(BUNDLE, () => join(import.meta.dirname, "main.ts"));
+  return new Worker(path, { workerData: task, resourceLimits: LIMITS, stdin: false });
+}
+
+/** Runs a task that says nothing on its way; rejects with what it threw. */
+export function runWorker(task: MemoryFileTask): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const worker = startWorker(task);
+  worker.once("error", reject);
+  worker.once("exit", (code) => (code === 0 ? resolve() : reject(new Error(`a copying thread ended with ${code}`))));
+  return promise;
+}
