@@ -44,7 +44,7 @@ describe("a machine that is suspended", () => {
     await first.ask("fill 0x1000000 500 9", "fill done");
     await first.ask("blkwrite 0 7 4242", "blkwrite status 0");
     await first.ask("timer 3000000 1", "timer runs");
-    const before = Number(/tsc (\d+)/.exec(await first.ask("tsc", "\r\n"))?.[1]);
+    const before = Number(/tsc (\d+)/.exec(await first.ask("tsc", /tsc \d+\r\n/))?.[1]);
     await first.ask("load 0x800000 100", "load runs");
     const { status, value } = await first.call("POST", "/v1/suspend", { directory: saved() });
     expect([status, value.state, value.reason]).toEqual([200, "Ended", "Suspended"]);
@@ -58,10 +58,10 @@ describe("a machine that is suspended", () => {
     await second.attach();
     await second.said("load runs");
     expect(second.text).toContain("READY");
-    expect(await second.ask("stop", "ticks")).toMatch(/load rounds \d+ errors 0 backward 0 /);
-    const ticks = Number(/ticks (\d+)/.exec(await second.ask("ticks", "\r\n"))?.[1]);
+    expect(await second.ask("stop", /ticks \d+\r\n/)).toMatch(/load rounds \d+ errors 0 backward 0 /);
+    const ticks = Number(/ticks (\d+)/.exec(await second.ask("ticks", /ticks \d+\r\n/))?.[1]);
     expect(ticks).toBeGreaterThan(0);
-    const after = Number(/tsc (\d+)/.exec(await second.ask("tsc", "\r\n"))?.[1]);
+    const after = Number(/tsc (\d+)/.exec(await second.ask("tsc", /tsc \d+\r\n/))?.[1]);
     expect(after).toBeGreaterThan(before);
     await second.ask("check 0x1000000 500 9", "check errors 0\r\n");
     await second.ask("blkread 0 7", "blkread status 0 data 0x1092");

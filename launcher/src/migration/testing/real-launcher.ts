@@ -90,16 +90,17 @@ export class RealLauncher implements AsyncDisposable {
   }
 
   /** Types a command, and resolves with all that was printed since once that has `answer`. */
-  async ask(command: string, answer: string): Promise<string> {
+  async ask(command: string, answer: string | RegExp): Promise<string> {
     this.text = "";
     this.#console?.write(`${command}\n`);
     await this.said(answer);
     return this.text;
   }
 
-  async said(text: string): Promise<void> {
-    await until(() => this.text.includes(text) || this.#child?.exitCode !== null).catch(() => {});
-    if (!this.text.includes(text)) throw new Error(`waited for ${text}: ${JSON.stringify(this.text)}\n${this.output}`);
+  async said(text: string | RegExp): Promise<void> {
+    const isThere = () => (typeof text === "string" ? this.text.includes(text) : text.test(this.text));
+    await until(() => isThere() || this.#child?.exitCode !== null).catch(() => {});
+    if (!isThere()) throw new Error(`waited for ${text}: ${JSON.stringify(this.text)}\n${this.output}`);
   }
 
   signal(signal: NodeJS.Signals): void {
