@@ -35,7 +35,7 @@ const healthy: ClusterFacts = {
     spec: { versions: [{ name: "v1alpha1", served: true }] },
     status: { conditions: [{ type: "Established", status: "True" }] },
   },
-  nodes: [node("node-1", "1000"), node("control-plane", undefined)],
+  nodes: [node("node-1", "1k"), node("control-plane", undefined)],
   operators: [operator(2)],
   agents: [agent(2)],
   agentPods: [],

@@ -1,3 +1,4 @@
+import { parseQuantity } from "../../../crds/src/quantity.ts";
 import { KVM_RESOURCE } from "../../../launcher/api/agent.ts";
 import type { Node } from "../../../operator/src/runtime/wire.ts";
 import { type ClusterFacts, type DaemonSet, type Deployment, isUnreadable } from "./facts.ts";
@@ -258,7 +259,7 @@ function allocatable(node: Node): Readonly<Record<string, string>> {
 }
 
 function kvmOf(node: Node): number {
-  return Number(allocatable(node)[KVM_RESOURCE] ?? 0);
+  return parseQuantity(allocatable(node)[KVM_RESOURCE] ?? 0);
 }
 
 function agentsNotReady(pods: ClusterFacts["agentPods"]): string {
