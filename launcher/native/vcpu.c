@@ -54,7 +54,7 @@ static void wait_until_running(struct vcpu *v) {
 static void *thread_main(void *argument) {
   struct vcpu *v = argument;
   const uint64_t one = 1;
-  prctl(PR_SET_NAME, "vcpu");
+  prctl(PR_SET_NAME, "vcpu");  // by which launcher/src/control/thread-metrics.ts finds it
   for (;;) {
     wait_until_running(v);
     if (v->stop) return NULL;

@@ -1,13 +1,11 @@
 import type { MachineConfig } from "../../api/machine-config.ts";
 import { ConfigInvalid } from "../config/field.ts";
 import type { GuestConsole } from "../control/console/guest-console.ts";
-import { diskMetrics } from "../control/disk-metrics.ts";
 import { closeServer } from "../control/http-limits.ts";
 import { LauncherApi } from "../control/launcher-api.ts";
 import { LoopLag } from "../control/loop-lag.ts";
-import { controlMetrics, machineMetrics, processMetrics } from "../control/machine-metrics.ts";
-import { networkMetrics } from "../control/network-metrics.ts";
 import { listenForTelemetry } from "../control/telemetry-listener.ts";
+import { telemetrySources } from "../control/telemetry-sources.ts";
 import { listenOnUnixSocket } from "../control/unix-listener.ts";
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
@@ -42,13 +40,7 @@ export async function openControlPlane({ config, machine, console, log }: Contro
     cleanup.defer(() => closeServer(unix, CLOSE_GRACE_MS));
     if (control.telemetry !== undefined) {
       const lag = cleanup.use(new LoopLag().start());
-      const sources = [
-        machineMetrics(machine),
-        diskMetrics(machine),
-        networkMetrics(machine),
-        processMetrics(lag),
-        controlMetrics(console, api),
-      ];
+      const sources = telemetrySources({ machine, console, api, lag });
       const labels = { namespace: identity.namespace, name: identity.name };
       const endpoint = control.telemetry;
       const telemetry = await opening("control.telemetry", () =>

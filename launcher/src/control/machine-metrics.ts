@@ -86,11 +86,11 @@ export function processMetrics(lag: LoopLag): MetricSource {
     );
     const totals = lag.totals;
     yield counter(
-      "typevisor_launcher_event_loop_lag_seconds_sum",
+      "typevisor_launcher_event_loop_lag_seconds_total",
       "Sum of the event loop's sampled delays.",
       totals.sumMs / 1000,
     );
-    yield counter("typevisor_launcher_event_loop_lag_seconds_count", "Samples of that delay.", totals.count);
+    yield counter("typevisor_launcher_event_loop_lag_samples_total", "Samples of that delay.", totals.count);
   };
 }
 

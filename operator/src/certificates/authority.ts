@@ -5,6 +5,7 @@ import type { Logger } from "../runtime/logger.ts";
 import { resources, type Secret } from "../runtime/wire.ts";
 import { type AuthorityState, rotateAuthority, trustBundle, trustIdOf } from "./authority-state.ts";
 import { machineCommonName, machineServerName, OPERATOR_COMMON_NAME } from "./identities.ts";
+import type { CertificateExpiry } from "./metrics.ts";
 import { issueCertificate, type KeyPair, renewalTimeMs, validityOf } from "./x509.ts";
 
 export interface AuthorityOptions {
@@ -75,6 +76,13 @@ export class Authority implements Disposable {
   /** Which authorities are trusted now. */
   get trustId(): string {
     return trustIdOf(this.#require());
+  }
+
+  /** When the certificates of authority and operator end, for metrics. */
+  get expiry(): CertificateExpiry {
+    const notAfterMs = (pair: KeyPair | undefined) =>
+      pair === undefined ? undefined : validityOf(pair.certificate).notAfterMs;
+    return { authorityMs: notAfterMs(this.#state?.current), operatorMs: notAfterMs(this.#operator?.credentials) };
   }
 
   /** A server certificate for one machine, by its UID. */

@@ -58,6 +58,7 @@ export const controllersHelp = `operator controllers [flags]
 ${Object.entries(FLAGS)
   .map(([name, [value, about]]) => `  --${name.padEnd(28)} ${about}${value === "" ? "" : ` (default ${value})`}`)
   .join("\n")}
+  --launcher-scrape-annotations  prometheus.io/* annotations on machines' pods
   --leader-elect                 work only while holding the Lease
   --help                         prints this
 Environment: POD_NAMESPACE (the operator's namespace), POD_NAME.
@@ -120,13 +121,16 @@ export function parseControllersFlags(
       controlPort,
       telemetryPort,
       priorityClassName: optional("launcher-priority-class"),
+      scrapeAnnotations: values["launcher-scrape-annotations"] === true,
     },
   };
 }
 
 function parse(args: readonly string[]): Readonly<Record<string, unknown>> {
   const strings = Object.keys(FLAGS).map((name) => [name, { type: "string" }] as const);
-  const booleans = ["leader-elect", "help"].map((name) => [name, { type: "boolean" }] as const);
+  const booleans = ["leader-elect", "launcher-scrape-annotations", "help"].map(
+    (name) => [name, { type: "boolean" }] as const,
+  );
   try {
     const options = Object.fromEntries([...strings, ...booleans]);
     return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;

@@ -1,8 +1,7 @@
-import { collectDefaultMetrics, Registry } from "prom-client";
+import { Registry } from "prom-client";
 import { Authority } from "../certificates/authority.ts";
 import { LauncherClient } from "../launcher-client/launcher-client.ts";
 import { Client } from "../runtime/client.ts";
-import { clientMetrics } from "../runtime/client-metrics.ts";
 import { sleep, systemClock } from "../runtime/clock.ts";
 import type { Connection } from "../runtime/connection.ts";
 import { messageOf } from "../runtime/errors.ts";
@@ -10,13 +9,12 @@ import { EventRecorder } from "../runtime/event-recorder.ts";
 import { LeaderElector } from "../runtime/leader-elector.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { RateLimiter } from "../runtime/rate-limit.ts";
-import { workQueueMetrics } from "../runtime/work-queue-metrics.ts";
 import { operatorVersion } from "../version.ts";
 import type { ControllersConfig } from "./flags.ts";
 import { serveHealth } from "./health-server.ts";
+import { controllersMetrics } from "./metrics.ts";
 import { settleHeap } from "./settle-heap.ts";
 import { VirtualMachineController } from "./virtualmachine/controller.ts";
-import { virtualMachineMetrics } from "./virtualmachine/metrics.ts";
 
 export interface ControllersOptions {
   readonly config: ControllersConfig;
@@ -38,10 +36,15 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
   const { config, logger, signal } = options;
   const clock = systemClock;
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  const metrics = controllersMetrics(registry, {
+    lease: config.leaseName,
+    world: () => controller.world,
+    certificates: () => authority.expiry,
+    nowMs: clock.now,
+  });
   const limiter = new RateLimiter(clock, QPS, BURST);
   const userAgent = `typevisor-operator/${operatorVersion}`;
-  const client = new Client(options.connection, { limiter, metrics: clientMetrics(registry), userAgent });
+  const client = new Client(options.connection, { limiter, metrics: metrics.client, userAgent });
   const eventClient = new Client(options.connection, { userAgent });
   const reporting = { reportingController: "typevisor.io/operator", reportingInstance: config.identity };
   const events = new EventRecorder({ client: eventClient, clock, logger, ...reporting });
@@ -66,8 +69,8 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     authority,
     launchers,
     events,
-    queueMetrics: workQueueMetrics(registry)("virtualmachine"),
-    metrics: virtualMachineMetrics(registry, () => controller.world.virtualMachines, clock.now),
+    queueMetrics: metrics.queue("virtualmachine"),
+    metrics: metrics.virtualMachines,
   });
   using _heap = settleHeap();
   await using _health = await serveHealth(config.httpPort, { registry, isReady: () => controller.hasSynced });
@@ -75,7 +78,7 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
   const stopWatching = new AbortController();
   const watching = controller.watch(stopWatching.signal);
   try {
-    return await lead(options, { authority, controller });
+    return await lead(options, { authority, controller, leads: metrics.leads });
   } finally {
     stopWatching.abort();
     await Promise.all([watching, events.flush()]);
@@ -85,7 +88,11 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
 
 async function lead(
   options: ControllersOptions,
-  parts: { readonly authority: Authority; readonly controller: VirtualMachineController },
+  parts: {
+    readonly authority: Authority;
+    readonly controller: VirtualMachineController;
+    readonly leads: (leads: boolean) => void;
+  },
 ): Promise<"stopped" | "lost"> {
   const { config, logger, signal } = options;
   const { namespace, leaseName: name, identity } = config;
@@ -95,6 +102,7 @@ async function lead(
     return "stopped";
   }
   logger.info({ identity, lease: config.leaderElect ? `${namespace}/${name}` : "none" }, "Leads from now on");
+  parts.leads(true);
   // The lease is held until the last of the work is done, so not by `signal`.
   const hold = new AbortController();
   const held = config.leaderElect ? elector.hold(hold.signal) : undefined;
@@ -102,6 +110,7 @@ async function lead(
   const working = startAuthority(parts.authority, logger, signal).then(() => parts.controller.work(signal));
   const outcome = await Promise.race([working.then(() => "stopped" as const), ...(lost === undefined ? [] : [lost])]);
   hold.abort();
+  parts.leads(false);
   if (outcome === "stopped" && config.leaderElect) {
     await held;
     await elector.release();

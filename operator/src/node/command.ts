@@ -1,9 +1,10 @@
 import { once } from "node:events";
 import { pino } from "pino";
-import { collectDefaultMetrics, Registry } from "prom-client";
+import { Registry } from "prom-client";
 import { serveHealth } from "../controllers/health-server.ts";
 import { ConfigError } from "../runtime/config-error.ts";
 import { operatorVersion } from "../version.ts";
+import { nodeMetrics } from "./metrics.ts";
 import { startNodeAgent } from "./node-agent.ts";
 import { type NodeOptions, nodeHelp, parseNodeOptions } from "./options.ts";
 
@@ -31,8 +32,8 @@ export async function node(args: readonly string[], environment: NodeJS.ProcessE
   });
   const stopped = Promise.race([once(process, "SIGTERM"), once(process, "SIGINT")]);
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
-  await using agent = await startNodeAgent({ options, log, registry, version: operatorVersion });
+  const metrics = nodeMetrics(registry, operatorVersion);
+  await using agent = await startNodeAgent({ options, log, metrics, version: operatorVersion });
   await using _health =
     options.httpPort === 0 ? undefined : await serveHealth(options.httpPort, { registry, isReady: agent.isReady });
   await stopped;

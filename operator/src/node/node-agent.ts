@@ -1,8 +1,6 @@
 import { readFileSync } from "node:fs";
-import { Gauge, type Registry } from "prom-client";
 import { installLauncherSeccomp } from "../launcher-seccomp/install.ts";
 import type { Logger } from "../runtime/logger.ts";
-import { AgentMetrics } from "./agent/agent-metrics.ts";
 import { AgentServer } from "./agent/agent-server.ts";
 import { loadNftables } from "./agent/network/libnftables.ts";
 import { PodCgroups } from "./agent/pod-identity.ts";
@@ -10,6 +8,7 @@ import { selinuxLabeller } from "./agent/selinux-label.ts";
 import { DevicePlugin } from "./device-plugin/device-plugin.ts";
 import { kvmProblem, watchDevice } from "./device-plugin/kvm-health.ts";
 import { loadDevicePluginProtocol } from "./device-plugin/protocol.ts";
+import type { NodeMetrics } from "./metrics.ts";
 import type { NodeOptions } from "./options.ts";
 
 const USERFAULTFD_PATH = "/dev/userfaultfd";
@@ -18,7 +17,7 @@ const VHOST_NET_PATH = "/dev/vhost-net";
 export interface NodeAgentParts {
   readonly options: NodeOptions;
   readonly log: Logger;
-  readonly registry: Registry;
+  readonly metrics: NodeMetrics;
   readonly version: string;
 }
 
@@ -29,7 +28,7 @@ export interface NodeAgentParts {
 export async function startNodeAgent(
   parts: NodeAgentParts,
 ): Promise<AsyncDisposable & { readonly isReady: () => boolean }> {
-  const { options, log, registry, version } = parts;
+  const { options, log, metrics, version } = parts;
   const cleanup = new AsyncDisposableStack();
   if (options.seccompDir !== null) {
     const path = installLauncherSeccomp(options.seccompDir);
@@ -46,7 +45,7 @@ export async function startNodeAgent(
       },
       pods: new PodCgroups(readFileSync("/proc/self/cgroup", "utf8"), options.cgroupRoot),
       log,
-      metrics: new AgentMetrics(registry),
+      metrics: metrics.agent,
       version,
       label: selinuxLabeller(log),
     }),
@@ -67,15 +66,10 @@ function readyForNetworks(log: Logger): void {
   }
 }
 
-function startDevicePlugin({ options, log, registry }: NodeAgentParts, cleanup: AsyncDisposableStack): DevicePlugin {
-  const usable = new Gauge({
-    name: "typevisor_node_kvm_usable",
-    help: "1 while KVM can be used on this node.",
-    registers: [registry],
-  });
+function startDevicePlugin({ options, log, metrics }: NodeAgentParts, cleanup: AsyncDisposableStack): DevicePlugin {
   let problem = kvmProblem(options.kvmPath);
   const tell = () => {
-    usable.set(problem === undefined ? 1 : 0);
+    metrics.kvmUsable(problem === undefined);
     if (problem === undefined) log.info({ reason: "KvmUsable" }, "KVM is usable: devices are healthy");
     else log.warn({ reason: "KvmUnusable", problem }, "KVM is not usable: devices are unhealthy");
   };
@@ -95,6 +89,7 @@ function startDevicePlugin({ options, log, registry }: NodeAgentParts, cleanup: 
     plugin.setHealthy(problem === undefined);
   });
   cleanup.use(watcher);
+  metrics.watchPlugin({ deviceCount: options.deviceCount, isRegistered: () => plugin.registered });
   plugin.start();
   return plugin;
 }

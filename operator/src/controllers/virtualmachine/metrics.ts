@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
-import type { Store } from "../../runtime/store.ts";
-import type { StoredVirtualMachine } from "./observe.ts";
+import { annotations, podNameOf } from "./names.ts";
+import type { StoredVirtualMachine, World } from "./observe.ts";
 
 /** What the VirtualMachine controller counts. */
 export interface VirtualMachineMetrics {
@@ -15,27 +15,11 @@ const START_BUCKETS = [0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 
 /** Registers `typevisor_virtualmachine*`. Start times are counted for a machine's first start only. */
 export function virtualMachineMetrics(
   registry: Registry,
-  store: () => Store<StoredVirtualMachine>,
+  world: () => Pick<World, "virtualMachines" | "pods">,
   nowMs: () => number,
 ): VirtualMachineMetrics {
   const registers = [registry];
-  new Gauge({
-    name: "typevisor_virtualmachines",
-    help: "VirtualMachines by phase.",
-    labelNames: ["phase"],
-    registers,
-    collect() {
-      const counts = new Map<string, number>();
-      for (const vm of store().values()) {
-        const phase = vm.status?.phase ?? "Pending";
-        counts.set(phase, (counts.get(phase) ?? 0) + 1);
-      }
-      this.reset();
-      for (const [phase, count] of counts) {
-        this.set({ phase }, count);
-      }
-    },
-  });
+  stateGauges(registry, world, nowMs);
   const toPod = new Histogram({
     name: "typevisor_virtualmachine_creation_to_pod_seconds",
     help: "From the creation of a VirtualMachine to that of its first pod. Creation times are whole seconds.",
@@ -45,6 +29,18 @@ export function virtualMachineMetrics(
   const toRunning = new Histogram({
     name: "typevisor_virtualmachine_creation_to_running_seconds",
     help: "From the creation of a VirtualMachine until its guest ran for the first time. Creation times are whole seconds.",
+    buckets: START_BUCKETS,
+    registers,
+  });
+  const podToRunning = new Histogram({
+    name: "typevisor_virtualmachine_pod_to_running_seconds",
+    help: "From the creation of a VirtualMachine's first pod until its guest ran: scheduling, images, volumes and the launcher's start. Creation times are whole seconds.",
+    buckets: START_BUCKETS,
+    registers,
+  });
+  const toReady = new Histogram({
+    name: "typevisor_virtualmachine_creation_to_ready_seconds",
+    help: "From the creation of a VirtualMachine until its status first said Ready. Creation times are whole seconds.",
     buckets: START_BUCKETS,
     registers,
   });
@@ -60,8 +56,6 @@ export function virtualMachineMetrics(
     labelNames: ["outcome"],
     registers,
   });
-  const ageSeconds = (vm: StoredVirtualMachine, atMs: number) =>
-    Math.max(0, (atMs - Date.parse(vm.metadata.creationTimestamp ?? "")) / 1000);
   return {
     podCreated: (vm) => {
       if (vm.status?.lastTermination === undefined && (vm.status?.restarts ?? 0) === 0) {
@@ -75,9 +69,72 @@ export function virtualMachineMetrics(
       }
       const first = next.restarts === 0 && end === undefined && vm.status?.startedAt === undefined;
       if (first && next.startedAt !== undefined) {
-        toRunning.observe(ageSeconds(vm, Date.parse(next.startedAt)));
+        const runningAtMs = Date.parse(next.startedAt);
+        toRunning.observe(ageSeconds(vm, runningAtMs));
+        const pod = world().pods.get(`${vm.metadata.namespace}/${podNameOf(vm.metadata.name ?? "")}`);
+        if (pod !== undefined && pod.metadata?.uid === next.podUID) podToRunning.observe(ageSeconds(pod, runningAtMs));
+        if (isTrue(next, "Ready")) toReady.observe(ageSeconds(vm, nowMs()));
       }
     },
     passFailed: (outcome) => failures.inc({ outcome }),
   };
+}
+
+/** What is so at each scrape. */
+function stateGauges(
+  registry: Registry,
+  world: () => Pick<World, "virtualMachines" | "pods">,
+  nowMs: () => number,
+): void {
+  const counting = (name: string, help: string, label: string, keysOf: () => Iterable<string>) =>
+    new Gauge({
+      name,
+      help,
+      labelNames: [label],
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const key of keysOf()) this.inc({ [label]: key });
+      },
+    });
+  const machines = () => [...world().virtualMachines.values()];
+  counting("typevisor_virtualmachines", "VirtualMachines by phase.", "phase", () =>
+    machines().map(({ status }) => status?.phase ?? "Pending"),
+  );
+  counting(
+    "typevisor_virtualmachines_stalled",
+    "VirtualMachines of which nothing more will become until someone changes something, by reason.",
+    "reason",
+    () => machines().flatMap(({ status }) => reasonWhereTrue(status, "Stalled")),
+  );
+  counting(
+    "typevisor_virtualmachines_restart_required",
+    "VirtualMachines whose spec has changed in a way that takes effect at the next restart, by reason.",
+    "reason",
+    () => machines().flatMap(({ status }) => reasonWhereTrue(status, "RestartRequired")),
+  );
+  new Gauge({
+    name: "typevisor_machine_certificates_overdue",
+    help: "Machines whose certificate should have been renewed by now.",
+    registers: [registry],
+    collect() {
+      const renewals = [...world().pods.values()].map(({ metadata }) =>
+        Date.parse(metadata?.annotations?.[annotations.certificateRenewAt] ?? ""),
+      );
+      this.set(renewals.filter((renewAtMs) => renewAtMs < nowMs()).length);
+    },
+  });
+}
+
+function reasonWhereTrue(status: VirtualMachineStatus | undefined, type: string): string[] {
+  const condition = status?.conditions?.find((each) => each.type === type);
+  return condition?.status === "True" ? [condition.reason] : [];
+}
+
+function isTrue(status: VirtualMachineStatus, type: string): boolean {
+  return reasonWhereTrue(status, type).length > 0;
+}
+
+function ageSeconds(object: { readonly metadata?: { readonly creationTimestamp?: string } }, atMs: number): number {
+  return Math.max(0, (atMs - Date.parse(object.metadata?.creationTimestamp ?? "")) / 1000);
 }

@@ -24,6 +24,23 @@ describe("the launcher pod", () => {
     expectGolden("pod.golden.json", podFor());
   });
 
+  it("tells Prometheus where its metrics are only where that is asked for, and the template has the last word", () => {
+    const scraped = (template?: object) =>
+      launcherPod(machine(template === undefined ? {} : { template }), {
+        ...inputs,
+        settings: { ...settings, scrapeAnnotations: true },
+      }).metadata?.annotations;
+    expect(scraped()).toMatchObject({
+      "prometheus.io/scrape": "true",
+      "prometheus.io/port": "10080",
+      "prometheus.io/path": "/metrics",
+    });
+    expect(scraped({ metadata: { annotations: { "prometheus.io/scrape": "false" } } })).toMatchObject({
+      "prometheus.io/scrape": "false",
+    });
+    expect(podFor().metadata?.annotations).not.toHaveProperty(["prometheus.io/scrape"]);
+  });
+
   it("passes Pod Security restricted and holds no token", () => {
     const { spec } = podFor();
     const container = spec?.containers[0];

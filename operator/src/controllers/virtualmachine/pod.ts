@@ -63,6 +63,11 @@ export function launcherPod(vm: VirtualMachine, inputs: PodInputs): Pod {
       },
       annotations: {
         "kubectl.kubernetes.io/default-container": LAUNCHER_CONTAINER,
+        ...(settings.scrapeAnnotations === true && {
+          "prometheus.io/scrape": "true",
+          "prometheus.io/port": String(settings.telemetryPort),
+          "prometheus.io/path": "/metrics",
+        }),
         ...template?.metadata?.annotations,
         [annotations.startedWith]: JSON.stringify(fieldDigests(vm.spec, settings)),
         [annotations.restarts]: String(inputs.restarts),

@@ -19,6 +19,8 @@ export interface Settings {
   readonly telemetryPort: number;
   /** PriorityClass of machines that name none. */
   readonly priorityClassName?: string | undefined;
+  /** prometheus.io/* annotations on pods, for clusters where Prometheus finds its targets by them. */
+  readonly scrapeAnnotations?: boolean;
 }
 
 /**

@@ -1,0 +1,102 @@
+import { beforeEach, describe, expect, it } from "@jest/globals";
+import { Registry } from "prom-client";
+import type { CertificateExpiry } from "../certificates/metrics.ts";
+import { type ControllersMetrics, controllersMetrics } from "./metrics.ts";
+import { createWorld, type StoredVirtualMachine, type World } from "./virtualmachine/observe.ts";
+import { machine, NOW_MS, POD_UID } from "./virtualmachine/testing/fixtures.ts";
+
+const seconds = (offset: number) => new Date(NOW_MS + offset * 1000).toISOString();
+
+describe("the metrics of the controllers", () => {
+  let registry: Registry;
+  let world: World;
+  let metrics: ControllersMetrics;
+  let certificates: CertificateExpiry;
+  beforeEach(() => {
+    registry = new Registry();
+    world = createWorld();
+    certificates = { authorityMs: undefined, operatorMs: undefined };
+    metrics = controllersMetrics(registry, {
+      lease: "the-lease",
+      world: () => world,
+      certificates: () => certificates,
+      nowMs: () => NOW_MS,
+    });
+  });
+
+  /** Samples of one metric, as lines without its name. */
+  const samples = async (name: string) =>
+    (await registry.metrics())
+      .split("\n")
+      .filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
+      .map((line) => line.slice(name.length));
+
+  let revision = 1;
+  const put = (name: string, status: object) => {
+    const vm = machine() as StoredVirtualMachine;
+    const metadata = { ...vm.metadata, name, resourceVersion: String(revision++) };
+    world.virtualMachines.put({ ...vm, metadata, status } as StoredVirtualMachine);
+  };
+  const stalled = (reason: string) => ({ phase: "Failed", conditions: [{ type: "Stalled", status: "True", reason }] });
+
+  it("count machines by phase, and those that stand still by reason, until they are gone", async () => {
+    put("a", stalled("ClaimNotFound"));
+    put("b", stalled("ClaimNotFound"));
+    put("c", { phase: "Running", conditions: [{ type: "RestartRequired", status: "True", reason: "SpecChanged" }] });
+    expect(await samples("typevisor_virtualmachines")).toEqual(['{phase="Failed"} 2', '{phase="Running"} 1']);
+    expect(await samples("typevisor_virtualmachines_stalled")).toEqual(['{reason="ClaimNotFound"} 2']);
+    expect(await samples("typevisor_virtualmachines_restart_required")).toEqual(['{reason="SpecChanged"} 1']);
+    put("a", { phase: "Running" });
+    put("b", { phase: "Running" });
+    expect(await samples("typevisor_virtualmachines_stalled")).toEqual([]);
+  });
+
+  it("time a first start from creation to pod, running and ready, and no later one", async () => {
+    const created = machine() as StoredVirtualMachine;
+    const vm = { ...created, metadata: { ...created.metadata, creationTimestamp: seconds(-10) }, status: undefined };
+    const { namespace, name } = vm.metadata;
+    world.pods.put({
+      metadata: { namespace: namespace ?? "", name: `vm-${name}`, uid: POD_UID, creationTimestamp: seconds(-8) },
+    });
+    const next = {
+      restarts: 0,
+      podUID: POD_UID,
+      startedAt: seconds(-3),
+      conditions: [{ type: "Ready", status: "True", reason: "Running" }],
+    };
+    metrics.virtualMachines.podCreated(vm as never);
+    metrics.virtualMachines.statusWritten(vm as never, next as never);
+    metrics.virtualMachines.statusWritten(
+      { ...vm, status: next } as never,
+      { ...next, startedAt: seconds(-1) } as never,
+    );
+    metrics.virtualMachines.statusWritten(vm as never, { ...next, restarts: 1 } as never);
+    const sum = async (name: string) => [...(await samples(`${name}_sum`)), ...(await samples(`${name}_count`))];
+    expect(await sum("typevisor_virtualmachine_creation_to_pod_seconds")).toEqual([" 10", " 1"]);
+    expect(await sum("typevisor_virtualmachine_creation_to_running_seconds")).toEqual([" 7", " 1"]);
+    expect(await sum("typevisor_virtualmachine_pod_to_running_seconds")).toEqual([" 5", " 1"]);
+    expect(await sum("typevisor_virtualmachine_creation_to_ready_seconds")).toEqual([" 10", " 1"]);
+  });
+
+  it("count machines whose certificate should have been renewed", async () => {
+    const pod = (name: string, renewAt: string) => ({
+      metadata: { namespace: "shop", name, annotations: { "typevisor.io/certificate-renew-at": renewAt } },
+    });
+    world.pods.put(pod("late", seconds(-1)));
+    world.pods.put(pod("fine", seconds(1)));
+    world.pods.put({ metadata: { namespace: "shop", name: "without" } });
+    expect(await samples("typevisor_machine_certificates_overdue")).toEqual([" 1"]);
+  });
+
+  it("tell when certificates end, of those that are known", async () => {
+    expect(await samples("typevisor_certificate_expiry_timestamp_seconds")).toEqual([]);
+    certificates = { authorityMs: 5000, operatorMs: undefined };
+    expect(await samples("typevisor_certificate_expiry_timestamp_seconds")).toEqual(['{certificate="authority"} 5']);
+  });
+
+  it("tell who leads, under client-go's name", async () => {
+    expect(await samples("leader_election_master_status")).toEqual(['{name="the-lease"} 0']);
+    metrics.leads(true);
+    expect(await samples("leader_election_master_status")).toEqual(['{name="the-lease"} 1']);
+  });
+});
