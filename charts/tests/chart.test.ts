@@ -98,6 +98,39 @@ describe("the chart", () => {
     timeoutMs,
   );
 
+  it(
+    "needs no Prometheus operator unless asked for what does",
+    async () => {
+      const kinds = (list: KubernetesObject[]) => new Set(list.map(({ kind }) => kind));
+      const monitoring = ["PodMonitor", "ServiceMonitor", "PrometheusRule"];
+      const plain = kinds(await objects("everything"));
+      expect(monitoring.filter((kind) => plain.has(kind))).toEqual([]);
+      const asked = kinds(await objects("monitoring"));
+      expect(monitoring.filter((kind) => asked.has(kind))).toEqual(monitoring);
+    },
+    timeoutMs,
+  );
+
+  it(
+    "scrapes the controllers once, whichever monitor finds them",
+    async () => {
+      const monitors = async (...args: string[]) =>
+        (await objects("default", "--set", "metrics.podMonitor.enabled=true", ...args))
+          .filter(({ kind }) => kind.endsWith("Monitor"))
+          .map(({ kind, metadata }) => `${kind} ${metadata.name}`)
+          .sort();
+      const others = ["PodMonitor typevisor-launchers", "PodMonitor typevisor-node"];
+      expect(await monitors()).toEqual([...others, "PodMonitor typevisor-operator"]);
+      expect(await monitors("--set", "metrics.serviceMonitor.enabled=true")).toEqual([
+        ...others,
+        "ServiceMonitor typevisor-operator",
+      ]);
+      const withoutService = ["--set", "metrics.service.enabled=false", "--set", "metrics.serviceMonitor.enabled=true"];
+      await expect(monitors(...withoutService)).rejects.toThrow(/needs metrics.service.enabled/);
+    },
+    timeoutMs,
+  );
+
   it.each([
     ["typevisor/operator", "", "docker.io/typevisor/operator:dev"],
     ["quay.example/typevisor/operator", "", "quay.example/typevisor/operator:dev"],
@@ -123,6 +156,8 @@ describe("the chart", () => {
     ["node.kubeletDir=var/lib/kubelet", "kubeletDir"],
     ["operator.image.digest=sha256:1", "digest"],
     ["watchNamespaces={Team_A}", "watchNamespaces"],
+    ["metrics.podMonitor.interval=often", "interval"],
+    ["metrics.prometheusRule.runbookUrl=here", "runbookUrl"],
   ])(
     "refuses the value %s and names it",
     async (value, name) => {

@@ -66,3 +66,25 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "typevisor.launcherPriorityClass" -}}
 {{- if .Values.priorityClasses.launcher.create }}{{ include "typevisor.fullname" . }}-launcher{{ end }}
 {{- end }}
+
+{{- /* For a Prometheus that finds the chart's own pods by annotations; machines' pods have theirs from the operator. */}}
+{{- define "typevisor.scrapeAnnotations" -}}
+{{- if .Values.metrics.scrapeAnnotations -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: "8080"
+prometheus.io/path: /metrics
+{{- end }}
+{{- end }}
+
+{{- /* Name and labels of an object of the Prometheus operator: a dict of `root`, `suffix`, `component` and `labels`. */}}
+{{- define "typevisor.monitoringMetadata" -}}
+metadata:
+  name: {{ include "typevisor.fullname" .root }}-{{ .suffix }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "typevisor.labels" .root | nindent 4 }}
+    app.kubernetes.io/component: {{ .component }}
+    {{- with .labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}
