@@ -88,6 +88,15 @@ export const reasons = {
   MigrationNotAvailable: "Live migration is not available in this version.",
   SpecChanged: "The spec differs from what the machine runs with; delete its pod to restart it with the new spec.",
 
+  // Disks of a running machine.
+  DiskAttaching: "A disk that spec.disks has since the machine runs is on its way; the message says what it waits for.",
+  DiskDetaching:
+    "The guest was asked to give up a disk that spec.disks has no more. It may take its time; a restart of the machine ends it.",
+  DiskNotAttached:
+    "A disk cannot be given to the running machine; the message says why. It is tried again, and a restart takes it too.",
+  DiskAttached: "The guest has taken a disk that came while it ran.",
+  DiskDetached: "The guest has given up a disk while it ran.",
+
   // Events that are not conditions.
   ClaimCreated: "A PersistentVolumeClaim was made from a template of the machine.",
   ClaimRefused:

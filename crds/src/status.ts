@@ -82,10 +82,16 @@ export const status = z.strictObject({
           volumeMode: text("Block or Filesystem."),
           phase: text("Of a claim: Pending, Bound or Lost, or Missing where there is none of the name."),
           size: anyQuantity("Size that the guest sees.").exactOptional(),
-          message: text("Why its claim is not as its template says."),
+          state: z
+            .enum(["Pending", "Attaching", "Attached", "Detaching"])
+            .describe(
+              "How it stands with the running guest. Pending: its volume comes to the node. Attaching: the guest has been told of it. Detaching: the guest has been asked to give it up.",
+            )
+            .exactOptional(),
+          message: text("Why its claim is not as its template says, or what the disk waits for."),
         }),
       )
-      .max(16),
+      .max(32),
     "name",
   )
     .describe("Disks as they are.")

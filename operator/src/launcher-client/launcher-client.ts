@@ -1,6 +1,12 @@
 import https from "node:https";
 import { type ConnectionOptions, createSecureContext, type SecureContext } from "node:tls";
-import { LAUNCHER_API_VERSION, type LauncherStatus, type MachineState } from "../../../launcher/api/control.ts";
+import {
+  type AttachDiskRequest,
+  type DiskState,
+  LAUNCHER_API_VERSION,
+  type LauncherStatus,
+  type MachineState,
+} from "../../../launcher/api/control.ts";
 import type { ClientCredentials } from "../certificates/authority.ts";
 import { machineServerName } from "../certificates/identities.ts";
 import { messageOf } from "../runtime/errors.ts";
@@ -82,6 +88,22 @@ export class LauncherClient {
     return this.#call(target, { method: "POST", path, body: { sizeBytes }, timeoutMs: CALL_TIMEOUT_MS });
   }
 
+  /** Gives the running machine a disk. */
+  attachDisk(target: LauncherTarget, disk: AttachDiskRequest): Promise<LauncherStatus> {
+    return this.#call(target, { method: "POST", path: "/v1/disks", body: disk, timeoutMs: CALL_TIMEOUT_MS });
+  }
+
+  /** Has the guest asked to give up a disk; what it already gave up is no error. */
+  async detachDisk(target: LauncherTarget, disk: string): Promise<LauncherStatus> {
+    const path = `/v1/disks/${encodeURIComponent(disk)}`;
+    try {
+      return await this.#call(target, { method: "DELETE", path, timeoutMs: CALL_TIMEOUT_MS });
+    } catch (error) {
+      if (error instanceof LauncherError && error.code === "NotFound") return await this.status(target);
+      throw error;
+    }
+  }
+
   /** Reading certificates costs more than all else of a call that finds nobody. */
   #secureContext(credentials: ClientCredentials): SecureContext {
     if (this.#secured?.credentials !== credentials) {
@@ -94,7 +116,7 @@ export class LauncherClient {
   async #call(
     target: LauncherTarget,
     call: {
-      method: "GET" | "POST";
+      method: "GET" | "POST" | "DELETE";
       path: string;
       body?: unknown;
       timeoutMs: number;
@@ -182,6 +204,7 @@ export function parseAnswer(statusCode: number, body: string): LauncherStatus {
   };
 }
 
+const DISK_STATES: readonly DiskState[] = ["Attaching", "Attached", "Detaching"];
 /** More than a machine can have. */
 const DISKS_MAX = 64;
 
@@ -199,7 +222,9 @@ function disksOf(value: unknown): Pick<LauncherStatus, "disks"> {
     const disk = parseObjectValue(item);
     const name = text(disk?.["name"]);
     if (disk === undefined || name === undefined) return [];
-    return [{ name, sizeBytes: count(disk["sizeBytes"]), readOnly: disk["readOnly"] === true }];
+    const state = DISK_STATES.find((known) => known === disk["state"]);
+    const common = { name, sizeBytes: count(disk["sizeBytes"]), readOnly: disk["readOnly"] === true };
+    return [state === undefined ? common : { ...common, state }];
   });
   return { disks };
 }

@@ -13,8 +13,10 @@ import {
   resources,
   type Secret,
 } from "../../runtime/wire.ts";
+import { createAttachment, deleteAttachment } from "./act-attachments.ts";
 import { type Claims, trimClaim } from "./claims.ts";
 import { allDiskParts } from "./disk-parts.ts";
+import { asDiskRefusal } from "./disk-refused.ts";
 import type { LauncherMonitor, Question } from "./launcher-monitor.ts";
 import { machineConfig } from "./machine-config.ts";
 import {
@@ -86,22 +88,35 @@ export async function act(action: Action, vm: StoredVirtualMachine, hands: Hands
     case "ask-launcher":
       return hands.monitor.ask(questionAbout(vm, action));
     case "pause":
-    case "resume": {
-      const pod = hands.world.pods.get(podKeyOf(identityOf(vm)));
-      const readiness = pod === undefined ? "" : readinessOf(pod);
-      return await hands.monitor.set(action.kind, questionAbout(vm, { ...action, readiness }));
-    }
-    case "resize-disk": {
-      const pod = hands.world.pods.get(podKeyOf(identityOf(vm)));
-      const readiness = pod === undefined ? "" : readinessOf(pod);
-      const question = questionAbout(vm, { ...action, readiness });
-      return await hands.monitor.resizeDisk(question, action.disk, action.sizeBytes);
-    }
+    case "resume":
+      return await hands.monitor.set(action.kind, questionOf(vm, action, hands));
+    case "resize-disk":
+      return await hands.monitor.resizeDisk(questionOf(vm, action, hands), action.disk, action.sizeBytes);
+    case "create-attachment":
+      return await createAttachment(vm, action, hands);
+    case "delete-attachment":
+      return await deleteAttachment(vm, action, hands);
+    case "attach-disk":
+      return await asDiskRefusal(action.disk.name, () =>
+        hands.monitor.attachDisk(questionOf(vm, action, hands), action.disk),
+      );
+    case "detach-disk":
+      return await hands.monitor.detachDisk(questionOf(vm, action, hands), action.disk);
     case "renew-certificate":
       return await renewCertificate(vm, action.podUID, hands);
     case "write-status":
       return await writeStatus(vm, action.status, action.events, hands);
   }
+}
+
+/** With the pod's readiness as it is now. */
+function questionOf(
+  vm: StoredVirtualMachine,
+  about: { readonly podUID: string; readonly ip: string },
+  { world }: Hands,
+): Question {
+  const pod = world.pods.get(podKeyOf(identityOf(vm)));
+  return questionAbout(vm, { ...about, readiness: pod === undefined ? "" : readinessOf(pod) });
 }
 
 function questionAbout(

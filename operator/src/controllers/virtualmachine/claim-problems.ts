@@ -7,13 +7,18 @@ import type { Waiting } from "./waiting.ts";
 /** What keeps a machine from having the claims of its disks, the first of them; undefined when nothing does. */
 export function claimProblem(observation: Observation): Waiting | undefined {
   for (const { disk, claimName } of claimDisks(observation.vm)) {
-    const problem = problemOf(disk, claimName, observation);
+    const problem = claimProblemOf(disk, claimName, observation);
     if (problem !== undefined) return problem;
   }
   return undefined;
 }
 
-function problemOf(disk: Disk, claimName: string, { claims, rivals }: Observation): Waiting | undefined {
+/** What keeps a disk from having its claim. */
+export function claimProblemOf(
+  disk: Disk,
+  claimName: string,
+  { claims, rivals }: Pick<Observation, "claims" | "rivals">,
+): Waiting | undefined {
   const claim = claims[claimName];
   const subject = `PersistentVolumeClaim ${claimName} of disk ${disk.name}`;
   if (claim === undefined) {

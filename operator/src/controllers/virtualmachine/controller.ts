@@ -20,13 +20,15 @@ import type { WorkQueueMetrics } from "../../runtime/work-queue-metrics.ts";
 import { act, ClaimRefusedError, type Hands, RefusedError } from "./act.ts";
 import { claimKeysOfMachine, claimKeysOfPod, type StoredClaim, trimClaim } from "./claims.ts";
 import { decide } from "./decide.ts";
+import { DiskRefusedError } from "./disk-refused.ts";
 import { type LauncherCalls, LauncherMonitor } from "./launcher-monitor.ts";
 import type { VirtualMachineMetrics } from "./metrics.ts";
-import { VM_LABEL, virtualMachines } from "./names.ts";
-import type { ClaimRefusal, Refusal } from "./observation.ts";
+import { MANAGED_BY, MANAGED_BY_LABEL, virtualMachines } from "./names.ts";
+import type { ClaimRefusal, DiskRefusal, Refusal } from "./observation.ts";
 import {
   createWorld,
   isFinished,
+  isLauncher,
   keysOfClaims,
   keysOfNode,
   keysOfPod,
@@ -75,6 +77,8 @@ export class VirtualMachineController {
   readonly #starting = new Map<string, string>();
   /** By UID of the VirtualMachine, then by claim. */
   readonly #claimRefusals = new Map<string, Record<string, ClaimRefusal>>();
+  /** By UID of the VirtualMachine, then by disk. */
+  readonly #diskRefusals = new Map<string, Record<string, DiskRefusal>>();
   /** Pods that are gone, by the key of their VirtualMachine, until another pod is there. */
   readonly #departed = new Map<string, Pod>();
 
@@ -96,7 +100,7 @@ export class VirtualMachineController {
   /** Follows the cluster until `signal` is aborted; leaders and others alike. */
   async watch(signal: AbortSignal): Promise<void> {
     const { world } = this;
-    const labelSelector = VM_LABEL;
+    const labelSelector = `${MANAGED_BY_LABEL}=${MANAGED_BY}`;
     await Promise.all([
       ...this.#reflect<StoredVirtualMachine>(
         virtualMachines,
@@ -153,6 +157,7 @@ export class VirtualMachineController {
       launcher: (podUID) => this.#monitor.facts(podUID),
       refusal: this.#refusals.get(vm.metadata.uid ?? ""),
       claimRefusals: this.#claimRefusals.get(vm.metadata.uid ?? "") ?? {},
+      diskRefusals: this.#diskRefusals.get(vm.metadata.uid ?? "") ?? {},
       warnings: (podUID) => this.#warnings.about(podUID),
       departed: this.#departed.get(key),
       trustId: authority.trustId,
@@ -168,7 +173,8 @@ export class VirtualMachineController {
 
   async #carryOut(action: Action, vm: StoredVirtualMachine, key: string): Promise<void> {
     const uid = vm.metadata.uid ?? "";
-    if (action.kind === "start" && !this.#reserveClaims(vm)) {
+    const takesClaims = action.kind === "start" || action.kind === "create-attachment";
+    if (takesClaims && !this.#reserveClaims(vm)) {
       this.#queue.addAfter(key, CLAIM_TAKEN_DELAY_MS);
       return;
     }
@@ -176,12 +182,24 @@ export class VirtualMachineController {
       await act(action, vm, this.#hands());
       if (action.kind === "start") {
         this.#refusals.delete(uid);
+      } else if (action.kind === "attach-disk" || action.kind === "create-attachment") {
+        const { [action.disk.name]: _, ...others } = this.#diskRefusals.get(uid) ?? {};
+        this.#diskRefusals.set(uid, others);
       } else if (action.kind === "apply-claim") {
         this.#forgetClaimRefusal(uid, action);
       } else if (action.kind === "write-status") {
         this.#options.metrics?.statusWritten(vm, action.status);
       }
     } catch (error) {
+      if (error instanceof DiskRefusedError) {
+        const known = this.#diskRefusals.get(uid) ?? {};
+        const { disk, message, isPassing } = error;
+        const count = (known[disk]?.count ?? 0) + 1;
+        const refusal = { message, isPassing, count, atMs: this.#options.clock.now() };
+        this.#diskRefusals.set(uid, { ...known, [disk]: refusal });
+        this.#queue.add(key);
+        return;
+      }
       if (error instanceof ClaimRefusedError) {
         const { claimName, requestBytes, message } = error;
         const known = this.#claimRefusals.get(uid) ?? {};
@@ -199,7 +217,7 @@ export class VirtualMachineController {
       // The next pass writes it into the status.
       this.#queue.add(key);
     } finally {
-      if (action.kind === "start") {
+      if (takesClaims) {
         this.#releaseClaims(vm);
       }
     }
@@ -272,6 +290,7 @@ export class VirtualMachineController {
       if (current === undefined) {
         this.#refusals.delete(previous?.metadata.uid ?? "");
         this.#claimRefusals.delete(previous?.metadata.uid ?? "");
+        this.#diskRefusals.delete(previous?.metadata.uid ?? "");
         this.#departed.delete(key);
       }
       this.#queue.add(key);
@@ -296,6 +315,10 @@ export class VirtualMachineController {
         this.#warnings.forget(current.metadata.uid);
       }
       for (const key of keysOfPod(current ?? previous ?? {})) {
+        if (!isLauncher(current ?? previous ?? {})) {
+          this.#queue.add(key);
+          continue;
+        }
         if (current !== undefined) {
           this.#departed.delete(key);
         } else if (previous !== undefined && vms.get(key) !== undefined) {

@@ -53,7 +53,7 @@ function growths(c: Case, pod: Pod, status: LauncherStatus): Action[] {
   return claimDisks(c.observation.vm).flatMap(({ disk, claimName }): Action[] => {
     const claim = c.observation.claims[claimName];
     const seen = status.disks?.find((candidate) => candidate.name === disk.name);
-    const isSame = isOnClaim(pod, disk.name, claimName);
+    const isSame = [pod, ...c.observation.attachments].some((each) => isOnClaim(each, disk.name, claimName));
     if (claim?.capacityBytes === undefined || seen === undefined || seen.readOnly || !isSame) {
       return [];
     }

@@ -5,7 +5,8 @@ import { controllerOf, type Pod } from "../../runtime/wire.ts";
 import { claimProblem, unboundClaim } from "./claim-problems.ts";
 import { claimsToMake, claimUpkeep } from "./claim-templates.ts";
 import { decideRunning } from "./decide-running.ts";
-import { driftedFields, fieldDigests } from "./drift.ts";
+import { driftedFields, fieldDigests, fieldsForRestart } from "./drift.ts";
+import { type HotPlugPlan, hotPlugPlan } from "./hot-plug.ts";
 import { machineConfig } from "./machine-config.ts";
 import { annotations, identityOf } from "./names.ts";
 import type { Observation } from "./observation.ts";
@@ -46,7 +47,8 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
   };
   const plan = planFor({ observation, settings, nowMs, previous, kept });
   const own = pod !== undefined && isOwn(observation, pod) && !isFinished(pod) ? pod : undefined;
-  const drift = own === undefined ? [] : driftedFields(own, fieldDigests(vm.spec, settings));
+  const drift = own === undefined ? [] : fieldsForRestart(own, vm, settings);
+  const hotPlug = hotPlugPlan(observation, settings, nowMs);
   const actions: Action[] = [...(plan.before ?? [])];
   if (plan.view !== undefined) {
     const status = buildStatus(vm, {
@@ -54,7 +56,8 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
       record: plan.record,
       drift,
       settings,
-      volumes: volumeFacts(observation, own),
+      volumes: volumeFacts(observation, own, hotPlug),
+      disk: diskInTheWay(previous, hotPlug),
       nowMs,
     });
     if (!sameStatus(vm.status, status)) {
@@ -66,24 +69,56 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
     return { actions, wakeAtMs: plan.wakeAtMs };
   }
   const upkeep = claimUpkeep(vm, observation.claims, { claimRefusals: observation.claimRefusals, nowMs });
-  actions.push(...upkeep.actions);
-  const wakes = [plan.wakeAtMs, upkeep.wakeAtMs].filter((atMs) => atMs !== undefined);
+  actions.push(...upkeep.actions, ...hotPlug.actions);
+  const wakes = [plan.wakeAtMs, upkeep.wakeAtMs, hotPlug.wakeAtMs].filter((atMs) => atMs !== undefined);
   return { actions, wakeAtMs: wakes.length === 0 ? undefined : Math.min(...wakes) };
 }
 
 /** Sizes as the launcher says; after a restart of the operator, as it last said of the same pod. */
-function volumeFacts({ vm, claims, claimRefusals, launcher }: Observation, own: Pod | undefined): VolumeFacts {
+function volumeFacts(
+  { vm, claims, claimRefusals, launcher }: Observation,
+  own: Pod | undefined,
+  hotPlug: HotPlugPlan,
+): VolumeFacts {
+  const isOfSpec = (name: string) => vm.spec.disks.some((disk) => disk.name === name);
   const uid = own?.metadata?.uid;
   const said = launcher?.podUID === uid ? launcher?.status?.disks : undefined;
-  if (said !== undefined) {
-    return { claims, claimRefusals, seenBytes: Object.fromEntries(said.map((disk) => [disk.name, disk.sizeBytes])) };
+  if (said !== undefined && !hotPlug.isUnknown) {
+    const seenBytes = Object.fromEntries(said.map((disk) => [disk.name, disk.sizeBytes]));
+    const started = said.flatMap(({ name, state }) => (state === undefined ? [] : [[name, { state }] as const]));
+    const hot = Object.entries(hotPlug.disks).map(([name, { state, message }]) => {
+      return [name, { state, ...(message === undefined ? {} : { message }) }] as const;
+    });
+    const leaving = Object.keys(hotPlug.disks).filter((name) => !isOfSpec(name));
+    return { claims, claimRefusals, seenBytes, states: Object.fromEntries([...started, ...hot]), leaving };
   }
-  const before = uid !== undefined && vm.status?.podUID === uid ? vm.status.volumes : undefined;
+  const before = (uid !== undefined && vm.status?.podUID === uid ? vm.status.volumes : undefined) ?? [];
+  const states = before.flatMap(({ name, state, message }) =>
+    state === undefined ? [] : [[name, { state, ...(message === undefined ? {} : { message }) }] as const],
+  );
   return {
     claims,
     claimRefusals,
-    seenBytes: Object.fromEntries((before ?? []).map((volume) => [volume.name, volume.size])),
+    seenBytes: Object.fromEntries(before.map((volume) => [volume.name, volume.size])),
+    states: Object.fromEntries(states),
+    leaving: before.filter(({ name, state }) => state === "Detaching" && !isOfSpec(name)).map(({ name }) => name),
   };
+}
+
+/** The first disk that waits for something, in words; as it was where the launcher has not been heard. */
+function diskInTheWay(
+  previous: VirtualMachineStatus,
+  { disks, isUnknown }: HotPlugPlan,
+): { readonly reason: Reason; readonly message: string } | undefined {
+  if (isUnknown) {
+    const before = conditionOf(previous, "Reconciling");
+    const isOfDisk = before?.status === "True" && before.message.startsWith("Disk ");
+    return isOfDisk ? { reason: before.reason as Reason, message: before.message } : undefined;
+  }
+  for (const [name, { reason, message }] of Object.entries(disks)) {
+    if (reason !== undefined) return { reason, message: `Disk ${name}: ${message}` };
+  }
+  return undefined;
 }
 
 function planFor(c: Case): Plan {
@@ -145,6 +180,11 @@ function withoutPod(c: Case): Plan {
       const view = (refusal.reason === "ApiError" ? underWay : stalled)(refusal.reason, refusal.message);
       return { view, record: kept, wakeAtMs: againAtMs };
     }
+  }
+  if (c.observation.attachments.length > 0) {
+    // They have the volumes that the next pod is to have, on the node of the last one.
+    const names = c.observation.attachments.map((each) => each.metadata?.name).join(", ");
+    return { view: underWay("Pending", `Waits until attachment pods have ended: ${names}`), record: kept };
   }
   const claimsFirst = claimsToMake(vm, c.observation.claims);
   if (claimsFirst.length > 0) {

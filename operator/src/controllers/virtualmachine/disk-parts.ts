@@ -31,7 +31,8 @@ export function allDiskParts(vm: VirtualMachine, claims: Claims): DiskParts[] {
   return vm.spec.disks.map((disk) => diskParts(disk, vm, claims));
 }
 
-function diskParts(disk: Disk, vm: VirtualMachine, claims: Claims): DiskParts {
+/** The parts of one disk. Throws SpecError. */
+export function diskParts(disk: Disk, vm: VirtualMachine, claims: Claims): DiskParts {
   if (disk.image !== undefined) return imageParts(disk, disk.image);
   const claimName = claimNameOf(disk, identityOf(vm).name);
   if (claimName !== undefined) return claimParts(disk, claimName, claims);

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
-import type { VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
+import type { VirtualMachine, VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { hotDisks } from "./attachments.ts";
 import { annotations } from "./names.ts";
 import type { Settings } from "./settings.ts";
 
@@ -39,6 +40,24 @@ export function driftedFields(pod: Pod, current: FieldDigests): string[] {
   const fields = new Set([...Object.keys(started), ...Object.keys(current)]);
   return [...fields].filter((field) => started[field] !== current[field]).sort();
 }
+
+/** Names of the disks that a pod's machine was started with; undefined where the pod does not tell. */
+export function startedDisks(pod: Pod): ReadonlySet<string> | undefined {
+  const started = parse(pod.metadata?.annotations?.[annotations.startedWith]);
+  if (started === undefined) {
+    return undefined;
+  }
+  return new Set(Object.keys(started).flatMap((field) => DISK_FIELD.exec(field)?.[1] ?? []));
+}
+
+/** As driftedFields, without what comes to the running machine: disks on claims that it was not started with. */
+export function fieldsForRestart(pod: Pod, vm: VirtualMachine, settings: Settings): string[] {
+  const hot = new Set(hotDisks(vm, startedDisks(pod) ?? new Set()).map(({ disk }) => disk.name));
+  const disks = vm.spec.disks.filter((disk) => !hot.has(disk.name));
+  return driftedFields(pod, fieldDigests({ ...vm.spec, disks }, settings));
+}
+
+const DISK_FIELD = /^spec\.disks\[([^\]]+)\]\./;
 
 function collect(path: string, value: unknown, found: Record<string, string>): void {
   if (Array.isArray(value)) {

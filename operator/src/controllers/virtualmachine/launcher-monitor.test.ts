@@ -17,7 +17,15 @@ function setUp(answers: (() => Promise<LauncherStatus>)[]) {
     calls += 1;
     return (answers.shift() ?? (() => new Promise<never>(() => undefined)))();
   };
-  const launcher: LauncherCalls = { status: next, waitFor: next, pause: next, resume: next, resizeDisk: next };
+  const launcher: LauncherCalls = {
+    status: next,
+    waitFor: next,
+    pause: next,
+    resume: next,
+    resizeDisk: next,
+    attachDisk: next,
+    detachDisk: next,
+  };
   const monitor = new LauncherMonitor(launcher, clock, (key) => woken.push(key));
   return { clock, woken, monitor, calls: () => calls };
 }

@@ -1,4 +1,4 @@
-import type { LauncherStatus, MachineState } from "../../../../launcher/api/control.ts";
+import type { AttachDiskRequest, LauncherStatus, MachineState } from "../../../../launcher/api/control.ts";
 import { LauncherError, type LauncherTarget } from "../../launcher-client/launcher-client.ts";
 import { type Clock, sleep } from "../../runtime/clock.ts";
 import { messageOf } from "../../runtime/errors.ts";
@@ -17,6 +17,8 @@ export interface LauncherCalls {
   pause(target: LauncherTarget): Promise<LauncherStatus>;
   resume(target: LauncherTarget): Promise<LauncherStatus>;
   resizeDisk(target: LauncherTarget, disk: string, sizeBytes: number): Promise<LauncherStatus>;
+  attachDisk(target: LauncherTarget, disk: AttachDiskRequest): Promise<LauncherStatus>;
+  detachDisk(target: LauncherTarget, disk: string): Promise<LauncherStatus>;
 }
 
 /** What is asked about one launcher. */
@@ -103,6 +105,20 @@ export class LauncherMonitor implements Disposable {
       const message = `disk ${disk} has ${seenBytes} bytes after it was to grow to ${sizeBytes}`;
       throw new LauncherError(200, "BadAnswer", message);
     }
+    this.#answer(question, this.#entries.get(question.podUID), status);
+  }
+
+  /** Gives a disk; rejects with a LauncherError. */
+  async attachDisk(question: Question, disk: AttachDiskRequest): Promise<void> {
+    const status = await this.#calls.attachDisk(question, disk);
+    if (status.disks?.some(({ name }) => name === disk.name) !== true)
+      throw new LauncherError(200, "BadAnswer", `the launcher does not have disk ${disk.name} after it was given`);
+    this.#answer(question, this.#entries.get(question.podUID), status);
+  }
+
+  /** Asks for a disk; rejects with a LauncherError. */
+  async detachDisk(question: Question, disk: string): Promise<void> {
+    const status = await this.#calls.detachDisk(question, disk);
     this.#answer(question, this.#entries.get(question.podUID), status);
   }
 

@@ -62,8 +62,18 @@ function bootConfig(spec: VirtualMachineSpec): BootConfig {
   };
 }
 
+/** The same for a disk that a running machine gets, from the attachment pod of that UID. */
+export function hotDiskConfig(vm: VirtualMachine, { name, readOnly, limits }: Disk, podUid: string): DiskConfig {
+  const source = { kind: "attachment", podUid } as const;
+  return { name, readOnly, queues: queuesOf(vm), source, ...(limits && { limits: diskLimits(limits) }) };
+}
+
+function queuesOf(vm: VirtualMachine): number {
+  return Math.min(vm.spec.cpu.cores, QUEUES_MAX);
+}
+
 function diskConfigs(vm: VirtualMachine, claims: Claims): DiskConfig[] {
-  const queues = Math.min(vm.spec.cpu.cores, QUEUES_MAX);
+  const queues = queuesOf(vm);
   const parts = allDiskParts(vm, claims);
   checkSeeds(parts);
   checkClaims(vm);

@@ -16,6 +16,9 @@ export const FIELD_MANAGER = "typevisor-virtualmachine";
 /** On each launcher pod: the name of its VirtualMachine. */
 export const VM_LABEL = "typevisor.io/vm";
 
+/** On each attachment pod: the name of its VirtualMachine. */
+export const ATTACHMENT_LABEL = "typevisor.io/attachment-of";
+
 export const MANAGED_BY_LABEL = "app.kubernetes.io/managed-by";
 export const MANAGED_BY = "typevisor";
 
@@ -28,6 +31,10 @@ export const annotations = {
   certificateRenewAt: "typevisor.io/certificate-renew-at",
   /** Which authorities the pod was told to trust. */
   trust: "typevisor.io/trust",
+  /** On attachment pods: the disk's name, a digest of what it was made from, and the UID of the launcher's pod. */
+  attachedDisk: "typevisor.io/attached-disk",
+  attachedAs: "typevisor.io/attached-as",
+  attachedTo: "typevisor.io/attached-to",
 } as const;
 
 export const LAUNCHER_CONTAINER = "launcher";

@@ -20,6 +20,14 @@ export interface Observation {
   readonly claims: Claims;
   /** Other machines that have one of those claims, or come first to have it. */
   readonly rivals: readonly Rival[];
+  /** The attachment pods of the machine: each holds the volume of a disk that came while it ran. */
+  readonly attachments: readonly Pod[];
+  /** Other machines whose pods have one of the claims, for disks that come while this one runs. */
+  readonly attachmentRivals: readonly Rival[];
+  /** What kubelets warned of about attachment pods, by their UIDs. */
+  readonly attachmentWarnings: Readonly<Record<string, readonly PodWarning[]>>;
+  /** By disk. */
+  readonly diskRefusals: Readonly<Record<string, DiskRefusal>>;
   /** By claim. */
   readonly claimRefusals: Readonly<Record<string, ClaimRefusal>>;
   /** Why the last attempt to make the pod failed. */
@@ -34,6 +42,16 @@ export interface Observation {
 export interface ClaimRefusal {
   readonly requestBytes: number;
   readonly message: string;
+  readonly atMs: number;
+}
+
+/** A disk could not be given to a running machine. */
+export interface DiskRefusal {
+  readonly message: string;
+  /** It is a matter of a moment. */
+  readonly isPassing: boolean;
+  /** Attempts in a row. */
+  readonly count: number;
   readonly atMs: number;
 }
 

@@ -4,8 +4,17 @@ import { KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
 import { Store } from "../../runtime/store.ts";
 import { controllerOf, type KubernetesObject, type Node, type Pod } from "../../runtime/wire.ts";
 import { type Claims, claimDisks, claimKeysOfMachine, claimKeysOfPod, type StoredClaim, writesTo } from "./claims.ts";
-import { identityOf, podKeyOf, VM_LABEL } from "./names.ts";
-import type { ClaimRefusal, LauncherFacts, NodeFacts, Observation, PodWarning, Refusal, Rival } from "./observation.ts";
+import { ATTACHMENT_LABEL, identityOf, podKeyOf, VM_LABEL } from "./names.ts";
+import type {
+  ClaimRefusal,
+  DiskRefusal,
+  LauncherFacts,
+  NodeFacts,
+  Observation,
+  PodWarning,
+  Refusal,
+  Rival,
+} from "./observation.ts";
 
 /** A VirtualMachine as an object of a store. */
 export type StoredVirtualMachine = VirtualMachine & KubernetesObject;
@@ -24,6 +33,7 @@ export interface World {
 }
 
 const POD_NODE_INDEX = "node";
+const ATTACHMENT_INDEX = "attachment";
 const CLAIM_INDEX = "claim";
 
 /** Empty stores with the indexes that the controller needs. */
@@ -33,6 +43,7 @@ export function createWorld(): World {
     pods: new Store({
       [POD_NODE_INDEX]: (pod) => (pod.spec?.nodeName === undefined ? [] : [pod.spec.nodeName]),
       [CLAIM_INDEX]: claimKeysOfPod,
+      [ATTACHMENT_INDEX]: attachmentKeys,
     }),
     nodes: new Store(),
     claims: new Store(),
@@ -41,8 +52,23 @@ export function createWorld(): World {
 
 /** Keys of the VirtualMachines that a pod is of interest to. */
 export function keysOfPod(pod: Pod): string[] {
-  const name = pod.metadata?.labels?.[VM_LABEL];
+  return isLauncher(pod) ? [`${pod.metadata?.namespace}/${pod.metadata?.labels?.[VM_LABEL]}`] : attachmentKeys(pod);
+}
+
+export function isLauncher(pod: Pod): boolean {
+  return pod.metadata?.labels?.[VM_LABEL] !== undefined;
+}
+
+function attachmentKeys(pod: Pod): string[] {
+  const name = pod.metadata?.labels?.[ATTACHMENT_LABEL];
   return name === undefined ? [] : [`${pod.metadata?.namespace}/${name}`];
+}
+
+/** Attachment pods of a machine: of itself, not of a former one of its name. */
+function attachmentsOf(world: World, vm: StoredVirtualMachine): Pod[] {
+  return world.pods
+    .byIndex(ATTACHMENT_INDEX, `${vm.metadata.namespace}/${vm.metadata.name}`)
+    .filter((pod) => controllerOf(pod)?.uid === vm.metadata.uid);
 }
 
 /** Keys of the VirtualMachines that a node is of interest to: those on it, and all that wait for one. */
@@ -171,6 +197,7 @@ export function observe(
     readonly launcher: (podUID: string) => LauncherFacts | undefined;
     readonly refusal: Refusal | undefined;
     readonly claimRefusals: Readonly<Record<string, ClaimRefusal>>;
+    readonly diskRefusals: Readonly<Record<string, DiskRefusal>>;
     readonly warnings: (podUID: string) => readonly PodWarning[] | undefined;
     readonly departed: Pod | undefined;
     readonly trustId: string;
@@ -178,6 +205,8 @@ export function observe(
 ): Observation {
   const pod = world.pods.get(podKeyOf(identityOf(vm)));
   const nodeName = pod?.spec?.nodeName;
+  const attachments = attachmentsOf(world, vm);
+  const uids = attachments.map((each) => each.metadata?.uid ?? "");
   return {
     vm,
     pod,
@@ -186,6 +215,10 @@ export function observe(
     nodes: pod !== undefined && nodeName === undefined ? [...world.nodes.values()].map((node) => node.facts) : [],
     claims: claimsOf(world, vm),
     rivals: pod === undefined ? rivalsOf(world, vm) : [],
+    attachments,
+    attachmentRivals: pod === undefined ? [] : runningRivals(world, vm),
+    attachmentWarnings: Object.fromEntries(uids.map((uid) => [uid, memory.warnings(uid) ?? []])),
+    diskRefusals: memory.diskRefusals,
     claimRefusals: memory.claimRefusals,
     launcher: pod?.metadata?.uid === undefined ? undefined : memory.launcher(pod.metadata.uid),
     refusal: memory.refusal,

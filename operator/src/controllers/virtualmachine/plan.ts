@@ -1,5 +1,7 @@
+import type { Disk } from "../../../../crds/src/disk.ts";
 import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import type { DiskConfig } from "../../../../launcher/api/machine-config.ts";
 import type { EventDraft } from "../../runtime/event-recorder.ts";
 import type { PersistentVolumeClaim, Pod } from "../../runtime/wire.ts";
 import type { Claims } from "./claims.ts";
@@ -30,6 +32,20 @@ export type Action =
       readonly disk: string;
       readonly sizeBytes: number;
     }
+  /** Makes a pod on the launcher's node that has the volume of a disk, and hands it over. */
+  | {
+      readonly kind: "create-attachment";
+      readonly name: string;
+      readonly disk: Disk;
+      readonly claimName: string;
+      readonly claims: Claims;
+      /** UID of the launcher's pod. */
+      readonly launcherUID: string;
+    }
+  | { readonly kind: "delete-attachment"; readonly name: string; readonly uid: string; readonly note: string }
+  /** Has the launcher give the running guest a disk, or ask for it back. */
+  | { readonly kind: "attach-disk"; readonly podUID: string; readonly ip: string; readonly disk: DiskConfig }
+  | { readonly kind: "detach-disk"; readonly podUID: string; readonly ip: string; readonly disk: string }
   | { readonly kind: "renew-certificate"; readonly podUID: string }
   | { readonly kind: "write-status"; readonly status: VirtualMachineStatus; readonly events: readonly EventDraft[] };
 

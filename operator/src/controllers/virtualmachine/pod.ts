@@ -40,9 +40,25 @@ const LAUNCHER_UID = 10001;
 /** Group of the disks in KubeVirt's containerDisks (107:107), which may be readable for it alone, and work unchanged. */
 const CONTAINER_DISK_GID = 107;
 /** What the launcher needs beyond the guest's grace period to switch off and say its last word. */
-const SHUTDOWN_MARGIN_SECONDS = 10;
+export const SHUTDOWN_MARGIN_SECONDS = 10;
 /** How long a node may be silent before its pods are deleted: nothing starts elsewhere before. */
 const NODE_SILENCE_SECONDS = 30;
+
+/** What Pod Security "restricted" asks, and disks that a pod of the launcher's user shares with others of its kind. */
+export const podSecurity = {
+  runAsNonRoot: true,
+  runAsUser: LAUNCHER_UID,
+  runAsGroup: LAUNCHER_UID,
+  fsGroup: LAUNCHER_UID,
+  fsGroupChangePolicy: "OnRootMismatch",
+  seccompProfile: { type: "RuntimeDefault" },
+} as const;
+
+export const containerSecurity = {
+  allowPrivilegeEscalation: false,
+  capabilities: { drop: ["ALL"] },
+  readOnlyRootFilesystem: true,
+};
 
 /** The launcher pod of a VirtualMachine. */
 export function launcherPod(vm: VirtualMachine, inputs: PodInputs): Pod {
@@ -116,15 +132,7 @@ function podSpec(vm: VirtualMachine, { settings, claims }: PodInputs): PodSpec {
       ...nodeSilenceTolerations((tolerations ?? []) as Toleration[]),
       ...((tolerations ?? []) as Toleration[]),
     ],
-    securityContext: {
-      runAsNonRoot: true,
-      runAsUser: LAUNCHER_UID,
-      runAsGroup: LAUNCHER_UID,
-      fsGroup: LAUNCHER_UID,
-      supplementalGroups: [CONTAINER_DISK_GID],
-      fsGroupChangePolicy: "OnRootMismatch",
-      seccompProfile: { type: "RuntimeDefault" },
-    },
+    securityContext: { ...podSecurity, supplementalGroups: [CONTAINER_DISK_GID] },
     containers: [launcherContainer(vm, settings, storage)],
     volumes: storage.volumes,
   };
@@ -147,9 +155,7 @@ function launcherContainer(vm: VirtualMachine, settings: Settings, storage: PodS
       limits: { ...limits, [KVM_RESOURCE]: "1" },
     },
     securityContext: {
-      allowPrivilegeEscalation: false,
-      capabilities: { drop: ["ALL"] },
-      readOnlyRootFilesystem: true,
+      ...containerSecurity,
       ...(settings.launcherSeccomp === "Localhost" && {
         seccompProfile: { type: "Localhost", localhostProfile: launcherSeccompName() },
       }),

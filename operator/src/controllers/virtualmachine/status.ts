@@ -38,11 +38,13 @@ export function buildStatus(
     readonly drift: readonly string[];
     readonly settings: Settings;
     readonly volumes: VolumeFacts;
+    /** What a disk that comes or goes waits for. */
+    readonly disk: { readonly reason: Reason; readonly message: string } | undefined;
     readonly nowMs: number;
   },
 ): VirtualMachineStatus {
   const generation = vm.metadata.generation ?? 0;
-  const drafts = conditionDrafts(parts.view, parts.drift);
+  const drafts = conditionDrafts(parts.view, parts.drift, parts.disk);
   const conditions = settleConditions<Condition>(vm.status?.conditions, drafts, generation, parts.nowMs);
   return {
     observedGeneration: generation,
@@ -54,19 +56,25 @@ export function buildStatus(
   };
 }
 
+export type VolumeState = NonNullable<NonNullable<VirtualMachineStatus["volumes"]>[number]["state"]>;
+
 /** What is known of a machine's disks. */
 export interface VolumeFacts {
   readonly claims: Claims;
   readonly claimRefusals: Readonly<Record<string, ClaimRefusal>>;
   /** Bytes that the guest of this run sees, by disk. */
   readonly seenBytes: Readonly<Record<string, number | string | undefined>>;
+  /** By disk: how it stands with the guest of this run, and what it waits for. */
+  readonly states: Readonly<Record<string, { readonly state?: VolumeState; readonly message?: string }>>;
+  /** Disks that the guest is to give up, and that spec.disks has no more. */
+  readonly leaving: readonly string[];
 }
 
 function volumesOf(
   vm: VirtualMachine,
-  { claims, claimRefusals, seenBytes }: VolumeFacts,
+  { claims, claimRefusals, seenBytes, states, leaving }: VolumeFacts,
 ): NonNullable<VirtualMachineStatus["volumes"]> {
-  return vm.spec.disks.map((disk) => {
+  const ofSpec = vm.spec.disks.map((disk) => {
     const { name, readOnly: _, ...source } = disk;
     const claimName = claimNameOf(disk, vm.metadata.name ?? "");
     const claim = claimName === undefined ? undefined : claims[claimName];
@@ -80,18 +88,27 @@ function volumesOf(
       ...(claim === undefined ? {} : { volumeMode: claim.mode }),
       ...(size === undefined ? {} : { size: typeof size === "number" ? formatBytes(size) : size }),
       ...(refusal === undefined ? {} : { message: refusal.message }),
+      ...states[name],
     };
   });
+  return [...ofSpec, ...leaving.map((name) => ({ name, ...states[name] }))];
 }
 
-function conditionDrafts(view: View, drift: readonly string[]): ConditionDraft<Condition>[] {
+function conditionDrafts(
+  view: View,
+  drift: readonly string[],
+  disk: { readonly reason: Reason; readonly message: string } | undefined,
+): ConditionDraft<Condition>[] {
   const { reason, message } = view;
   const asExpected = { status: "False", reason: "AsExpected", message: "" } as const;
+  // A machine that runs is ready, whatever disk is still to come.
+  const reconciling =
+    view.progress === "done" && disk !== undefined ? ({ status: "True", ...disk } as const) : asExpected;
   const cause = { status: "True", reason, message } as const;
   const runningReason = view.running === "True" && view.ready === "True" && view.paused !== true ? "Running" : reason;
   return [
     { type: "Ready", status: view.ready, reason, message },
-    { type: "Reconciling", ...(view.progress === "reconciling" ? cause : asExpected) },
+    { type: "Reconciling", ...(view.progress === "reconciling" ? cause : reconciling) },
     { type: "Stalled", ...(view.progress === "stalled" ? cause : asExpected) },
     { type: "Running", status: view.running, reason: runningReason, message },
     {

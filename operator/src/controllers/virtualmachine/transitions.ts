@@ -60,11 +60,52 @@ export function transitions(previous: VirtualMachineStatus | undefined, next: Vi
   } else if (sameRun && condition(previous, "Paused")?.status === "True" && becomes("Paused", "False")) {
     events.push({ type: "Normal", reason: "Resuming", action: "Resume", note: "The guest goes on" });
   }
+  if (sameRun) {
+    events.push(...diskEvents(previous, next));
+  }
   if (becomes("RestartRequired", "True")) {
     const note = condition(next, "RestartRequired")?.message ?? "";
     events.push({ type: "Normal", reason: "SpecChanged", action: "Compare", note });
   }
   return events;
+}
+
+/** Disks that came and went; and, once for each reason, what keeps one from coming. */
+function diskEvents(previous: VirtualMachineStatus | undefined, next: VirtualMachineStatus): EventDraft[] {
+  const before = previous?.volumes ?? [];
+  const stateIn = (volumes: typeof before, name: string) => volumes.find((volume) => volume.name === name)?.state;
+  const came = (next.volumes ?? []).filter(({ name, state }) => {
+    const earlier = stateIn(before, name);
+    return state === "Attached" && (earlier === "Pending" || earlier === "Attaching");
+  });
+  const went = before.filter(
+    ({ name, state }) => state === "Detaching" && stateIn(next.volumes ?? [], name) !== "Detaching",
+  );
+  const trouble = condition(next, "Reconciling");
+  const isNews = trouble?.reason !== condition(previous, "Reconciling")?.reason;
+  return [
+    ...came.map(({ name }) => diskEvent("DiskAttached", `The guest has disk ${name}`)),
+    ...went.map(({ name }) => diskEvent("DiskDetached", `The guest has given up disk ${name}`)),
+    ...(trouble?.status === "True" && isNews && DISK_TROUBLE.has(trouble.reason)
+      ? [{ type: "Warning" as const, reason: trouble.reason, action: "Attach", note: trouble.message }]
+      : []),
+  ];
+}
+
+/** Where the machine runs all the same, so that its Ready condition does not tell. */
+const DISK_TROUBLE: ReadonlySet<string> = new Set<Reason>([
+  "DiskNotAttached",
+  "ClaimNotFound",
+  "ClaimLost",
+  "ClaimDeleting",
+  "ClaimInUse",
+  "ClaimReadOnly",
+  "Unschedulable",
+  "VolumeNotReady",
+]);
+
+function diskEvent(reason: "DiskAttached" | "DiskDetached", note: string): EventDraft {
+  return { type: "Normal", reason, action: reason === "DiskAttached" ? "Attach" : "Detach", note };
 }
 
 function condition(status: VirtualMachineStatus | undefined, type: ConditionType) {

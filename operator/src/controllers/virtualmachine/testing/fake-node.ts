@@ -1,8 +1,9 @@
-import type { LauncherStatus, MachineState } from "../../../../../launcher/api/control.ts";
+import type { AttachDiskRequest, LauncherStatus, MachineState } from "../../../../../launcher/api/control.ts";
 import { LauncherError, type LauncherTarget } from "../../../launcher-client/launcher-client.ts";
 import type { FakeApiServer } from "../../../runtime/testing/fake-api-server.ts";
 import type { Pod } from "../../../runtime/wire.ts";
 import type { LauncherCalls } from "../launcher-monitor.ts";
+import { ATTACHMENT_LABEL } from "../names.ts";
 import { container } from "./fixtures.ts";
 
 /** One launcher process on the node. */
@@ -12,9 +13,21 @@ interface Process {
   readonly ip: string;
   readonly startedAtMs: number;
   state: MachineState;
+  /** Those that came while it ran. */
+  readonly disks: Map<string, HotDisk>;
   /** Its last word, once it has ended. */
   end?: { readonly reason: string; readonly exitCode: number };
 }
+
+interface HotDisk {
+  /** The attachment pod that it is from. */
+  readonly podUid: string;
+  /** Ticks until the guest gives it up; undefined while it is not asked to. */
+  ticksLeft?: number;
+}
+
+/** How long a guest takes to give up a disk. */
+const EJECT_TICKS = 5;
 
 /**
  * Scheduler, kubelet, garbage collector and launchers of a cluster of one node, one small step at each tick.
@@ -26,6 +39,10 @@ export class FakeNode implements LauncherCalls {
   starts = 0;
   /** How many pods the node refuses from now on. */
   refusals = 0;
+  /** Guests of it never give up a disk. */
+  isStubborn = false;
+  /** Disks that guests were given so far. */
+  attached = 0;
   /** Sizes that disks were made to grow to, by "podUID/disk". */
   readonly sizes = new Map<string, number>();
   readonly #server: FakeApiServer;
@@ -52,6 +69,7 @@ export class FakeNode implements LauncherCalls {
   }
 
   tick(): void {
+    for (const { disks } of this.running) this.#giveUp(disks);
     for (const secret of this.#server.all("secrets")) {
       this.#collect("secrets", secret);
     }
@@ -90,6 +108,36 @@ export class FakeNode implements LauncherCalls {
     return this.#statusOf(process);
   }
 
+  async attachDisk(target: LauncherTarget, { name, source }: AttachDiskRequest): Promise<LauncherStatus> {
+    const process = this.#find(target);
+    const podUid = source.kind === "attachment" ? source.podUid : "";
+    const holder = this.#server.all<Pod>("pods").find((pod) => pod.metadata?.uid === podUid);
+    if (holder?.status?.phase !== "Running" || holder.metadata?.deletionTimestamp !== undefined)
+      throw new LauncherError(409, "NotReady", `disk ${name}: its holder does not offer it yet`);
+    const known = process.disks.get(name);
+    if (known !== undefined && known.podUid !== podUid) throw new LauncherError(409, "Conflict", "another disk");
+    if (known === undefined) {
+      this.attached += 1;
+      process.disks.set(name, { podUid });
+    }
+    return this.#statusOf(process);
+  }
+
+  async detachDisk(target: LauncherTarget, name: string): Promise<LauncherStatus> {
+    const process = this.#find(target);
+    const disk = process.disks.get(name);
+    if (disk !== undefined) disk.ticksLeft ??= EJECT_TICKS;
+    return this.#statusOf(process);
+  }
+
+  #giveUp(disks: Map<string, HotDisk>): void {
+    for (const [name, disk] of disks) {
+      if (disk.ticksLeft === undefined || this.isStubborn) continue;
+      disk.ticksLeft -= 1;
+      if (disk.ticksLeft <= 0) disks.delete(name);
+    }
+  }
+
   #find(target: LauncherTarget): Process {
     const process = this.running.find((candidate) => candidate.ip === target.ip);
     if (process === undefined || process.vmUID !== target.uid) {
@@ -112,12 +160,23 @@ export class FakeNode implements LauncherCalls {
       memoryBytes: 2 ** 30,
       milestones: {},
       exits: {},
+      disks: [...process.disks].map(([name, { ticksLeft }]) => ({
+        name,
+        sizeBytes: 2 ** 30,
+        readOnly: false,
+        state: ticksLeft === undefined ? "Attached" : "Detaching",
+      })),
     };
   }
 
   #step(pod: Pod): void {
     const { namespace = "", name = "", uid = "", deletionTimestamp } = pod.metadata ?? {};
     const edit = (change: (copy: Pod) => void) => this.#server.edit<Pod>("pods", namespace, name, change);
+    if (pod.metadata?.labels?.[ATTACHMENT_LABEL] !== undefined) {
+      this.#stepHolder(pod, edit);
+      this.#collect("pods", pod);
+      return;
+    }
     const process = this.#processes.get(uid);
     const finished = pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
     if (process !== undefined && !finished) {
@@ -134,6 +193,24 @@ export class FakeNode implements LauncherCalls {
       this.#advance(pod, edit);
     }
     this.#collect("pods", pod);
+  }
+
+  /** It outlasts the launcher's use of its disk, as `launcher hold` does. */
+  #stepHolder(pod: Pod, edit: (change: (copy: Pod) => void) => void): void {
+    const { namespace = "", name = "", uid = "", deletionTimestamp } = pod.metadata ?? {};
+    const isUsed = this.running.some(({ disks }) => [...disks.values()].some(({ podUid }) => podUid === uid));
+    if (deletionTimestamp !== undefined) {
+      if (!isUsed) this.#server.erase("pods", namespace, name);
+    } else if (pod.spec?.nodeName === undefined) {
+      edit((copy) => {
+        copy.spec = { ...copy.spec, containers: copy.spec?.containers ?? [], nodeName: "node-1" };
+        copy.status = { phase: "Pending" };
+      });
+    } else if (pod.status?.phase === "Pending") {
+      edit((copy) => {
+        copy.status = { ...copy.status, phase: "Running" };
+      });
+    }
   }
 
   #advance(pod: Pod, edit: (change: (copy: Pod) => void) => void): void {
@@ -161,10 +238,14 @@ export class FakeNode implements LauncherCalls {
     if (this.running.some((other) => other.vmUID === vmUID)) {
       this.sins.push(`two launchers for machine ${vmUID}`);
     }
+    const holders = this.#server.all<Pod>("pods").filter((each) => each.metadata?.labels?.[ATTACHMENT_LABEL]);
+    if (holders.some((each) => each.metadata?.ownerReferences?.[0]?.uid === vmUID)) {
+      this.sins.push(`a launcher was started while attachment pods hold the volumes of machine ${vmUID}`);
+    }
     this.starts += 1;
     const ip = `10.0.${Math.floor(this.starts / 250)}.${(this.starts % 250) + 1}`;
     const podUID = pod.metadata?.uid ?? "";
-    this.#processes.set(podUID, { podUID, vmUID, ip, startedAtMs: this.#nowMs(), state: "Starting" });
+    this.#processes.set(podUID, { podUID, vmUID, ip, startedAtMs: this.#nowMs(), state: "Starting", disks: new Map() });
     edit((copy) => {
       const running = { running: { startedAt: new Date(this.#nowMs()).toISOString() } };
       copy.status = { phase: "Running", podIP: ip, containerStatuses: [container(running)] };
