@@ -253,7 +253,7 @@ function afterEnd(c: Case, pod: Pod): Plan {
   }
   const counts = { consecutiveCrashes: record.consecutiveCrashes ?? 0, failedStarts: record.failedStarts ?? 0 };
   const endedAtMs = Date.parse(end.finishedAt ?? pod.status?.startTime ?? pod.metadata?.creationTimestamp ?? "");
-  const changed = driftedFields(pod, fieldDigests(vm.spec, c.settings)).length > 0;
+  const changed = fieldsForRestart(pod, vm, c.settings).length > 0;
   const startAtMs = changed || Number.isNaN(endedAtMs) ? c.nowMs : endedAtMs + restartDelayMs(end, counts);
   if (c.nowMs >= startAtMs) {
     return { view: underWay("Restarting", `Starts again: ${end.message}`), record, after: removal(pod) };

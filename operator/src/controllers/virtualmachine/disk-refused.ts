@@ -19,6 +19,12 @@ export async function asDiskRefusal<T>(disk: string, step: () => Promise<T>): Pr
   try {
     return await step();
   } catch (error) {
+    if (error instanceof LauncherError && error.code === "NotFound")
+      throw new DiskRefusedError(
+        disk,
+        "Its launcher is too old to take a disk while it runs; restart the machine",
+        false,
+      );
     if (error instanceof LauncherError && error.statusCode >= 400 && error.statusCode < 500)
       throw new DiskRefusedError(disk, error.message, error.code === "NotReady");
     if (error instanceof ApiError && (error.isForbidden || error.isInvalid))

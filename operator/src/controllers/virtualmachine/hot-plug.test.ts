@@ -201,6 +201,43 @@ describe("a disk that a running machine's spec has gained", () => {
     expect(conditionOf(hung, "Reconciling")?.reason).toBe("VolumeNotReady");
   });
 
+  it("says why its holder fails", () => {
+    const word =
+      '{"version":1,"reason":"DiskUnavailable","message":"disk data: /disks/data/disk.img is not a regular file"}';
+    const terminated = { exitCode: 66, message: word };
+    const waiting = { reason: "CrashLoopBackOff", message: "back-off 10s restarting failed container" };
+    const container = { name: "holder", image: "", imageID: "", ready: false, restartCount: 2 };
+    const status = { containerStatuses: [{ ...container, state: { waiting }, lastState: { terminated } }] };
+    const decision = look(now(data), [], { attachments: [attachment({ status })] });
+    expect(deeds(decision)).toEqual([]);
+    expect(conditionOf(decision, "Reconciling")).toMatchObject({
+      reason: "DiskNotAttached",
+      message: "Disk data: disk data: /disks/data/disk.img is not a regular file",
+    });
+    const recovered = { containerStatuses: [{ ...container, state: { running: {} }, lastState: { terminated } }] };
+    const again = look(now(data), [], { attachments: [attachment({ status: recovered })] });
+    expect(deeds(again)).toEqual(["attach-disk data"]);
+  });
+
+  it("gets no pod while the machine has its claim for another disk", () => {
+    const renamed: Disk = { ...data, name: "other" };
+    const pod = podOf(machine({ disks: [root, data] }), "running", claims);
+    const ofLauncher = look(now(renamed), [seen()], { pod });
+    expect(deeds(ofLauncher)).toEqual([]);
+    expect(conditionOf(ofLauncher, "Reconciling")).toMatchObject({
+      reason: "DiskNotAttached",
+      message: expect.stringContaining("still with pod vm-web"),
+    });
+    const ofAttachment = look(now(renamed), [seen()], { attachments: [attachment()] });
+    expect(deeds(ofAttachment)).toEqual(["detach-disk data"]);
+  });
+
+  it("is left alone while the node does not answer", () => {
+    const lost = { name: "node-1", ready: "Unknown" as const, outOfService: false, kvmDevices: 1, memoryBytes: 1 };
+    expect(deeds(look(now(data), [], { node: lost, attachments: [attachment()] }))).toEqual([]);
+    expect(deeds(look(now(), [seen()], { node: null, attachments: [attachment()] }))).toEqual([]);
+  });
+
   it("is tried again later when it was refused, and says so all the while", () => {
     const refusal = { message: "disk data: is in use", isPassing: false, count: 3, atMs: NOW_MS - 100 };
     const soon = look(now(data), [], { attachments: [attachment()], diskRefusals: { data: refusal } });

@@ -5,6 +5,7 @@ import type { Pod } from "../../runtime/wire.ts";
 import { type Attachment, attachmentNames, attachmentOf, hotDisks } from "./attachments.ts";
 import { claimProblemOf } from "./claim-problems.ts";
 import { claimsToMake } from "./claim-templates.ts";
+import { claimKeysOfPod } from "./claims.ts";
 import { startedDisks } from "./drift.ts";
 import { hotDiskConfig } from "./machine-config.ts";
 import type { Observation } from "./observation.ts";
@@ -12,6 +13,7 @@ import type { Action } from "./plan.ts";
 import { doubling } from "./restart.ts";
 import type { Settings } from "./settings.ts";
 import type { VolumeState } from "./status.ts";
+import { parseTerminationMessage } from "./termination.ts";
 import { troubleOf } from "./trouble.ts";
 
 /** A launcher that has to wait for its guest is asked again after a share of the time that it took so far. */
@@ -58,7 +60,8 @@ export function hotPlugPlan(observation: Observation, settings: Settings, nowMs:
   if (isOver || isStopping || pod.status?.phase !== "Running") return { ...NOTHING, actions };
   const started = startedDisks(pod);
   if (started === undefined) return { ...NOTHING, actions };
-  const status = launcher?.podUID === uid ? launcher?.status : undefined;
+  const isLost = observation.node === null || observation.node?.ready === "Unknown";
+  const status = launcher?.podUID === uid && !isLost ? launcher?.status : undefined;
   if (status?.disks === undefined || (status.state !== "Running" && status.state !== "Paused"))
     return { ...NOTHING, actions, isUnknown: true };
   const own = all.filter((each) => !orphans.includes(each));
@@ -132,6 +135,8 @@ class Planner {
     if (seen !== undefined) return this.#attached(seen);
     const { pod: holder } = live;
     if (holder.status?.phase !== "Running") return { state: "Pending", ...this.#whatHolderWaitsFor(holder) };
+    const failure = failureOf(holder);
+    if (failure !== undefined) return { state: "Pending", reason: "DiskNotAttached", message: failure };
     return this.#attach(disk, holder);
   }
 
@@ -153,6 +158,11 @@ class Planner {
       this.#actions.push(...missing);
       return { state: "Pending", ...waiting(`PersistentVolumeClaim ${claimName} is being made`) };
     }
+    const holder = this.#otherUserOf(disk.name, claimName);
+    if (holder !== undefined) {
+      const message = `PersistentVolumeClaim ${claimName} is still with pod ${holder}, as another disk of this machine; give each disk a claim of its own, or restart the machine`;
+      return { state: "Pending", reason: "DiskNotAttached", message };
+    }
     const problem = claimProblemOf(disk, claimName, { claims, rivals: observation.attachmentRivals });
     if (problem !== undefined) return { state: "Pending", reason: problem.reason, message: problem.message };
     const refused = this.#refusal(disk.name);
@@ -162,6 +172,14 @@ class Planner {
     const launcherUID = this.#in.pod.metadata?.uid ?? "";
     this.#actions.push({ kind: "create-attachment", name, disk, claimName, claims, launcherUID });
     return refused?.disk ?? { state: "Pending", ...waiting(`Pod ${name} is being made, for its volume to come`) };
+  }
+
+  /** A pod of the machine that has the claim for something else: a disk under its former name, say. */
+  #otherUserOf(diskName: string, claimName: string): string | undefined {
+    const { own, pod } = this.#in;
+    const others = [pod, ...own.filter((each) => each.diskName !== diskName).map((each) => each.pod)];
+    const key = `${pod.metadata?.namespace}/${claimName}`;
+    return others.find((other) => claimKeysOfPod(other).includes(key))?.metadata?.name;
   }
 
   #attach(disk: Disk, holder: Pod): HotDisk {
@@ -251,6 +269,16 @@ class Planner {
   #wake(atMs: number): void {
     this.#wakeAtMs = Math.min(this.#wakeAtMs ?? atMs, atMs);
   }
+}
+
+/** Why a holder has ended that is to be started again. */
+function failureOf(holder: Pod): string | undefined {
+  const { state, lastState } = holder.status?.containerStatuses?.[0] ?? {};
+  const ended = state?.running === undefined ? (state?.terminated ?? lastState?.terminated) : undefined;
+  if (ended === undefined) return undefined;
+  return (
+    parseTerminationMessage(ended.message)?.message ?? `Pod ${holder.metadata?.name} ended with code ${ended.exitCode}`
+  );
 }
 
 function waiting(message: string): { readonly reason: Reason; readonly message: string } {
