@@ -64,6 +64,9 @@ describe("LauncherClient", () => {
     await client.pause(target);
     await client.resume(target);
     await client.resizeDisk(target, "data", 1024);
+    const source = { kind: "attachment", podUid: UID } as const;
+    await client.attachDisk(target, { name: "data", readOnly: false, queues: 1, source });
+    await client.detachDisk(target, "data");
     expect(requests).toEqual([
       "GET /v1/status",
       "GET /v1/status?waitFor=Running,Paused&timeoutMs=1000",
@@ -71,7 +74,27 @@ describe("LauncherClient", () => {
       "POST /v1/resume",
       "POST /v1/disks/data/resize",
       '{"sizeBytes":1024}',
+      "POST /v1/disks",
+      `{"name":"data","readOnly":false,"queues":1,"source":{"kind":"attachment","podUid":"${UID}"}}`,
+      "DELETE /v1/disks/data",
     ]);
+  });
+
+  it("takes a disk that is gone already for one that was given up", async () => {
+    answer = { code: 404, body: '{"error":{"code":"NotFound","message":"there is no disk data"}}' };
+    await expect(client.detachDisk(target, "data")).rejects.toMatchObject({ code: "NotFound" });
+    expect(requests).toEqual(["DELETE /v1/disks/data", "GET /v1/status"]);
+  });
+
+  it("believes of a disk's state what it knows", () => {
+    const disks = ["Attaching", "Attached", "Detaching", "Exploding", undefined].map((state, i) => ({
+      name: `d${i}`,
+      sizeBytes: 512,
+      readOnly: false,
+      state,
+    }));
+    const seen = parseAnswer(200, JSON.stringify({ ...status, disks })).disks?.map(({ state }) => state);
+    expect(seen).toEqual(["Attaching", "Attached", "Detaching", undefined, undefined]);
   });
 
   it("refuses another machine that has the address now", async () => {
