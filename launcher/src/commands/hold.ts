@@ -15,8 +15,11 @@ import { terminationOf } from "./termination-reason.ts";
 const AGENT_DEADLINE_MS = 60_000;
 const FIRST_RETRY_MS = 20;
 const LAST_RETRY_MS = 1_000;
-/** How often a disk is looked at that somebody else has. */
-const LOOK_MS = 500;
+/** How often a disk is looked at that somebody else has: each look at a block volume is a request to the node agent. */
+const FIRST_LOOK_MS = 500;
+const LAST_LOOK_MS = 10_000;
+/** The same while the kubelet waits for this process. */
+const LAST_LOOK_AT_END_MS = 2_000;
 
 /**
  * `launcher hold`: the only process of an attachment pod. As long as it lives, the pod does, and with it the volume is on
@@ -61,6 +64,7 @@ class Holder {
 
   /** Waits for a disk that somebody else has: another holder in whose place this one is. Null when it is told to stop. */
   async #open(): Promise<OpenDisk | null> {
+    let lookMs = FIRST_LOOK_MS;
     for (let told = false; !this.#stopping.aborted; told = true) {
       try {
         return new OpenDisk(await this.#openNow());
@@ -68,7 +72,8 @@ class Holder {
         if (!(error instanceof DiskInUse)) throw error;
         if (!told) this.#log.warn("disk is in use; waits for it", { reason: "DiskInUse", error: error.message });
       }
-      await this.#pause(LOOK_MS);
+      await this.#pause(lookMs);
+      lookMs = Math.min(lookMs * 2, LAST_LOOK_MS);
     }
     return null;
   }
@@ -123,10 +128,12 @@ class Holder {
    * process has let go of it. The kubelet's patience ends this where that takes too long.
    */
   async #outlastUse(): Promise<void> {
+    let lookMs = FIRST_LOOK_MS;
     // Readers share their lock.
     for (let told = false; !this.#options.readOnly && (await this.#isInUse()); told = true) {
       if (!told) this.#log.warn("told to end; waits until the disk is not in use", { reason: "DiskInUse" });
-      await delay(LOOK_MS);
+      await delay(lookMs);
+      lookMs = Math.min(lookMs * 2, LAST_LOOK_AT_END_MS);
     }
   }
 
