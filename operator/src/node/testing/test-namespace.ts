@@ -2,6 +2,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
 import type { AgentAnswer, AgentWant } from "../../../../launcher/api/agent.ts";
 
 const node = join(import.meta.dirname, "../../../../node_modules/.bin/node");
@@ -43,6 +44,7 @@ let count = 0;
 /** A network namespace with a process in it. Needs root and iproute2. */
 export class TestNamespace implements AsyncDisposable {
   readonly name: string;
+  readonly #programs: ChildProcess[] = [];
   #child: ChildProcess | undefined;
   #answers: AsyncIterator<string> | undefined;
   /** Orders are obeyed one after the other. */
@@ -79,6 +81,13 @@ export class TestNamespace implements AsyncDisposable {
     return execFileSync("ip", command, { encoding: "utf8", input, stdio: ["pipe", "pipe", "pipe"] });
   }
 
+  /** Starts a program in it, which ends with the namespace; `exited` has all that it wrote. */
+  spawn(program: string, args: readonly string[]): { readonly exited: Promise<string> } {
+    const child = spawn("ip", ["netns", "exec", this.name, program, ...args], { stdio: ["ignore", "pipe", "inherit"] });
+    this.#programs.push(child);
+    return { exited: text(child.stdout) };
+  }
+
   set(setting: string, value: string): void {
     this.run("tee", [`/proc/sys/net/${setting}`], value);
   }
@@ -110,13 +119,12 @@ export class TestNamespace implements AsyncDisposable {
   async endProcess(): Promise<void> {
     const child = this.#child;
     this.#child = undefined;
-    if (child === undefined) return;
-    child.kill("SIGKILL");
-    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+    if (child !== undefined) await end(child);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.endProcess();
+    for (const program of this.#programs) await end(program);
     if (this.#owned) execFileSync("ip", ["netns", "del", this.name]);
   }
 
@@ -137,6 +145,11 @@ export class TestNamespace implements AsyncDisposable {
     if (this.#child.stdout === null) throw new Error("the process was started without a pipe");
     this.#answers = createInterface(this.#child.stdout)[Symbol.asyncIterator]();
   }
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  child.kill("SIGKILL");
+  if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
 }
 
 /** A cable between two namespaces. */

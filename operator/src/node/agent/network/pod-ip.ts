@@ -42,6 +42,11 @@ export function planPodIp({ pod, names, answering }: PlanInputs, { ownPorts }: P
   const guest = guestAddresses(pod);
   if (guest === undefined)
     throw new AgentFailure("NetworkUnfit", `the pod's interface ${pod.link.name} has no address; see its CNI plugin`);
+  if (!pod.link.isEthernet)
+    throw new AgentFailure(
+      "NetworkUnfit",
+      `the pod's interface ${pod.link.name} carries no Ethernet frames with this CNI plugin; use masquerade`,
+    );
   const redirect: Redirect = {
     tap: names.tap,
     answeringTap: answering ? names.answering : undefined,
@@ -57,7 +62,8 @@ export function planPodIp({ pod, names, answering }: PlanInputs, { ownPorts }: P
     // The pod's kernel has nothing to say on the TAP.
     settings: [{ path: `ipv6/conf/${names.tap}/disable_ipv6`, value: "1", optional: true }],
     ends: [],
-    allMulticast: false,
+    // A macvlan hands on only groups that somebody joined; the guest's are unknown here.
+    allMulticast: pod.link.kind !== "veth",
     rules: [...deletedTable("inet", TABLE), redirectTable(redirect)].join("\n"),
     settingsOfRules: [],
     mac: pod.link.mac,

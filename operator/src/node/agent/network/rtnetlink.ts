@@ -26,7 +26,9 @@ const IFLA_TUN_NUM_DISABLED_QUEUES = 9;
 const IFLA_IFALIAS = 20;
 const IFLA_CARRIER = 33;
 const IFF_UP = 0x1;
+const IFF_NOARP = 0x80;
 const IFF_ALLMULTI = 0x200;
+const ARPHRD_ETHER = 1;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
@@ -70,6 +72,8 @@ export interface Link {
   /** Of a TAP: somebody has a descriptor of it. */
   readonly isHeld: boolean;
   readonly allMulticast: boolean;
+  /** Ethernet with neighbours to resolve; some plugins make interfaces that carry bare packets. */
+  readonly isEthernet: boolean;
 }
 
 export interface InterfaceAddress {
@@ -104,6 +108,7 @@ export function listLinks(netlink: NetlinkSocket): readonly Link[] {
       alias: textOf(attributes.get(IFLA_IFALIAS)),
       isHeld: carrier || isHeldTap(attributesOf(info.get(IFLA_INFO_DATA) ?? Buffer.alloc(0))),
       allMulticast: (message.readUInt32LE(8) & IFF_ALLMULTI) !== 0,
+      isEthernet: message.readUInt16LE(2) === ARPHRD_ETHER && (message.readUInt32LE(8) & IFF_NOARP) === 0,
     };
   });
 }

@@ -16,6 +16,7 @@ const link = (change: Partial<Link> = {}): Link => ({
   alias: undefined,
   isHeld: false,
   allMulticast: false,
+  isEthernet: true,
   ...change,
 });
 const route = (destination: string | undefined, gateway: string | undefined, more: object = {}) => {
@@ -125,6 +126,14 @@ describe("a guest that takes its pod's place", () => {
       gateway: "fd00:10:244::1",
       gatewayMac: "0a:00:00:00:00:01",
     });
+  });
+});
+
+describe("an interface without Ethernet", () => {
+  const bare = { ...pod, link: link({ kind: "netkit", isEthernet: false }) };
+  it("takes masquerade, and refuses podIP with the way out", () => {
+    expect(plan(masquerade, { pod: bare }).guest).toBeDefined();
+    expect(() => plan(podIP, { pod: bare })).toThrow(/eth0 carries no Ethernet frames .* use masquerade/);
   });
 });
 
