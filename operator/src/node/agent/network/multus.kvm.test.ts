@@ -85,6 +85,9 @@ describe("a guest on another network of its pod", () => {
     });
     expect(grant.device).toMatch(/^tap-[0-9a-f]{11}$/);
     await speaksBothWays();
+    // Nobody in the pod has joined this one's group.
+    lab.guest.ip("addr add fd00:20::77/64 dev eth0");
+    expect(await lab.world.exchange("tcp", "fd00:20::77", 80)).toBe(`guest saw ${there6} 2`);
     // Another MAC would get no answers there, and does not get out.
     lab.guest.ip("link set eth0 address 02:00:00:00:00:77");
     lab.world.ip("neigh flush dev lan");
