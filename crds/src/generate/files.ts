@@ -1,5 +1,6 @@
 import { stringify } from "yaml";
 import { apiReference } from "./reference.ts";
+import { troubleshooting } from "./troubleshooting.ts";
 import { virtualMachineCrd } from "./virtualmachine-crd.ts";
 
 const header = "# Generated from crds/src by hack/generate; do not edit.\n";
@@ -11,6 +12,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ["crds/typevisor.io_virtualmachines.yaml", header + toYaml(crd)],
     ["charts/typevisor/templates/crds/virtualmachines.yaml", chartTemplate(crd)],
     ["docs/api.md", apiReference()],
+    ["docs/troubleshooting.md", troubleshooting()],
   ]);
 }
 
