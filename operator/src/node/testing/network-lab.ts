@@ -32,6 +32,8 @@ export interface LabOptions {
   readonly ipv6: boolean;
   /** A /32 whose gateway 169.254.1.1 is nobody's address, and the like for IPv6, as Calico has them. */
   readonly pointToPoint?: boolean;
+  /** The node answers no ARP, as with Amazon's VPC CNI: the pod knows the gateway's MAC from the start. */
+  readonly silentGateway?: boolean;
 }
 
 /**
@@ -127,13 +129,15 @@ export class NetworkLab implements AsyncDisposable {
     if (this.options.pointToPoint) {
       // The node answers for any address that it would reach elsewhere.
       this.node.ip("route add default via 192.0.2.9");
-      this.node.set("ipv4/conf/pod1/proxy_arp", "1");
+      this.node.set("ipv4/conf/pod1/proxy_arp", this.options.silentGateway ? "0" : "1");
       this.node.set("ipv4/neigh/pod1/proxy_delay", "0");
       this.node.ip(`addr add ${node4}/32 dev lo`);
       this.node.ip(`route add ${pod4}/32 dev pod1 src ${node4}`);
       this.pod.ip(`addr add ${pod4}/32 dev eth0`);
       this.pod.ip("route add 169.254.1.1 dev eth0 scope link");
       this.pod.ip("route add default via 169.254.1.1");
+      if (this.options.silentGateway)
+        this.pod.ip(`neigh add 169.254.1.1 lladdr ${this.macOf(this.node, "pod1")} dev eth0 nud permanent`);
       return;
     }
     this.node.ip(`addr add ${node4}/24 dev pod1`);

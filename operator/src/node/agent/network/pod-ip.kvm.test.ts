@@ -154,3 +154,14 @@ describe.each([
     expect(await lab.guest.exchange("tcp", world6, 80)).toMatch("world saw");
   });
 });
+
+it("a guest whose pod has a gateway that answers no ARP finds it all the same", async () => {
+  await using lab = await new NetworkLab({ ipv4: true, ipv6: false, pointToPoint: true, silentGateway: true }).start();
+  const grant = await lab.wire(binding);
+  expect(grant.guest?.ipv4?.gateway).toBe("169.254.1.1");
+  await everybodyListens(lab);
+  expect(await lab.guest.exchange("tcp", world4, 80)).toBe(`world saw ${pod4} 2`);
+  expect(lab.guest.ip("neigh show 169.254.1.1")).toMatch(lab.macOf(lab.node, "pod1"));
+  expect(await lab.world.exchange("udp", pod4, 80)).toBe(`guest saw ${world4}`);
+  expect(await lab.pod.exchange("tcp", world4, 80)).toBe(`world saw ${pod4} 2`);
+});

@@ -12,7 +12,7 @@ import {
   replacedTable,
   when,
 } from "./rules.ts";
-import type { PlanInputs, TapPlan } from "./tap-plan.ts";
+import type { PlanInputs, Setting, TapPlan } from "./tap-plan.ts";
 
 type PodIpBinding = Extract<TapBinding, { kind: "podIP" }>;
 
@@ -31,6 +31,7 @@ interface Redirect {
   readonly pod6: string | undefined;
   /** Link-local gateways, whom the guest must not pass for. */
   readonly gateways: readonly string[];
+  readonly silentGateway: string | undefined;
   readonly ownPorts: readonly number[];
 }
 
@@ -55,12 +56,17 @@ export function planPodIp({ pod, names, answering }: PlanInputs, { ownPorts }: P
     pod4: guest.ipv4?.address,
     pod6: guest.ipv6?.address,
     gateways: linkLocalGateways(pod),
+    silentGateway: pod.silentGateway?.address,
     ownPorts,
   };
   return {
+    ...(pod.silentGateway && { gatewayMac: pod.silentGateway.mac }),
     mtuBytes: pod.link.mtuBytes,
-    // The pod's kernel has nothing to say on the TAP.
-    settings: [{ path: `ipv6/conf/${names.tap}/disable_ipv6`, value: "1", optional: true }],
+    settings: [
+      // The pod's kernel has nothing to say on the TAP, but for the gateway.
+      { path: `ipv6/conf/${names.tap}/disable_ipv6`, value: "1", optional: true },
+      ...(pod.silentGateway ? answeringForGateway(names.tap) : []),
+    ],
     ends: [],
     // A macvlan hands on only groups that somebody joined; the guest's are unknown here.
     allMulticast: pod.link.kind !== "veth",
@@ -69,6 +75,18 @@ export function planPodIp({ pod, names, answering }: PlanInputs, { ownPorts }: P
     mac: pod.link.mac,
     guest,
   };
+}
+
+/** The kernel answers ARP for what it would reach elsewhere, with the MAC of the TAP, which is then the gateway's. */
+function answeringForGateway(tap: string): readonly Setting[] {
+  return [
+    { path: `ipv4/conf/${tap}/forwarding`, value: "1" },
+    { path: `ipv4/conf/${tap}/proxy_arp`, value: "1" },
+    { path: `ipv4/neigh/${tap}/proxy_delay`, value: "0" },
+    // The guest asks from the pod's own address.
+    { path: `ipv4/conf/${tap}/accept_local`, value: "1" },
+    { path: `ipv4/conf/${tap}/rp_filter`, value: "0" },
+  ];
 }
 
 function linkLocalGateways({ routes }: PodInterface): readonly string[] {
@@ -112,7 +130,7 @@ function podRules({ tap, podInterface, mac, pod4, pod6, ownPorts }: Redirect): r
 }
 
 function guestRules(redirect: Redirect): readonly string[] {
-  const { tap, answeringTap, mac, pod4, pod6, ownPorts } = redirect;
+  const { tap, answeringTap, mac, pod4, pod6, silentGateway, ownPorts } = redirect;
   const own = ownPorts.length > 0;
   return [
     `type filter hook ingress device ${quoted(tap)} priority 0; policy drop;`,
@@ -122,6 +140,10 @@ function guestRules(redirect: Redirect): readonly string[] {
     ...answeredByLauncher({ ipv4: true, ipv6: true }, answeringTap),
     // A guest that serves addresses to others.
     "udp sport { 67, 547 } drop",
+    ...when(
+      silentGateway !== undefined,
+      `arp operation request arp saddr ether ${mac} arp saddr ip ${pod4} arp daddr ip ${silentGateway} accept`,
+    ),
     ...when(pod4 !== undefined, `arp saddr ether ${mac} arp saddr ip ${anyOf(["0.0.0.0", pod4 ?? ""])} goto out`),
     // What it sends as if from the launcher's ports would end the launcher's connections.
     ...when(pod4 !== undefined && own, `ip saddr ${pod4} tcp sport ${anyOf(ownPorts)} drop`),

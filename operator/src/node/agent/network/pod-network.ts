@@ -8,7 +8,7 @@ import {
   listGlobalAddresses,
   listLinks,
   listRoutes,
-  neighbourMac,
+  neighbourAt,
   type Route,
 } from "./rtnetlink.ts";
 
@@ -23,6 +23,8 @@ export interface PodInterface {
   readonly routes: readonly Route[];
   /** Of the IPv6 gateway, where that is not link-local and its MAC is known. */
   readonly gatewayMac?: string;
+  /** Of the IPv4 gateway, where the plugin wrote it into the pod: that gateway answers no ARP. */
+  readonly silentGateway?: { readonly address: string; readonly mac: string };
 }
 
 /** Throws AgentFailure where there is no such interface. */
@@ -37,8 +39,22 @@ export function lookUpPodInterface(netlink: NetlinkSocket, name: string): PodInt
     routes: listRoutes(netlink).filter(({ linkIndex }) => linkIndex === link.index),
   };
   const gateway = routedGateway(found);
-  const gatewayMac = gateway && neighbourMac(netlink, link.index, gateway);
-  return gatewayMac === undefined ? found : { ...found, gatewayMac };
+  const gatewayMac = gateway && neighbourAt(netlink, link.index, gateway)?.mac;
+  const gateway4 = defaultGateway(found.routes, (address) => !isIpv6(address));
+  return {
+    ...found,
+    ...(gatewayMac && { gatewayMac }),
+    ...(gateway4 && silentGateway(netlink, link.index, gateway4)),
+  };
+}
+
+function silentGateway(
+  netlink: NetlinkSocket,
+  linkIndex: number,
+  address: string,
+): Pick<PodInterface, "silentGateway"> {
+  const neighbour = neighbourAt(netlink, linkIndex, address);
+  return neighbour?.isPermanent ? { silentGateway: { address, mac: neighbour.mac } } : {};
 }
 
 function adviceOn(name: string): string {

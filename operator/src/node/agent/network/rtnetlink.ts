@@ -162,15 +162,22 @@ export function listRoutes(netlink: NetlinkSocket): readonly Route[] {
   });
 }
 
-/** The MAC that is known for a neighbour's address on an interface. */
-export function neighbourMac(netlink: NetlinkSocket, linkIndex: number, address: string): string | undefined {
+export interface Neighbour {
+  readonly mac: string;
+  /** Written there; nobody was asked, and maybe nobody would answer. */
+  readonly isPermanent: boolean;
+}
+
+/** What is known of a neighbour's address on an interface. */
+export function neighbourAt(netlink: NetlinkSocket, linkIndex: number, address: string): Neighbour | undefined {
   const body = neighbourHeader(familyOf(address), 0, { state: 0, flags: 0 });
   for (const message of netlink.list("list neighbours", { type: RTM_GETNEIGH, body })) {
     const attributes = attributesOf(message, 12);
     const destination = attributes.get(NDA_DST);
     const mac = attributes.get(NDA_LLADDR);
     if (destination === undefined || mac === undefined || !(message.readUInt16LE(8) & NUD_VALID)) continue;
-    if (message.readInt32LE(4) === linkIndex && formatAddress(destination) === address) return formatMac(mac);
+    if (message.readInt32LE(4) === linkIndex && formatAddress(destination) === address)
+      return { mac: formatMac(mac), isPermanent: (message.readUInt16LE(8) & NUD_PERMANENT) !== 0 };
   }
   return undefined;
 }

@@ -85,6 +85,11 @@ describe("the rules", () => {
     ],
     ["pod-ip", podIP, { answering: true }],
     ["pod-ip-point-to-point", { ...podIP, ownPorts: [] }, { pod: calico }],
+    [
+      "pod-ip-silent-gateway",
+      { ...podIP, ownPorts: [] },
+      { pod: { ...calico, silentGateway: { address: "169.254.1.1", mac: "0a:00:00:00:00:01" } } },
+    ],
     ["multus-vlan", multus, { pod: { ...pod, link: link({ name: "net1", kind: "vlan" }) }, answering: true }],
     ["multus-bridge", multus, { pod: { ...pod, link: link({ name: "net1" }), ipv4: [], ipv6: [], routes: [] } }],
   ])("of %s are as in its golden file; if a change is meant, run with UPDATE_GOLDEN=1", (name, binding, change) => {

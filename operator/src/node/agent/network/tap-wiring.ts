@@ -17,7 +17,7 @@ import {
   dropQueueingDiscipline,
   type Link,
   listLinks,
-  neighbourMac,
+  neighbourAt,
   setNeighbour,
 } from "./rtnetlink.ts";
 import { type TapNames, tapAlias, tapNames } from "./tap-names.ts";
@@ -84,7 +84,7 @@ async function learnGateway(netlink: NetlinkSocket, want: TapWant): Promise<void
   if (gateway === undefined || pod.gatewayMac !== undefined) return;
   askForNeighbour(netlink, pod.link.index, gateway);
   const giveUpAt = performance.now() + GATEWAY_TIMEOUT_MS;
-  while (neighbourMac(netlink, pod.link.index, gateway) === undefined && performance.now() < giveUpAt)
+  while (neighbourAt(netlink, pod.link.index, gateway) === undefined && performance.now() < giveUpAt)
     await delay(GATEWAY_INTERVAL_MS);
 }
 
