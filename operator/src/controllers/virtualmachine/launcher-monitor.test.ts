@@ -33,6 +33,22 @@ const refused = () => Promise.reject(new LauncherError(0, "Unreachable", "ECONNR
 const notYet = () => Promise.reject(new LauncherError(408, "Timeout", "not yet"));
 
 describe("LauncherMonitor", () => {
+  it("knows nothing of a launcher that did not answer when it was given a disk, or was asked for one", async () => {
+    const source = { kind: "attachment", podUid: "p2" } as const;
+    const disk = { name: "data", readOnly: false, queues: 1, source };
+    for (const act of ["attach", "detach"] as const) {
+      const conflict = () => Promise.reject(new LauncherError(409, "Conflict", "in use"));
+      const { monitor } = setUp([async () => running, conflict, refused]);
+      monitor.ask(question);
+      await until(() => monitor.facts("p1")?.status);
+      const give = () => (act === "attach" ? monitor.attachDisk(question, disk) : monitor.detachDisk(question, "data"));
+      await expect(give()).rejects.toThrow("in use");
+      expect(monitor.facts("p1")?.status).toBeDefined();
+      await expect(give()).rejects.toThrow("ECONNREFUSED");
+      expect(monitor.facts("p1")).toMatchObject({ status: undefined, readiness: "" });
+    }
+  });
+
   it("asks until it is answered, and wakes the machine then", async () => {
     const { monitor, clock, woken, calls } = setUp([refused, refused, async () => running]);
     monitor.ask(question);

@@ -110,7 +110,7 @@ export class LauncherMonitor implements Disposable {
 
   /** Gives a disk; rejects with a LauncherError. */
   async attachDisk(question: Question, disk: AttachDiskRequest): Promise<void> {
-    const status = await this.#calls.attachDisk(question, disk);
+    const status = await this.#orDoubt(question, () => this.#calls.attachDisk(question, disk));
     if (status.disks?.some(({ name }) => name === disk.name) !== true)
       throw new LauncherError(200, "BadAnswer", `the launcher does not have disk ${disk.name} after it was given`);
     this.#answer(question, this.#entries.get(question.podUID), status);
@@ -118,8 +118,20 @@ export class LauncherMonitor implements Disposable {
 
   /** Asks for a disk; rejects with a LauncherError. */
   async detachDisk(question: Question, disk: string): Promise<void> {
-    const status = await this.#calls.detachDisk(question, disk);
+    const status = await this.#orDoubt(question, () => this.#calls.detachDisk(question, disk));
     this.#answer(question, this.#entries.get(question.podUID), status);
+  }
+
+  /** Where no answer comes, what was known of the launcher's disks may be so no more: it is asked before anything else. */
+  async #orDoubt<T>({ podUID }: Question, call: () => Promise<T>): Promise<T> {
+    try {
+      return await call();
+    } catch (error) {
+      const entry = this.#entries.get(podUID);
+      const isAnswer = error instanceof LauncherError && error.statusCode !== 0;
+      if (entry !== undefined && !isAnswer) entry.facts = { ...entry.facts, status: undefined, readiness: "" };
+      throw error;
+    }
   }
 
   /** Forgets a pod that is gone. */
