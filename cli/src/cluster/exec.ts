@@ -48,7 +48,8 @@ export async function exec(cluster: Cluster, request: ExecRequest, environment: 
   const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(pod)}/exec`;
   const socket = await cluster.stream(path, query);
   using _terminal = tty ? rawTerminal(environment) : undefined;
-  return new ExecSession(socket, environment, tty).run();
+  // Awaited here: the terminal stays raw until the session has ended.
+  return await new ExecSession(socket, environment, tty).run();
 }
 
 class ExecSession {

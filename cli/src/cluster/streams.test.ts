@@ -90,10 +90,12 @@ describe("streams through the API server", () => {
       expect(JSON.parse(streams.textOf(4))).toEqual({ Width: 80, Height: 24 });
       streams.send(1, "login: ");
       await until(() => screen.stdout === "login: ");
+      expect(screen.isRaw).toBe(true);
       screen.input.write("root\r");
       await until(() => streams.textOf(0) === "root\r");
       succeed();
       expect(await ended).toBe(exitCodes.ok);
+      expect(screen.isRaw).toBe(false);
     });
 
     it("asks for no terminal where there is none, and half-closes when input ends", async () => {

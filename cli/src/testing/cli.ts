@@ -54,6 +54,8 @@ export class Screen {
   readonly interrupt = new AbortController();
   stdout = "";
   stderr = "";
+  /** Whether the terminal hands on keys as they are typed, as it was set last. */
+  isRaw = false;
 
   environment(
     variables: Readonly<Record<string, string | undefined>>,
@@ -67,10 +69,9 @@ export class Screen {
       ...(terminal === undefined ? {} : { isTTY: true, ...terminal }),
     });
     return {
-      stdin: Object.assign(
-        this.input,
-        terminal === undefined ? {} : { isTTY: true, setRawMode: () => this.input },
-      ) as never,
+      stdin: (terminal === undefined
+        ? this.input
+        : Object.assign(this.input, { isTTY: true, setRawMode: (raw: boolean) => this.#setRaw(raw) })) as never,
       stdout: keep("stdout"),
       stderr: keep("stderr"),
       variables,
@@ -78,6 +79,11 @@ export class Screen {
       signal: this.interrupt.signal,
       self: ["/usr/bin/node", "/opt/kubectl vm/kubectl-vm.js"],
     };
+  }
+
+  #setRaw(raw: boolean): PassThrough {
+    this.isRaw = raw;
+    return this.input;
   }
 }
 
