@@ -56,6 +56,7 @@ export async function ensurePki(dir: string, nodes: readonly NodeIdentity[]): Pr
     { file: "kube-scheduler", commonName: "system:kube-scheduler" },
     { file: "kube-proxy", commonName: "system:kube-proxy" },
     { file: localPathUser, commonName: localPathUser },
+    { file: "coredns", commonName: "coredns" },
     ...nodes.map((node) => ({
       file: `kubelet-${node.name}`,
       commonName: `system:node:${node.name}`,

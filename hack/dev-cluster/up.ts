@@ -5,6 +5,7 @@ import { say, step, waitFor } from "../lib/step.ts";
 import type { CommandLine } from "./args.ts";
 import { ensureCgroup } from "./cgroups.ts";
 import { ensureControlPlane, ensureServiceProxy, kubectl } from "./control-plane.ts";
+import { ensureClusterDns } from "./dns/cluster-dns.ts";
 import { judge, measure } from "./kvm/verdict.ts";
 import { type Flavour, type Layout, layoutOf, type NodeIdentity, nodeIdentity } from "./layout.ts";
 import { ensureNativeNode } from "./native/node.ts";
@@ -106,6 +107,7 @@ async function bringUp(layout: Layout, state: ClusterState, tools: Tools): Promi
   await Promise.all([
     ensureServiceProxy(layout, { tools, cgroupProcs, node: first }),
     ensureLocalPath(layout, { tools, cgroupProcs }),
+    ensureClusterDns(layout, { tools, cgroupProcs }),
   ]);
 }
 

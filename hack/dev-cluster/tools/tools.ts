@@ -17,9 +17,12 @@ export interface Tools {
   helm: string;
   /** local-path-provisioner */
   localPath: string;
+  /** coredns */
+  dns: string;
 }
 
 const kubeSource = join(import.meta.dirname, "../kube");
+const dnsSource = join(import.meta.dirname, "../dns");
 export const kubePrograms = [
   "kube-apiserver",
   "kube-controller-manager",
@@ -31,7 +34,14 @@ export const kubePrograms = [
 
 /** Builds what is missing. */
 export async function ensureTools(): Promise<Tools> {
-  const things = { kube: kube(), containerd: containerd(), runc: runc(), helm: helm(), localPath: localPath() };
+  const things = {
+    kube: kube(),
+    containerd: containerd(),
+    runc: runc(),
+    helm: helm(),
+    localPath: localPath(),
+    dns: dns(),
+  };
   const estimate = missingEstimate(Object.values(things));
   if (estimate) say(`To build once: ${estimate}`);
   return {
@@ -41,6 +51,8 @@ export async function ensureTools(): Promise<Tools> {
     helm: await cached(things.helm),
     localPath: await cached(things.localPath),
     kube: await cached(things.kube),
+    // Last: most of what it is made of has been compiled by then.
+    dns: await cached(things.dns),
   };
 }
 
@@ -51,9 +63,14 @@ export function ensureHelm(): Promise<string> {
 
 const compact = "-s -w";
 
-function kube(): Cached {
+/** What stands for the program that a Go module of ours makes. */
+function sourceKey(directory: string): string {
   const hash = createHash("sha256");
-  for (const file of ["main.go", "go.mod", "go.sum"]) hash.update(readFileSync(join(kubeSource, file)));
+  for (const file of ["main.go", "go.mod", "go.sum"]) hash.update(readFileSync(join(directory, file)));
+  return hash.digest("hex").slice(0, 8);
+}
+
+function kube(): Cached {
   const [major, minor] = versions.kubernetes.split(".");
   const flag = (name: string, value: string) => `-X k8s.io/component-base/version.${name}=${value}`;
   const ldflags = [
@@ -65,13 +82,24 @@ function kube(): Cached {
     flag("gitTreeState", "clean"),
   ].join(" ");
   return {
-    key: `kube-${versions.kubernetes}-${hash.digest("hex").slice(0, 8)}`,
+    key: `kube-${versions.kubernetes}-${sourceKey(kubeSource)}`,
     title: `Building Kubernetes ${versions.kubernetes}`,
     estimateSeconds: 720,
     async build(dir, logFile) {
       await go(["build", "-trimpath", "-ldflags", ldflags, "-o", join(dir, "kube"), "."], { cwd: kubeSource, logFile });
       for (const program of kubePrograms) await symlink("kube", join(dir, program));
     },
+  };
+}
+
+function dns(): Cached {
+  return {
+    key: `coredns-${versions.coredns}-${sourceKey(dnsSource)}`,
+    title: `Building CoreDNS ${versions.coredns}`,
+    estimateSeconds: 60,
+    // The flags of kube(), or nothing is shared.
+    build: (dir, logFile) =>
+      go(["build", "-trimpath", "-ldflags", compact, "-o", join(dir, "coredns"), "."], { cwd: dnsSource, logFile }),
   };
 }
 

@@ -8,6 +8,8 @@ export const versions = {
   runc: "1.5.2",
   helm: "3.22.0",
   localPathProvisioner: "0.0.30",
+  /** The newest that needs no newer modules than Kubernetes has; dns/go.mod must name the same. */
+  coredns: "1.14.6",
   /** Checks renders of the chart. */
   kubeconform: "0.8.0",
   /** The oldest Go that compiles the above, and the one fetched where Go is missing or older. */

@@ -1,0 +1,92 @@
+import { join } from "node:path";
+import { succeeds } from "../../lib/step.ts";
+import { apiServerUrl, kubectl } from "../control-plane.ts";
+import { writeKubeconfig } from "../kubeconfig.ts";
+import { addresses, type Layout } from "../layout.ts";
+import { inNetns, netnsFile } from "../network.ts";
+import { ensureProcess, waitForProcess } from "../processes.ts";
+import { writeAtomic } from "../state.ts";
+import type { Tools } from "../tools/tools.ts";
+
+export interface ClusterDnsOptions {
+  readonly tools: Tools;
+  readonly cgroupProcs: readonly string[];
+}
+
+/** CoreDNS is a process of the control plane, not a pod: it needs no image, and is there before the first pod is. */
+const user = "coredns";
+
+/** Has names of Services and pods resolved, as kubelets tell pods; returns when the DNS Service answers. */
+export async function ensureClusterDns(layout: Layout, { tools, cgroupProcs }: ClusterDnsOptions): Promise<void> {
+  const { pkiDir, stateDir } = layout;
+  await kubectl(
+    layout,
+    tools,
+    ["apply", "-f", "-"],
+    JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }),
+  );
+  const kubeconfig = join(stateDir, `${user}.kubeconfig`);
+  await writeKubeconfig(kubeconfig, { pkiDir, user, server: apiServerUrl, cluster: layout.name });
+  const corefile = join(stateDir, "Corefile");
+  await writeAtomic(corefile, renderCorefile(kubeconfig));
+  await ensureProcess(layout, {
+    name: "coredns",
+    netns: netnsFile(layout),
+    cgroupProcs,
+    argv: [join(tools.dns, "coredns"), "-conf", corefile],
+  });
+  // It listens once it has listed Services; kube-proxy has to lead there as well.
+  const probe = inNetns(layout, "socat", "/dev/null", `TCP:${addresses.dnsService}:53,connect-timeout=2`);
+  await waitForProcess(layout, "coredns", () => succeeds(probe), 30_000);
+}
+
+/** Nobody is asked about names outside of the cluster: those are refused. Short-lived answers, for tests. */
+export function renderCorefile(kubeconfig: string): string {
+  const zones = "cluster.local in-addr.arpa ip6.arpa";
+  return `${zones} {
+  bind ${addresses.controlPlane}
+  errors
+  kubernetes ${zones} {
+    kubeconfig ${kubeconfig}
+    ttl 1
+  }
+}
+`;
+}
+
+const namespace = "kube-system";
+const name = "kube-dns";
+const port = (protocol: "UDP" | "TCP") => ({ name: protocol === "UDP" ? "dns" : "dns-tcp", protocol, port: 53 });
+
+const objects = [
+  {
+    apiVersion: "rbac.authorization.k8s.io/v1",
+    kind: "ClusterRole",
+    metadata: { name: user },
+    rules: [
+      { apiGroups: [""], resources: ["services", "namespaces"], verbs: ["list", "watch"] },
+      { apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["list", "watch"] },
+    ],
+  },
+  {
+    apiVersion: "rbac.authorization.k8s.io/v1",
+    kind: "ClusterRoleBinding",
+    metadata: { name: user },
+    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: user },
+    subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name: user }],
+  },
+  {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: { name, namespace },
+    spec: { clusterIP: addresses.dnsService, ports: [port("UDP"), port("TCP")] },
+  },
+  {
+    apiVersion: "discovery.k8s.io/v1",
+    kind: "EndpointSlice",
+    metadata: { name: `${name}-1`, namespace, labels: { "kubernetes.io/service-name": name } },
+    addressType: "IPv4",
+    endpoints: [{ addresses: [addresses.controlPlane], conditions: { ready: true } }],
+    ports: [port("UDP"), port("TCP")],
+  },
+];
