@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
+import { until } from "../../../operator/src/runtime/testing/until.ts";
 import { exitCodes } from "../exit-codes.ts";
 import { Scrape } from "../metrics-text.ts";
-import { TestCli } from "../testing/cli.ts";
+import { run } from "../run.ts";
+import { Screen, TestCli } from "../testing/cli.ts";
 import { launcherPod } from "../testing/fixtures.ts";
 import { topTable } from "./top.ts";
 
@@ -46,6 +48,15 @@ describe("kubectl vm top", () => {
     const { stdout } = await top("-A", "-o", "wide");
     expect(stdout.split("\n")[0]).toMatch(/^NAMESPACE +NAME +CPU +VCPUS .* NODE$/);
     expect(stdout).toMatch(/^team-a +web .* 100 MiB .* - .* node-1$/m);
+  });
+
+  it("shows the table again and again on a terminal, until it is interrupted", async () => {
+    const screen = new Screen();
+    const environment = screen.environment({ KUBECONFIG: cli.kubeconfig }, { columns: 80, rows: 24 });
+    const ended = run(["top", "--interval", "1ms"], environment);
+    await until(() => screen.stdout.split("\u001b[H\u001b[J").length > 3);
+    screen.interrupt.abort();
+    expect(await ended).toBe(exitCodes.ok);
   });
 
   it("keeps a machine whose launcher does not answer, and says why", async () => {
