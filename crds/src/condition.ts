@@ -16,7 +16,7 @@ export const conditionTypes = {
 export type ConditionType = keyof typeof conditionTypes;
 
 /** As metav1.Condition. Types and reasons are open strings here, so that a newer operator's status is not refused. */
-const condition = z.strictObject({
+export const condition = z.strictObject({
   type: z.string().min(1).max(316).describe("What the condition is about, e.g. Ready."),
   status: z.enum(["True", "False", "Unknown"]).describe("Whether it holds."),
   observedGeneration: z.int().min(0).describe("The metadata.generation that the condition is about."),

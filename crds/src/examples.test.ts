@@ -1,18 +1,23 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "@jest/globals";
-import { parse } from "yaml";
+import { parseAllDocuments } from "yaml";
 import { virtualMachine } from "./virtualmachine.ts";
+import { virtualMachineImage } from "./virtualmachineimage.ts";
 
 const examples = join(import.meta.dirname, "../../examples");
 const files = readdirSync(examples).filter((file) => file.endsWith(".yaml"));
 
 describe("the examples", () => {
   it.each(files)("%s is a VirtualMachine, named as its file, of images that hack/images builds", (file) => {
-    const vm = virtualMachine.parse(parse(readFileSync(join(examples, file), "utf8")));
+    const objects = parseAllDocuments(readFileSync(join(examples, file), "utf8")).map((document) => document.toJS());
+    const isImage = (object: { kind: string }) => object.kind === "VirtualMachineImage";
+    const imported = objects.filter(isImage).map((object) => virtualMachineImage.parse(object));
+    const [vm] = objects.filter((object) => !isImage(object)).map((object) => virtualMachine.parse(object));
+    if (vm === undefined) throw new Error(`${file} holds no VirtualMachine`);
     expect(`${vm.metadata.name}.yaml`).toBe(file);
     const images = [vm.spec.boot?.kernel, ...vm.spec.disks].flatMap((source) => source?.image ?? []);
-    expect(images).not.toEqual([]);
+    expect([...images, ...imported]).not.toEqual([]);
     for (const image of images) {
       expect(image).toEqual({
         reference: expect.stringMatching(

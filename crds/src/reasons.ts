@@ -69,6 +69,10 @@ export const reasons = {
   ClaimInUse:
     "Another machine has the PersistentVolumeClaim; stop that one, or give this one a claim of its own. Machines share a claim only where all have it readOnly.",
   ClaimReadOnly: "A PersistentVolumeClaim can only be read; set readOnly on its disk.",
+  ClaimImporting:
+    "A PersistentVolumeClaim is being filled from its VirtualMachineImage; the message says how far that is, or what it waits for.",
+  ClaimNotPopulated:
+    "A PersistentVolumeClaim was bound to a volume that was not filled from its VirtualMachineImage: its storage ignores dataSourceRef. Delete the claim, and make it anew with a StorageClass of provisioner typevisor.io/import (docs/import.md).",
   VolumeNotReady: "A volume of the pod cannot be mounted yet; the message is the kubelet's.",
   SecretNotFound: "A Secret that spec names does not exist; create it or correct the name.",
   ContainerNotStarted: "The container runtime cannot start the launcher; the message is the kubelet's.",
@@ -96,6 +100,27 @@ export const reasons = {
     "A disk cannot be given to the running machine; the message says why. It is tried again, and a restart takes it too.",
   DiskAttached: "The guest has taken a disk that came while it ran.",
   DiskDetached: "The guest has given up a disk while it ran.",
+
+  // Imports: what VirtualMachineImages and claims say. The importer's own words first.
+  SourceUnreachable: "The server of an import cannot be found, reached or trusted, or does not answer in time.",
+  SourceRefused: "The server of an import answers with an error; check the URL and the credentials.",
+  SourceIncomplete: "The source of an import ends before it should, or stalls again and again.",
+  SourceChanged: "The file at the server of an import became another one in the middle.",
+  SourceInvalid: "The source of an import is no disk, or a damaged one; the message says where.",
+  SourceInUse: "A machine writes to the claim that is to be copied; stop it first.",
+  ChecksumMismatch: "The file of an import has another checksum than spec says; correct the checksum, or the file.",
+  FormatUnsupported: "The source of an import is in a format that is not read, or needs another file.",
+  TargetTooSmall: "The claim of an import is smaller than the disk; delete it and make it larger.",
+  TargetFailed: "The volume of an import cannot be written.",
+  ScratchFailed: "The node has no room for the qcow2 file of an import.",
+  ImporterError: "The importer failed: a defect. Please report it with the log of its pod.",
+  ImporterKilled: "The importer's pod ended without a last word: killed, out of memory, or evicted.",
+  SourceNotTried: "Nothing is imported from the source yet.",
+  Importing: "A disk is being imported into a claim.",
+  ImportWaiting: "An import waits for something before it; its message says for what.",
+  ImportCompleted: "The disk is in the claim's volume.",
+  ImageNotFound:
+    "The VirtualMachineImage that a claim names in dataSourceRef does not exist; create it, or correct the name.",
 
   // Events that are not conditions.
   ClaimCreated: "A PersistentVolumeClaim was made from a template of the machine.",

@@ -145,7 +145,7 @@ async function prepare(server: ApiServer): Promise<void> {
     await server.kubectl(["create", "namespace", namespace]);
     await server.kubectl(["create", "serviceaccount", "default", "-n", namespace]);
   }
-  await server.kubectl(["apply", "--server-side", "-f", join(repository, "crds/typevisor.io_virtualmachines.yaml")]);
+  await server.kubectl(["apply", "--server-side", "-f", join(repository, "crds")]);
   await server.kubectl(["wait", "--for=condition=Established", "crd/virtualmachines.typevisor.io"]);
 }
 

@@ -1,19 +1,22 @@
 import { stringify } from "yaml";
+import type { CustomResourceDefinition } from "./custom-resource.ts";
 import { apiReference } from "./reference.ts";
 import { troubleshooting } from "./troubleshooting.ts";
 import { virtualMachineCrd } from "./virtualmachine-crd.ts";
+import { virtualMachineImageCrd } from "./virtualmachineimage-crd.ts";
 
 const header = "# Generated from crds/src by hack/generate; do not edit.\n";
 
 /** Everything that is generated from the schemas: paths in the repository, and contents. */
 export function generatedFiles(): ReadonlyMap<string, string> {
-  const crd = virtualMachineCrd();
-  return new Map([
-    ["crds/typevisor.io_virtualmachines.yaml", header + toYaml(crd)],
-    ["charts/typevisor/templates/crds/virtualmachines.yaml", chartTemplate(crd)],
-    ["docs/api.md", apiReference()],
-    ["docs/troubleshooting.md", troubleshooting()],
-  ]);
+  const definitions = [virtualMachineCrd(), virtualMachineImageCrd()].flatMap((crd) => {
+    const { plural } = crd.spec.names;
+    return [
+      [`crds/typevisor.io_${plural}.yaml`, header + toYaml(crd)],
+      [`charts/typevisor/templates/crds/${plural}.yaml`, chartTemplate(crd)],
+    ] as const;
+  });
+  return new Map([...definitions, ["docs/api.md", apiReference()], ["docs/troubleshooting.md", troubleshooting()]]);
 }
 
 function toYaml(value: unknown): string {
@@ -24,7 +27,7 @@ function toYaml(value: unknown): string {
  * The chart's copy is a template, and not in Helm's crds/ folder, which Helm never upgrades. It outlives the release
  * unless crds.keep is false.
  */
-function chartTemplate(crd: ReturnType<typeof virtualMachineCrd>): string {
+function chartTemplate(crd: CustomResourceDefinition): string {
   const { apiVersion, kind, metadata, spec } = crd;
   const body = toYaml({ spec });
   if (body.includes("{{")) throw new Error("the schema has '{{', which Helm would read as a template");

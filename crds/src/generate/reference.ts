@@ -4,8 +4,10 @@ import { GROUP_VERSION } from "../names.ts";
 import { notYet } from "../not-yet.ts";
 import { reasons } from "../reasons.ts";
 import { phases } from "../status.ts";
+import { importPhases } from "../virtualmachineimage.ts";
 import { nodeAt, type StructuralSchema } from "./structural-schema.ts";
 import { virtualMachineNames, virtualMachineSchema } from "./virtualmachine-crd.ts";
+import { virtualMachineImageNames, virtualMachineImageSchema } from "./virtualmachineimage-crd.ts";
 
 /** Fields that are exactly the PodSpec's: their parts are told by Kubernetes' own reference. */
 const asInPods = [
@@ -38,7 +40,22 @@ export function apiReference(): string {
     "### Reasons",
     "Reasons of conditions and events. The message of each says more about the case at hand.",
     definitionTable("Reason", reasons),
+    ...imageSections(),
   ].join("\n\n")}\n`;
+}
+
+function imageSections(): string[] {
+  const schema = virtualMachineImageSchema();
+  const { kind, plural, shortNames } = virtualMachineImageNames;
+  const sections = ["spec", "status"].flatMap((part) => objectSections(part, nodeAt(schema, part)));
+  return [
+    `## ${kind}`,
+    `\`${GROUP_VERSION}\`, namespaced. ${schema.description} [import.md](import.md) tells how.`,
+    `\`kubectl get ${shortNames.join("`, `kubectl get ")}\` (or \`${plural}\`) lists them.`,
+    ...sections,
+    "### Phases of an import",
+    definitionTable("Phase", importPhases),
+  ];
 }
 
 const example = `\`\`\`yaml

@@ -1,7 +1,7 @@
-import { API_GROUP, API_VERSION } from "../names.ts";
 import { notYet } from "../not-yet.ts";
 import { virtualMachine } from "../virtualmachine.ts";
-import { nodeAt, type StructuralSchema, structuralSchema } from "./structural-schema.ts";
+import { customResourceDefinition, kindSchema, type ResourceNames } from "./custom-resource.ts";
+import { nodeAt, type StructuralSchema } from "./structural-schema.ts";
 
 /** `kubectl get vm`; priority 1 shows with `-o wide` only. */
 const printerColumns = [
@@ -49,18 +49,11 @@ export const virtualMachineNames = {
   singular: "virtualmachine",
   shortNames: ["vm"],
   categories: ["typevisor"],
-} as const;
+} as const satisfies ResourceNames;
 
 /** Schema of a VirtualMachine with the rules of this version. */
 export function virtualMachineSchema(): StructuralSchema {
-  const root = structuralSchema(virtualMachine);
-  root.properties = {
-    ...root.properties,
-    apiVersion: { type: "string", description: `Always ${API_GROUP}/${API_VERSION}.` },
-    kind: { type: "string", description: `Always ${virtualMachineNames.kind}.` },
-    metadata: { type: "object" },
-  };
-  root.required = ["spec"];
+  const root = kindSchema(virtualMachine, virtualMachineNames.kind);
   for (const { at, ...rule } of notYet) {
     const node = nodeAt(root, at);
     node["x-kubernetes-validations"] = [...(node["x-kubernetes-validations"] ?? []), rule];
@@ -70,24 +63,5 @@ export function virtualMachineSchema(): StructuralSchema {
 
 /** The CustomResourceDefinition of VirtualMachine, as apiextensions.k8s.io/v1 takes it. */
 export function virtualMachineCrd() {
-  return {
-    apiVersion: "apiextensions.k8s.io/v1",
-    kind: "CustomResourceDefinition",
-    metadata: { name: `${virtualMachineNames.plural}.${API_GROUP}` },
-    spec: {
-      group: API_GROUP,
-      scope: "Namespaced",
-      names: virtualMachineNames,
-      versions: [
-        {
-          name: API_VERSION,
-          served: true,
-          storage: true,
-          subresources: { status: {} },
-          additionalPrinterColumns: printerColumns,
-          schema: { openAPIV3Schema: virtualMachineSchema() },
-        },
-      ],
-    },
-  };
+  return customResourceDefinition(virtualMachineNames, printerColumns, virtualMachineSchema());
 }

@@ -102,7 +102,7 @@ beforeAll(async () => {
     await server.kubectl(["create", "serviceaccount", "default", "-n", namespace]).catch(() => undefined);
   }
   await server.kubectl(["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted"]);
-  await server.kubectl(["apply", "--server-side", "-f", join(repository, "crds/typevisor.io_virtualmachines.yaml")]);
+  await server.kubectl(["apply", "--server-side", "-f", join(repository, "crds")]);
   await server.kubectl(["wait", "--for=condition=Established", "crd/virtualmachines.typevisor.io"]);
   await installChart();
   launch();
