@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { parseQuantity } from "../../../crds/src/quantity.ts";
 import { ConfigError } from "../runtime/config-error.ts";
 import { defaultOverhead, type Settings } from "./virtualmachine/settings.ts";
+import type { ImportSettings } from "./virtualmachineimage/settings.ts";
 
 /** What `operator controllers` was told. */
 export interface ControllersConfig {
@@ -20,6 +21,7 @@ export interface ControllersConfig {
   readonly kubeconfig?: string | undefined;
   readonly context?: string | undefined;
   readonly settings: Settings;
+  readonly importSettings: ImportSettings;
 }
 
 type LogLevel = "debug" | "info" | "warn" | "error";
@@ -43,6 +45,11 @@ const FLAGS = {
   "overhead-per-cpu": [defaultOverhead.perCpu, "and for each virtual processor"],
   "overhead-per-guest-gi": [defaultOverhead.perGuestGi, "and for each GiB of the guest's memory"],
   "cpu-ratio": ["0.1", "CPU that a pod requests for each virtual processor, in cores"],
+  "importer-cpu": ["100m", "CPU that the pod of an import requests"],
+  "importer-memory": ["64Mi", "memory that it requests"],
+  "importer-memory-limit": ["256Mi", "and may have; xz -9 alone takes 66Mi of it"],
+  "importer-back-off": ["10", "seconds before a failed import is tried again; doubles"],
+  "importer-back-off-max": ["300", "and at most"],
   "watch-namespaces": ["", "namespaces to serve, comma-separated; all when empty"],
   "lease-name": ["typevisor-operator", "Lease by which replicas elect a leader"],
   "ca-secret": ["typevisor-ca", "Secret of the certificate authority"],
@@ -123,6 +130,19 @@ export function parseControllersFlags(
       priorityClassName: optional("launcher-priority-class"),
       scrapeAnnotations: values["launcher-scrape-annotations"] === true,
     },
+    importSettings: {
+      image: launcherImage,
+      imagePullPolicy: oneOf("launcher-image-pull-policy", text("launcher-image-pull-policy"), PULL_POLICIES),
+      imagePullSecrets: list("launcher-image-pull-secrets"),
+      logLevel: oneOf("launcher-log-level", text("launcher-log-level"), LOG_LEVELS),
+      listenAddress,
+      telemetryPort,
+      cpuRequest: quantityText("importer-cpu", text("importer-cpu")),
+      memoryRequest: quantityText("importer-memory", text("importer-memory")),
+      memoryLimit: quantityText("importer-memory-limit", text("importer-memory-limit")),
+      backOffMinMs: 1000 * wholeNumber("importer-back-off", text("importer-back-off"), 1, DAY_SECONDS),
+      backOffMaxMs: 1000 * wholeNumber("importer-back-off-max", text("importer-back-off-max"), 1, DAY_SECONDS),
+    },
   };
 }
 
@@ -153,6 +173,18 @@ function wholeNumber(flag: Flag, value: string, minimum: number, maximum: number
     throw new ConfigError(`--${flag}`, `"${value}" must be a whole number from ${minimum} to ${maximum}`);
   }
   return number;
+}
+
+const DAY_SECONDS = 24 * 60 * 60;
+
+/** A quantity as it goes into a pod. */
+function quantityText(flag: Flag, value: string): string {
+  try {
+    if (parseQuantity(value) > 0) return value;
+  } catch {
+    // Said below.
+  }
+  throw new ConfigError(`--${flag}`, `"${value}" must be a quantity such as 100m or 64Mi`);
 }
 
 function bytes(flag: Flag, value: string): number {

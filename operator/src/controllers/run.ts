@@ -15,6 +15,8 @@ import { serveHealth } from "./health-server.ts";
 import { controllersMetrics } from "./metrics.ts";
 import { settleHeap } from "./settle-heap.ts";
 import { VirtualMachineController } from "./virtualmachine/controller.ts";
+import { VirtualMachineImageController } from "./virtualmachineimage/controller.ts";
+import { askImporterAt } from "./virtualmachineimage/progress-monitor.ts";
 
 export interface ControllersOptions {
   readonly config: ControllersConfig;
@@ -72,25 +74,42 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     queueMetrics: metrics.queue("virtualmachine"),
     metrics: metrics.virtualMachines,
   });
+  const images = new VirtualMachineImageController({
+    client,
+    clock,
+    logger,
+    settings: config.importSettings,
+    namespaces: config.watchNamespaces,
+    askImporter: askImporterAt(config.importSettings.telemetryPort),
+    events,
+    queueMetrics: metrics.queue("virtualmachineimage"),
+  });
+  const controllers = [controller, images];
   using _heap = settleHeap();
-  await using _health = await serveHealth(config.httpPort, { registry, isReady: () => controller.hasSynced });
+  const isReady = () => controllers.every(({ hasSynced }) => hasSynced);
+  await using _health = await serveHealth(config.httpPort, { registry, isReady });
   logger.info({ version: operatorVersion, identity: config.identity }, "The operator has started");
   const stopWatching = new AbortController();
-  const watching = controller.watch(stopWatching.signal);
+  const watching = controllers.map((each) => each.watch(stopWatching.signal));
   try {
-    return await lead(options, { authority, controller, leads: metrics.leads });
+    return await lead(options, { authority, controllers, leads: metrics.leads });
   } finally {
     stopWatching.abort();
-    await Promise.all([watching, events.flush()]);
+    await Promise.all([...watching, events.flush()]);
     logger.info({ stopped: signal.aborted }, "The operator has stopped");
   }
+}
+
+interface Controller {
+  /** Works until `signal` is aborted, and then until what was begun is done. */
+  work(signal: AbortSignal): Promise<void>;
 }
 
 async function lead(
   options: ControllersOptions,
   parts: {
     readonly authority: Authority;
-    readonly controller: VirtualMachineController;
+    readonly controllers: readonly Controller[];
     readonly leads: (leads: boolean) => void;
   },
 ): Promise<"stopped" | "lost"> {
@@ -107,7 +126,9 @@ async function lead(
   const hold = new AbortController();
   const held = config.leaderElect ? elector.hold(hold.signal) : undefined;
   const lost = held?.then((outcome) => (outcome === "lost" ? outcome : new Promise<never>(() => undefined)));
-  const working = startAuthority(parts.authority, logger, signal).then(() => parts.controller.work(signal));
+  const working = startAuthority(parts.authority, logger, signal).then(() =>
+    Promise.all(parts.controllers.map((controller) => controller.work(signal))),
+  );
   const outcome = await Promise.race([working.then(() => "stopped" as const), ...(lost === undefined ? [] : [lost])]);
   hold.abort();
   parts.leads(false);

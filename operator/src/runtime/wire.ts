@@ -4,9 +4,11 @@ import type {
   V1Node,
   V1ObjectMeta,
   V1OwnerReference,
+  V1PersistentVolume,
   V1PersistentVolumeClaim,
   V1Pod,
   V1Secret,
+  V1StorageClass,
 } from "@kubernetes/client-node";
 
 /**
@@ -24,6 +26,8 @@ export type Wire<T> = T extends Date
 export type ObjectMeta = Wire<V1ObjectMeta>;
 export type OwnerReference = Wire<V1OwnerReference>;
 export type Pod = Wire<V1Pod>;
+export type PersistentVolume = Wire<V1PersistentVolume>;
+export type StorageClass = Wire<V1StorageClass>;
 export type PersistentVolumeClaim = Wire<V1PersistentVolumeClaim>;
 export type Secret = Wire<V1Secret>;
 export type Node = Wire<V1Node>;
@@ -62,6 +66,21 @@ export const resources = {
     kind: "PersistentVolumeClaim",
     namespaced: true,
   },
+  persistentVolumes: {
+    group: "",
+    version: "v1",
+    plural: "persistentvolumes",
+    kind: "PersistentVolume",
+    namespaced: false,
+  },
+  storageClasses: {
+    group: "storage.k8s.io",
+    version: "v1",
+    plural: "storageclasses",
+    kind: "StorageClass",
+    namespaced: false,
+  },
+  csiDrivers: { group: "storage.k8s.io", version: "v1", plural: "csidrivers", kind: "CSIDriver", namespaced: false },
   secrets: { group: "", version: "v1", plural: "secrets", kind: "Secret", namespaced: true },
   nodes: { group: "", version: "v1", plural: "nodes", kind: "Node", namespaced: false },
   leases: { group: "coordination.k8s.io", version: "v1", plural: "leases", kind: "Lease", namespaced: true },

@@ -1,5 +1,6 @@
 import type { Disk } from "../../../../crds/src/disk.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { REFUSED } from "../claim-import.ts";
 import { type ClaimFacts, claimDisks } from "./claims.ts";
 import type { Observation } from "./observation.ts";
 import type { Waiting } from "./waiting.ts";
@@ -37,6 +38,8 @@ export function claimProblemOf(
     const message = `${subject} has access mode ReadOnlyMany alone; set readOnly: true on the disk`;
     return { reason: "ClaimReadOnly", message, stalled: true };
   }
+  const notImported = importProblem(claim, subject);
+  if (notImported !== undefined) return notImported;
   const rival = rivals.find((candidate) => candidate.claimName === claimName);
   if (rival !== undefined) {
     const other = `VirtualMachine ${rival.vmName}${rival.runs ? "" : ", which is older and about to start"}`;
@@ -45,6 +48,18 @@ export function claimProblemOf(
     return { reason: "ClaimInUse", message: `${subject} is in use by ${other}; ${help}`, stalled: true };
   }
   return undefined;
+}
+
+/** What keeps a claim from being consumed that begins with an image. Its import may wait for the machine's pod. */
+function importProblem(claim: ClaimFacts, subject: string): Waiting | undefined {
+  if (claim.import === undefined) return undefined;
+  const { imageName, state, isPopulated } = claim.import;
+  if (isPopulated) return undefined;
+  if (state?.startsWith(REFUSED))
+    return { reason: "ClaimNotPopulated", message: `${subject}: ${state.slice(REFUSED.length)}`, stalled: true };
+  if (state !== undefined && claim.phase === "Pending") return undefined;
+  const message = `${subject} begins with VirtualMachineImage ${imageName}, whose import has not begun`;
+  return { reason: "ClaimImporting", message, stalled: false };
 }
 
 function isReadOnly(claim: ClaimFacts): boolean {
@@ -58,6 +73,11 @@ export function unboundClaim(observation: Observation, pod: Pod): Waiting | unde
   );
   if (unbound === undefined) return undefined;
   const { disk, claimName } = unbound;
+  const imported = observation.claims[claimName]?.import;
+  if (imported !== undefined) {
+    const message = `PersistentVolumeClaim ${claimName} of disk ${disk.name} is being filled from VirtualMachineImage ${imported.imageName}: ${imported.state ?? "not begun"}`;
+    return { reason: "ClaimImporting", message, stalled: false };
+  }
   const storageClassName = observation.claims[claimName]?.storageClassName;
   const from = storageClassName ? ` (StorageClass ${storageClassName})` : "";
   const scheduled = pod.status?.conditions?.find((condition) => condition.type === "PodScheduled");

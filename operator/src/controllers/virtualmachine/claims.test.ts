@@ -36,6 +36,30 @@ describe("a machine whose claim", () => {
       true,
       /readOnly: true/,
     ],
+    [
+      "is of an image, and nobody has looked after it yet",
+      { c: claim("c", { ...pending, import: { imageName: "debian", state: undefined, isPopulated: false } }) },
+      data(),
+      "ClaimImporting",
+      false,
+      /Claim c of disk data begins with VirtualMachineImage debian/,
+    ],
+    [
+      "would begin empty rather than with its image",
+      { c: claim("c", { import: { imageName: "debian", state: "Refused: it is empty", isPopulated: false } }) },
+      data(),
+      "ClaimNotPopulated",
+      true,
+      /Claim c of disk data: it is empty/,
+    ],
+    [
+      "has another volume than the one that was filled",
+      { c: claim("c", { import: { imageName: "debian", state: "Importing (40%)", isPopulated: false } }) },
+      data(),
+      "ClaimImporting",
+      false,
+      /VirtualMachineImage debian/,
+    ],
   ])("%s is not started, and says so", (_what, claims, disk, reason, stalled, message) => {
     const decision = look(observation(machine({ disks: [disk] }), { claims }));
     expect(kinds(decision)).toEqual(["write-status"]);
@@ -47,10 +71,31 @@ describe("a machine whose claim", () => {
     ["is bound", { c: claim("c") }, data()],
     ["can only be read, as its disk", { c: claim("c", { accessModes: ["ReadOnlyMany"] }) }, data(true)],
     ["waits for its first consumer", { c: claim("c", pending) }, data()],
+    [
+      "waits for its first consumer to be filled",
+      { c: claim("c", { ...pending, import: { imageName: "debian", state: "Waiting", isPopulated: false } }) },
+      data(),
+    ],
+    [
+      "is filled from its image",
+      { c: claim("c", { import: { imageName: "debian", state: undefined, isPopulated: true } }) },
+      data(),
+    ],
   ])("%s is started", (_what, claims, disk) => {
     expect(look(observation(machine({ disks: [disk] }), { claims })).actions).toEqual([
       { kind: "start", restarts: 0, claims },
     ]);
+  });
+
+  it("is being filled says so while its pod has no node, with how far that is", () => {
+    const vm = withClaim();
+    const importing = { imageName: "debian", state: "Importing (40%)", isPopulated: false };
+    const claims = { c: claim("c", { ...pending, import: importing }) };
+    const pod = podOf(vm, "unscheduled", claims);
+    expect(readyOf(look(observation(vm, { pod, claims })))).toMatchObject({
+      reason: "ClaimImporting",
+      message: expect.stringMatching(/Claim c of disk data is being filled from .* debian: Importing \(40%\)$/),
+    });
   });
 
   it("is not bound says so while its pod has no node, with the scheduler's words", () => {

@@ -2,6 +2,7 @@ import type { Disk } from "../../../../crds/src/disk.ts";
 import { parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import type { KubernetesObject, PersistentVolumeClaim, Pod } from "../../runtime/wire.ts";
+import { type ClaimImport, claimImportOf } from "../claim-import.ts";
 import { VM_LABEL } from "./names.ts";
 
 /** A PersistentVolumeClaim as far as decisions look at it. */
@@ -15,6 +16,8 @@ export interface ClaimFacts {
   /** Of the volume; undefined until the claim is bound. */
   readonly capacityBytes: number | undefined;
   readonly deleting: boolean;
+  /** Where it begins with the disk of a VirtualMachineImage. */
+  readonly import: ClaimImport | undefined;
   /** Machine whose template it was made from: its label. */
   readonly vmName: string | undefined;
   /** UIDs of its owners. */
@@ -58,6 +61,7 @@ export function trimClaim(claim: PersistentVolumeClaim): StoredClaim {
       requestBytes: parseQuantity(spec?.resources?.requests?.["storage"] ?? 0),
       capacityBytes: capacity === undefined ? undefined : parseQuantity(capacity),
       deleting: deletionTimestamp !== undefined,
+      import: claimImportOf(claim),
       vmName: labels?.[VM_LABEL],
       owners: (ownerReferences ?? []).map((owner) => owner.uid),
     },

@@ -112,6 +112,7 @@ export function claim(name: string, changes: Partial<ClaimFacts> = {}): ClaimFac
     requestBytes: 10 * 2 ** 30,
     capacityBytes: 10 * 2 ** 30,
     deleting: false,
+    import: undefined,
     vmName: undefined,
     owners: [],
     ...changes,

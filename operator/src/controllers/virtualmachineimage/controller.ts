@@ -1,0 +1,180 @@
+import type { Client } from "../../runtime/client.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { ApiError, messageOf } from "../../runtime/errors.ts";
+import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
+import type { Logger } from "../../runtime/logger.ts";
+import { Reflector } from "../../runtime/reflector.ts";
+import type { Store } from "../../runtime/store.ts";
+import {
+  type KubernetesObject,
+  type PersistentVolumeClaim,
+  type Pod,
+  type Resource,
+  resources,
+  type StorageClass,
+} from "../../runtime/wire.ts";
+import { WorkQueue } from "../../runtime/work-queue.ts";
+import type { WorkQueueMetrics } from "../../runtime/work-queue-metrics.ts";
+import { act } from "./act.ts";
+import { decide } from "./decide.ts";
+import { IMPORT_LABEL, virtualMachineImages } from "./names.ts";
+import type { StoredImage } from "./observation.ts";
+import {
+  allKeys,
+  createWorld,
+  keysOfClaim,
+  keysOfPod,
+  observe,
+  type StoredClaim,
+  type StoredClass,
+  trimClaim,
+  trimClass,
+  trimDriver,
+  trimPod,
+  type World,
+} from "./observe.ts";
+import { type AskImporter, ProgressMonitor } from "./progress-monitor.ts";
+import type { ImportSettings } from "./settings.ts";
+
+export interface ImageControllerOptions {
+  readonly client: Client;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly settings: ImportSettings;
+  /** Namespaces to serve; all when empty. */
+  readonly namespaces: readonly string[];
+  readonly askImporter: AskImporter;
+  readonly events: { record(regarding: Regarding, draft: EventDraft): void };
+  readonly queueMetrics?: WorkQueueMetrics;
+}
+
+const WORKERS = 4;
+
+/** Fills claims that name VirtualMachineImages: observe, decide, act, one image and all its claims at a time. */
+export class VirtualMachineImageController {
+  readonly world: World = createWorld();
+  readonly #options: ImageControllerOptions;
+  readonly #queue: WorkQueue;
+  readonly #monitor: ProgressMonitor;
+
+  constructor(options: ImageControllerOptions) {
+    this.#options = options;
+    const { clock, queueMetrics, askImporter } = options;
+    const metrics = queueMetrics === undefined ? {} : { metrics: queueMetrics };
+    this.#queue = new WorkQueue({ name: "virtualmachineimage", clock, ...metrics });
+    this.#monitor = new ProgressMonitor(askImporter, clock, (key) => this.#queue.add(key));
+    this.#connect();
+  }
+
+  /** True once all that decisions look at has been listed. */
+  get hasSynced(): boolean {
+    return Object.values(this.world).every((store) => store.hasSynced);
+  }
+
+  /** Follows the cluster until `signal` is aborted; leaders and others alike. */
+  async watch(signal: AbortSignal): Promise<void> {
+    const { images, claims, pods, storageClasses, csiDrivers } = this.world;
+    const asClaim = (claim: KubernetesObject) => trimClaim(claim as PersistentVolumeClaim);
+    const asClass = (storageClass: KubernetesObject) => trimClass(storageClass as StorageClass);
+    await Promise.all([
+      ...this.#reflect<StoredImage>(virtualMachineImages, images, { trim: (image) => image }, signal),
+      ...this.#reflect<StoredClaim>(resources.persistentVolumeClaims, claims, { trim: asClaim }, signal),
+      ...this.#reflect<Pod>(resources.pods, pods, { trim: trimPod, labelSelector: IMPORT_LABEL }, signal),
+      ...this.#reflect<StoredClass>(resources.storageClasses, storageClasses, { trim: asClass }, signal),
+      ...this.#reflect<KubernetesObject>(resources.csiDrivers, csiDrivers, { trim: trimDriver }, signal),
+    ]);
+  }
+
+  /** Works until `signal` is aborted, and then until what was begun is done; leaders only. */
+  async work(signal: AbortSignal): Promise<void> {
+    const synced = Promise.all(Object.values(this.world).map((store) => store.synced));
+    const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+    await Promise.race([synced, aborted]);
+    if (signal.aborted) {
+      return;
+    }
+    this.#addAll(allKeys(this.world));
+    signal.addEventListener("abort", () => this.#queue.close(), { once: true });
+    using _monitor = this.#monitor;
+    await this.#queue.run(
+      WORKERS,
+      (key) => this.reconcile(key),
+      (key, error) => this.#onError(key, error),
+    );
+  }
+
+  /** One pass over one image and the claims that name it. */
+  async reconcile(key: string): Promise<void> {
+    const { clock, settings, client, events, logger } = this.#options;
+    const { world } = this;
+    const observation = observe(world, key, (podUID) => this.#monitor.progress(podUID));
+    const decision = decide(observation, settings, clock.now());
+    const hands = { client, world, monitor: this.#monitor, events, logger, settings };
+    for (const action of decision.actions) {
+      await act(action, observation.image, key, hands);
+    }
+    if (decision.wakeAtMs !== undefined) {
+      this.#queue.addAfter(key, Math.max(0, decision.wakeAtMs - clock.now()));
+    }
+  }
+
+  #onError(key: string, error: unknown): void {
+    // Somebody else was faster, or the object is gone: the watch brings what is new.
+    const expected = error instanceof ApiError && (error.isConflict || error.isNotFound);
+    const fields = { key, err: messageOf(error), failures: this.#queue.failures(key) + 1 };
+    this.#options.logger[expected ? "debug" : "warn"](fields, "A pass over a VirtualMachineImage failed; tries again");
+  }
+
+  #connect(): void {
+    const { images, claims, pods, storageClasses, csiDrivers } = this.world;
+    images.onChange(({ key }) => this.#queue.add(key));
+    claims.onChange(({ previous, current }) => {
+      for (const claim of [previous, current]) {
+        if (claim !== undefined) this.#addAll(keysOfClaim(this.world, claim));
+      }
+    });
+    pods.onChange(({ previous, current }) => {
+      if (previous?.metadata?.uid !== undefined && previous.metadata.uid !== current?.metadata?.uid) {
+        this.#monitor.forget(previous.metadata.uid);
+      }
+      this.#addAll(keysOfPod(this.world, current ?? previous ?? {}));
+    });
+    for (const store of [storageClasses, csiDrivers]) {
+      store.onChange(() => this.#addAll(allKeys(this.world)));
+    }
+  }
+
+  #addAll(keys: Iterable<string>): void {
+    for (const key of keys) {
+      this.#queue.add(key);
+    }
+  }
+
+  #reflect<T extends KubernetesObject>(
+    resource: Resource,
+    store: Pick<Store<T>, "put" | "remove" | "replace" | "markSynced">,
+    how: { readonly trim: (object: T) => T; readonly labelSelector?: string },
+    signal: AbortSignal,
+  ): Promise<void>[] {
+    const { client, clock, logger, namespaces } = this.#options;
+    const scopes = resource.namespaced && namespaces.length > 0 ? namespaces : [undefined];
+    let waiting = scopes.length;
+    return scopes.map((namespace) =>
+      new Reflector<T>({
+        client,
+        resource,
+        selection: { namespace, labelSelector: how.labelSelector },
+        store,
+        clock,
+        logger,
+        trim: how.trim,
+        onSynced: () => {
+          waiting -= 1;
+          if (waiting === 0) {
+            store.markSynced();
+          }
+        },
+      }).run(signal),
+    );
+  }
+}

@@ -1,0 +1,205 @@
+import { describe, expect, it } from "@jest/globals";
+import type { PersistentVolumeClaim } from "../../runtime/wire.ts";
+import { ImportSimulation } from "./testing/import-simulation.ts";
+
+const entry = (simulation: ImportSimulation, name = "root") =>
+  simulation.status()?.imports?.find((candidate) => candidate.claimName === name);
+const condition = (simulation: ImportSimulation, type: string) =>
+  simulation.status()?.conditions?.find((candidate) => candidate.type === type);
+const isBound = (simulation: ImportSimulation, name = "root") =>
+  simulation.claim(name)?.status?.phase === "Bound" && entry(simulation, name)?.phase === "Completed";
+const leftovers = ({ server }: ImportSimulation) => [
+  ...server.all("pods"),
+  ...server
+    .all<PersistentVolumeClaim>("persistentvolumeclaims")
+    .filter(({ metadata }) => metadata?.name?.startsWith("prime-")),
+];
+
+/** An import that fails in a way that passes, and then does not. */
+async function life(simulation: ImportSimulation): Promise<void> {
+  simulation.storage.outcomes = ["SourceUnreachable", "killed", "Completed"];
+  simulation.createImage();
+  simulation.createClaim();
+  await simulation.until("the claim is bound", () => isBound(simulation));
+  await simulation.until("nothing is left", () => leftovers(simulation).length === 0);
+}
+
+describe("an import", () => {
+  it("fills a claim after failures with back-off, tells of it, and leaves nothing behind", async () => {
+    await using simulation = await ImportSimulation.start();
+    simulation.storage.outcomes = ["SourceUnreachable", "SourceUnreachable", "Completed"];
+    simulation.createImage();
+    simulation.createClaim();
+    const startedMs = simulation.clock.now();
+    await simulation.until("it is tried again", () => entry(simulation)?.phase === "Retrying");
+    expect(condition(simulation, "Ready")).toMatchObject({ status: "False", reason: "SourceUnreachable" });
+    expect(condition(simulation, "Reconciling")).toMatchObject({ status: "True" });
+    expect(condition(simulation, "Stalled")).toMatchObject({ status: "False" });
+    await simulation.until("the claim is bound", () => isBound(simulation));
+    // 10 and 20 seconds.
+    expect(simulation.clock.now() - startedMs).toBeGreaterThanOrEqual(30_000);
+    await simulation.until("nothing is left", () => leftovers(simulation).length === 0);
+    expect(simulation.storage).toMatchObject({ attempts: 3, sins: [] });
+    expect(simulation.status()).toMatchObject({ format: "qcow2", sourceSize: "7", virtualSize: "1Mi" });
+    expect(condition(simulation, "Ready")).toMatchObject({ status: "True", reason: "AsExpected" });
+    expect(simulation.events.map(({ reason }) => reason)).toEqual([
+      "Importing",
+      "SourceUnreachable",
+      "Importing",
+      "SourceUnreachable",
+      "Importing",
+      "ImportCompleted",
+    ]);
+  });
+
+  it("shows how far it is, on the image and on the claim", async () => {
+    await using simulation = await ImportSimulation.start();
+    simulation.storage.outcomes = ["runs"];
+    simulation.createImage();
+    simulation.createClaim();
+    await simulation.until(
+      "progress shows",
+      () => simulation.status()?.progress !== undefined && entry(simulation)?.rate !== undefined,
+    );
+    expect(simulation.status()).toMatchObject({ progress: "42% 120Mi/s", virtualSize: "2Gi", sourceSize: "1000Mi" });
+    expect(entry(simulation)).toMatchObject({
+      progress: "42%",
+      rate: "120Mi/s",
+      transferred: "420Mi",
+      message: "420Mi of 1000Mi",
+    });
+    const marks = () => simulation.claim()?.metadata?.annotations?.["typevisor.io/import-state"];
+    expect(marks()).toBe("Importing (40%)");
+    const before = simulation.writes;
+    await simulation.until("time has passed", () => simulation.clock.monotonic() > 120_000);
+    // What stays the same is not written again.
+    expect(simulation.writes).toBe(before);
+  });
+
+  it.each(["before", "after"] as const)(
+    "goes the same way when the operator is killed at any one of its writes, %s it is carried out",
+    async (when) => {
+      const failures: string[] = [];
+      let write = 0;
+      for (let killed = true; killed; ) {
+        write += 1;
+        await using simulation = await ImportSimulation.start();
+        simulation.killAt = { write, when };
+        await life(simulation).catch((error: unknown) => failures.push(`write ${write}: ${error}`));
+        failures.push(...simulation.storage.sins.map((sin) => `write ${write}: ${sin}`));
+        if (simulation.storage.attempts !== 3) failures.push(`write ${write}: ${simulation.storage.attempts} attempts`);
+        killed = simulation.kills > 0;
+      }
+      expect(failures).toEqual([]);
+      expect(write).toBeGreaterThan(10);
+    },
+    120_000,
+  );
+
+  it("leaves nothing behind when the claim is deleted, at whatever moment", async () => {
+    for (let ticks = 1; ticks < 40; ticks += 2) {
+      await using simulation = await ImportSimulation.start();
+      simulation.createImage();
+      simulation.createClaim();
+      let count = 0;
+      await simulation.until("the moment", () => ++count > ticks);
+      simulation.server.erase("persistentvolumeclaims", "shop", "root");
+      await simulation.until(
+        "nothing is left",
+        () => leftovers(simulation).length === 0 && simulation.server.all("persistentvolumes").length === 0,
+      );
+      expect(simulation.storage.sins).toEqual([]);
+    }
+  });
+
+  it("stops when its image is deleted, and says so", async () => {
+    await using simulation = await ImportSimulation.start();
+    simulation.storage.outcomes = ["runs"];
+    simulation.createImage();
+    simulation.createClaim();
+    await simulation.until("it runs", () => simulation.storage.attempts === 1);
+    simulation.server.erase("virtualmachineimages", "shop", "debian");
+    await simulation.until("nothing is left", () => leftovers(simulation).length === 0);
+    const state = () => simulation.claim()?.metadata?.annotations?.["typevisor.io/import-state"];
+    expect(state()).toContain("VirtualMachineImage debian does not exist");
+    simulation.storage.outcomes = ["Completed"];
+    simulation.createImage();
+    await simulation.until("the claim is bound", () => isBound(simulation));
+  });
+
+  it("that fails for good waits for a change of the image", async () => {
+    await using simulation = await ImportSimulation.start();
+    simulation.storage.outcomes = ["ChecksumMismatch", "Completed"];
+    simulation.createImage();
+    simulation.createClaim();
+    await simulation.until("it failed", () => entry(simulation)?.phase === "Failed");
+    expect(condition(simulation, "Stalled")).toMatchObject({ status: "True", reason: "ChecksumMismatch" });
+    await simulation.until("time has passed", () => simulation.clock.monotonic() > 600_000);
+    expect(simulation.storage.attempts).toBe(1);
+    simulation.server.edit("virtualmachineimages", "shop", "debian", (image) => {
+      image.spec = { source: { http: { url: "https://cloud.example/better.qcow2" } } };
+    });
+    await simulation.until("the claim is bound", () => isBound(simulation));
+    expect(condition(simulation, "Stalled")).toMatchObject({ status: "False" });
+  });
+
+  it("waits for the claim's first consumer", async () => {
+    await using simulation = await ImportSimulation.start();
+    simulation.createImage();
+    simulation.createClaim();
+    simulation.server.edit("persistentvolumeclaims", "shop", "root", (claim) => {
+      claim.metadata = { ...claim.metadata, annotations: {} };
+    });
+    await simulation.until("it waits", () => entry(simulation)?.phase === "Waiting");
+    await simulation.until("time has passed", () => simulation.clock.monotonic() > 60_000);
+    expect(leftovers(simulation)).toEqual([]);
+    expect(entry(simulation)?.message).toBe("waits for the first consumer of PersistentVolumeClaim root");
+    simulation.server.edit("persistentvolumeclaims", "shop", "root", (claim) => {
+      claim.metadata = { ...claim.metadata, annotations: { "volume.kubernetes.io/selected-node": "node-1" } };
+    });
+    await simulation.until("the claim is bound", () => isBound(simulation));
+  });
+
+  it("comes from a StorageClass of imports on storage that ignores dataSourceRef", async () => {
+    await using simulation = await ImportSimulation.start();
+    simulation.createImage();
+    simulation.createClaim("root", { storageClassName: "plain" });
+    simulation.server.write("storageclasses", { metadata: { name: "plain" }, provisioner: "plain.example" } as object);
+    await simulation.until("it is refused", () => entry(simulation)?.phase === "Failed");
+    expect(entry(simulation)).toMatchObject({
+      reason: "ClaimNotPopulated",
+      message: expect.stringContaining("typevisor.io/import"),
+    });
+    expect(leftovers(simulation)).toEqual([]);
+    simulation.server.write("storageclasses", {
+      metadata: { name: "imports" },
+      provisioner: "typevisor.io/import",
+      parameters: { storageClassName: "fast" },
+    } as object);
+    simulation.createClaim("data", { storageClassName: "imports" });
+    await simulation.until("the claim is bound", () => isBound(simulation, "data"));
+    expect(simulation.storage.sins).toEqual([]);
+  });
+
+  it("tells of a claim that was bound to another volume, and forgives one whose annotations were lost", async () => {
+    await using simulation = await ImportSimulation.start();
+    simulation.createImage();
+    simulation.createClaim("wrong", { volumeName: "empty" });
+    const other = {
+      metadata: { name: "empty" },
+      spec: { claimRef: { uid: simulation.claim("wrong")?.metadata?.uid } },
+    };
+    simulation.server.write("persistentvolumes", other as object);
+    const state = (name: string) => simulation.claim(name)?.metadata?.annotations?.["typevisor.io/import-state"];
+    await simulation.until("it is told", () => state("wrong")?.startsWith("Refused: ") === true);
+    await simulation.until("the image tells", () => condition(simulation, "Ready")?.reason === "ClaimNotPopulated");
+    simulation.createClaim();
+    await simulation.until("the other is bound", () => isBound(simulation));
+    const volume = simulation.claim()?.spec?.volumeName;
+    simulation.server.edit("persistentvolumeclaims", "shop", "root", (claim) => {
+      claim.metadata = { ...claim.metadata, annotations: {} };
+    });
+    const mark = () => simulation.claim()?.metadata?.annotations?.["typevisor.io/imported-volume"];
+    await simulation.until("it is marked again", () => mark() === volume);
+  });
+});

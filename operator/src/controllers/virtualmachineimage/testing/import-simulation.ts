@@ -1,0 +1,161 @@
+import type { VirtualMachineImageStatus } from "../../../../../crds/src/virtualmachineimage.ts";
+import { Client } from "../../../runtime/client.ts";
+import { type Connection, plainConnection } from "../../../runtime/connection.ts";
+import type { EventDraft } from "../../../runtime/event-recorder.ts";
+import { FakeApiServer, type FakeRequest } from "../../../runtime/testing/fake-api-server.ts";
+import { FakeClock } from "../../../runtime/testing/fake-clock.ts";
+import { RecordingLogger } from "../../../runtime/testing/recording-logger.ts";
+import type { PersistentVolumeClaim } from "../../../runtime/wire.ts";
+import { VirtualMachineImageController } from "../controller.ts";
+import type { ImportSettings } from "../settings.ts";
+import { FakeStorage } from "./fake-storage.ts";
+
+const TICK_MS = 100;
+
+export const settings: ImportSettings = {
+  image: "registry.example/launcher:1",
+  imagePullPolicy: "IfNotPresent",
+  imagePullSecrets: [],
+  logLevel: "info",
+  listenAddress: "0.0.0.0",
+  telemetryPort: 10080,
+  cpuRequest: "100m",
+  memoryRequest: "64Mi",
+  memoryLimit: "256Mi",
+  backOffMinMs: 10_000,
+  backOffMaxMs: 300_000,
+};
+
+/** A cluster in memory with one operator, which is replaced by a new one as soon as it dies. */
+export class ImportSimulation implements AsyncDisposable {
+  readonly server: FakeApiServer;
+  readonly storage: FakeStorage;
+  readonly clock = new FakeClock();
+  readonly events: EventDraft[] = [];
+  writes = 0;
+  kills = 0;
+  /** Kills the operator at its n-th write, before or after the API server has carried it out. */
+  killAt: { readonly write: number; readonly when: "before" | "after" } | undefined;
+  readonly #logger = new RecordingLogger();
+  #operator: { readonly stop: AbortController; readonly ended: Promise<unknown> };
+  #ended = false;
+
+  private constructor(server: FakeApiServer) {
+    this.server = server;
+    server.now = () => this.clock.now();
+    this.storage = new FakeStorage(server, () => this.clock.now());
+    server.intercept = (request) => this.#intercept(request);
+    this.#operator = this.#launch();
+  }
+
+  static async start(): Promise<ImportSimulation> {
+    return new ImportSimulation(await FakeApiServer.start());
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ended = true;
+    this.#operator.stop.abort();
+    await this.#operator.ended;
+    await this.server[Symbol.asyncDispose]();
+  }
+
+  createImage(url = "https://cloud.example/debian.qcow2"): void {
+    this.server.write("virtualmachineimages", {
+      metadata: { name: "debian", namespace: "shop" },
+      spec: { source: { http: { url } } },
+    } as object);
+  }
+
+  /** A claim whose first consumer is on its way. */
+  createClaim(name = "root", more: Partial<PersistentVolumeClaim["spec"]> = {}): void {
+    const annotations = { "volume.kubernetes.io/selected-node": "node-1" };
+    this.server.write("persistentvolumeclaims", {
+      metadata: { name, namespace: "shop", annotations },
+      spec: {
+        accessModes: ["ReadWriteOnce"],
+        storageClassName: "fast",
+        resources: { requests: { storage: "1Gi" } },
+        dataSourceRef: { apiGroup: "typevisor.io", kind: "VirtualMachineImage", name: "debian" },
+        ...more,
+      },
+    } as object);
+  }
+
+  claim(name = "root"): PersistentVolumeClaim | undefined {
+    return this.server.read<PersistentVolumeClaim>("persistentvolumeclaims", "shop", name);
+  }
+
+  status(): VirtualMachineImageStatus | undefined {
+    const image = this.server.read("virtualmachineimages", "shop", "debian");
+    return image?.status as VirtualMachineImageStatus | undefined;
+  }
+
+  /** Lets time pass until `done`; throws when that takes too long. */
+  async until(what: string, done: () => boolean): Promise<void> {
+    const deadline = performance.now() + 30_000;
+    while (!done()) {
+      if (performance.now() > deadline) {
+        const state = ["virtualmachineimages", "persistentvolumeclaims", "pods"].map((plural) =>
+          this.server.all(plural),
+        );
+        throw new Error(
+          `never came to pass: ${what}\n${JSON.stringify(state)}\n${JSON.stringify(this.#logger.lines.slice(-9))}`,
+        );
+      }
+      this.storage.tick();
+      this.clock.advance(TICK_MS);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+
+  #kill(): void {
+    this.kills += 1;
+    this.#operator.stop.abort();
+    this.#operator = this.#launch();
+  }
+
+  #intercept(request: FakeRequest) {
+    if (!request.isWrite) return undefined;
+    this.writes += 1;
+    if (this.killAt === undefined || this.writes !== this.killAt.write || this.#ended) return undefined;
+    const { when } = this.killAt;
+    this.#kill();
+    return { kind: when === "before" ? ("drop-before" as const) : ("drop-after" as const) };
+  }
+
+  #launch() {
+    const stop = new AbortController();
+    const controller = new VirtualMachineImageController({
+      client: new Client(mortal(plainConnection(this.server.url), stop.signal)),
+      clock: this.clock,
+      logger: this.#logger,
+      settings,
+      namespaces: [],
+      askImporter: async () => ({
+        version: 1,
+        stage: "Transferring",
+        doneBytes: 420 * 2 ** 20,
+        totalBytes: 1000 * 2 ** 20,
+        bytesPerSecond: 120 * 2 ** 20,
+        format: "qcow2",
+        diskBytes: 2 ** 31,
+        resumed: 0,
+      }),
+      events: { record: (_, draft) => this.events.push(draft) },
+    });
+    const ended = Promise.all([controller.watch(stop.signal), controller.work(stop.signal)]);
+    return { stop, ended };
+  }
+}
+
+/** A connection that sends nothing once its process is dead. */
+function mortal(connection: Connection, dead: AbortSignal): Connection {
+  dead.addEventListener("abort", () => connection[Symbol.dispose]());
+  return {
+    ...connection,
+    prepare: async () => {
+      if (dead.aborted) throw new Error("the process is dead");
+      return await connection.prepare();
+    },
+  };
+}
