@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { symlink } from "node:fs/promises";
+import { copyFile, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { run, say } from "../../lib/step.ts";
 import { type Cached, cached, missingEstimate } from "./cache.ts";
@@ -98,8 +98,12 @@ function dns(): Cached {
     title: `Building CoreDNS ${versions.coredns}`,
     estimateSeconds: 60,
     // The flags of kube(), or nothing is shared.
-    build: (dir, logFile) =>
-      go(["build", "-trimpath", "-ldflags", compact, "-o", join(dir, "coredns"), "."], { cwd: dnsSource, logFile }),
+    build: async (dir, logFile) => {
+      await go(["build", "-trimpath", "-ldflags", compact, "-o", join(dir, "coredns"), "."], {
+        cwd: dnsSource,
+        logFile,
+      });
+    },
   };
 }
 
@@ -175,6 +179,27 @@ export function ensureKubeconform(): Promise<string> {
   });
 }
 
+const prometheusOperatorKinds = ["podmonitors", "servicemonitors", "prometheusrules"];
+
+/** The directory with the CustomResourceDefinitions of the Prometheus operator that the chart has objects of. */
+export function ensurePrometheusOperatorDefinitions(): Promise<string> {
+  const module = `github.com/prometheus-operator/prometheus-operator@v${versions.prometheusOperator}`;
+  return cached({
+    key: `prometheus-operator-definitions-${versions.prometheusOperator}`,
+    title: `Fetching the Prometheus operator's definitions ${versions.prometheusOperator}`,
+    estimateSeconds: 5,
+    build: async (dir, logFile) => {
+      const { Dir } = JSON.parse(await go(["mod", "download", "-json", module], { cwd: dir, logFile })) as {
+        Dir: string;
+      };
+      for (const kind of prometheusOperatorKinds) {
+        const file = `monitoring.coreos.com_${kind}.yaml`;
+        await copyFile(join(Dir, "example/prometheus-operator-crd", file), join(dir, file));
+      }
+    },
+  });
+}
+
 interface InstallOptions {
   logFile: string;
   ldflags: string;
@@ -194,9 +219,9 @@ async function goInstall(target: string, dir: string, options: InstallOptions): 
 async function go(
   args: readonly string[],
   options: { cwd: string; logFile: string; env?: Record<string, string> },
-): Promise<void> {
+): Promise<string> {
   const program = await findGo();
-  await run([program, ...args], {
+  return run([program, ...args], {
     ...options,
     env: { GOTOOLCHAIN: "local", GOFLAGS: "-mod=readonly", GOWORK: "off", ...options.env },
     advice:

@@ -12,6 +12,8 @@ export const versions = {
   coredns: "1.14.6",
   /** Checks renders of the chart. */
   kubeconform: "0.8.0",
+  /** Its CustomResourceDefinitions are what the chart's monitors and rules are checked against. */
+  prometheusOperator: "0.94.1",
   /** The oldest Go that compiles the above, and the one fetched where Go is missing or older. */
   go: "1.26.8",
   goMinimum: "1.26.0",
