@@ -155,6 +155,7 @@ function setUp(netlink: NetlinkSocket, { plan, pod, names, answering }: SetUp): 
   plan.settings.forEach(applySetting);
   const answeringIndex = answering ? indexOf(links, names.answering) : undefined;
   if (answeringIndex !== undefined) {
+    dropQueueingDiscipline(netlink, answeringIndex);
     applySetting({ path: `ipv6/conf/${names.answering}/disable_ipv6`, value: "1", optional: true });
     // Answers never need more than the smallest frame of IPv6, but what a guest asks with may.
     changeLink(netlink, answeringIndex, { alias: `${tapAlias(pod.link.name)} answers`, mtuBytes: tapMtu(plan) });
