@@ -197,6 +197,20 @@ describe("a guest that receives", () => {
     expect(new Uint8Array(whole.subarray(HEADER_BYTES))).toEqual(frame);
   });
 
+  it("has the kernel's writes to its memory in the dirty bitmap, and no more", async () => {
+    const { driver, tap } = setUp();
+    const { dirty } = driver.pci.memory;
+    driver.allocate(4096 - (driver.allocate(0) % 4096));
+    const [first = 0, second = 0, third = 0] = driver.offer([4096, 4096, 4096]);
+    dirty.enable();
+    dirty.take();
+    tap.send(frameOf(5000));
+    await driver.used(2);
+    const words = dirty.take();
+    const isDirty = (address: number) => ((words[address >>> 17] ?? 0) >>> ((address >>> 12) & 31)) & 1;
+    expect([first, second, third].map(isDirty)).toEqual([1, 1, 0]);
+  });
+
   it("finds a frame whole that came before there was room for all of it", async () => {
     const { driver, tap, path } = setUp();
     const addresses = driver.offer([500, 700]);
