@@ -53,7 +53,9 @@ async function packagesOf(tools: ImageTools): Promise<DebianPackage[]> {
 async function disk(tools: ImageTools): Promise<string> {
   const { dirname: here, filename } = import.meta;
   const overlays = ["debian-root", "debian-cloud-root"].map((name) => join(here, name));
-  const code = ["guest/debian-system.ts", "guest/initramfs.ts", "guest/init"].map((name) => join(here, name));
+  const code = ["guest/debian-system.ts", "guest/initramfs.ts", "guest/init", "guest/dhcp-event"].map((name) =>
+    join(here, name),
+  );
   const paths = [filename, ...code, ...overlays].map((path) => ({ path }));
   const key = await keyOf([{ value: await packagesOf(tools) }, ...paths]);
   return cached({

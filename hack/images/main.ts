@@ -15,10 +15,11 @@ import { hello } from "./hello.ts";
 import { type ImageRecipe, type ImageTools, suite } from "./image.ts";
 import { type KeyInput, keyOf } from "./key.ts";
 import { testguest } from "./testguest.ts";
+import { toolbox } from "./toolbox.ts";
 
 const repository = join(import.meta.dirname, "..", "..");
 const outDir = join(repository, "dist", "images");
-const recipes = [launcher, operator, testguest, hello, debian, debianCloud];
+const recipes = [launcher, operator, testguest, hello, debian, debianCloud, toolbox];
 
 const usage = `usage: hack/images/build [--update] [--force] [NAME...]
 Writes OCI archives to dist/images, each only when its inputs changed.

@@ -10,10 +10,14 @@ const steps: Readonly<Record<string, readonly string[][]>> = {
   kvm: [["hack/build-native"], ["hack/build-testguest"]],
   linux: [
     ["hack/build", "launcher"],
-    ["hack/images/build", "guest-hello", "guest-debian", "guest-debian-cloud"],
+    ["hack/images/build", "guest-hello", "guest-debian", "guest-debian-cloud", "toolbox"],
     ["hack/linux-lab/lab", "up"],
   ],
-  e2e: [["hack/build-testguest"], ["hack/build"], ["hack/images/build", "launcher", "operator", "testguest"]],
+  e2e: [
+    ["hack/build-testguest"],
+    ["hack/build"],
+    ["hack/images/build", "launcher", "operator", "testguest", "toolbox"],
+  ],
 };
 
 const tier = process.argv[2] ?? "";

@@ -1,4 +1,4 @@
-import { cp, rm, writeFile } from "node:fs/promises";
+import { cp, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { run } from "../../lib/step.ts";
 import { debianSources } from "../debian-mirror.ts";
@@ -14,6 +14,7 @@ export const basePackages = [
   "kmod",
   "login",
   "procps",
+  "systemd-resolved",
   "systemd-sysv",
   "udev",
 ];
@@ -56,6 +57,10 @@ export async function configure(root: string, overlays: readonly string[]): Prom
   await writeFile(join(root, "etc/hostname"), "debian\n");
   await writeFile(join(root, "etc/machine-id"), "");
   await rm(join(root, "etc/resolv.conf"), { force: true });
+  await symlink("../run/systemd/resolve/stub-resolv.conf", join(root, "etc/resolv.conf"));
+  await run(["chroot", root, "systemctl", "enable", "systemd-networkd.service"]);
+  // Nothing of the system waits for a network that may not be there.
+  await run(["chroot", root, "systemctl", "disable", "systemd-networkd-wait-online.service"]);
   await run(["chroot", root, "passwd", "--delete", "root"]);
 }
 

@@ -7,6 +7,8 @@ const modules = ["button", "evdev", "virtio_blk", "virtio_net", "virtio_rng", "p
 
 const powerButtonScript = "#!/bin/sh\nexec /bin/busybox poweroff\n";
 const profile = "PS1='hello# '\n";
+/** What its web server has to show. */
+const page = "<!doctype html><title>hello</title><p>Hello from a virtual machine.\n";
 
 /**
  * The initramfs of the small guests: a static busybox, the drivers, and `init` beside this file.
@@ -15,7 +17,7 @@ const profile = "PS1='hello# '\n";
 export async function buildInitramfs(packages: string): Promise<Buffer> {
   const busybox = await readFile(join(packages, "usr/bin/busybox"));
   const drivers = await modulesInOrder(packages, modules);
-  const directories = ["bin", "etc", "etc/acpi", "etc/acpi/PWRF", "root", "modules"];
+  const directories = ["bin", "etc", "etc/acpi", "etc/acpi/PWRF", "root", "modules", "www"];
   const text = (path: string, content: string, mode: number): CpioEntry => ({
     path,
     content: Buffer.from(content),
@@ -28,6 +30,8 @@ export async function buildInitramfs(packages: string): Promise<Buffer> {
     { path: "bin/sh", symlink: "busybox" },
     text("etc/passwd", "root::0:0:root:/root:/bin/sh\n", 0o644),
     text("etc/profile", profile, 0o644),
+    { path: "etc/dhcp-event", content: await readFile(join(import.meta.dirname, "dhcp-event")), mode: 0o755 },
+    text("www/index.html", page, 0o644),
     // Where busybox acpid looks for what to do when the power button is pressed.
     text("etc/acpi/PWRF/00000080", powerButtonScript, 0o755),
     text("modules/order", drivers.map(({ name }) => `${name}\n`).join(""), 0o644),
