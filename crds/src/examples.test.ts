@@ -11,9 +11,9 @@ const files = readdirSync(examples).filter((file) => file.endsWith(".yaml"));
 describe("the examples", () => {
   it.each(files)("%s is a VirtualMachine, named as its file, of images that hack/images builds", (file) => {
     const objects = parseAllDocuments(readFileSync(join(examples, file), "utf8")).map((document) => document.toJS());
-    const isImage = (object: { kind: string }) => object.kind === "VirtualMachineImage";
-    const imported = objects.filter(isImage).map((object) => virtualMachineImage.parse(object));
-    const [vm] = objects.filter((object) => !isImage(object)).map((object) => virtualMachine.parse(object));
+    const ofKind = (kind: string) => objects.filter((object: { kind: string }) => object.kind === kind);
+    const imported = ofKind("VirtualMachineImage").map((object) => virtualMachineImage.parse(object));
+    const [vm] = ofKind("VirtualMachine").map((object) => virtualMachine.parse(object));
     if (vm === undefined) throw new Error(`${file} holds no VirtualMachine`);
     expect(`${vm.metadata.name}.yaml`).toBe(file);
     const images = [vm.spec.boot?.kernel, ...vm.spec.disks].flatMap((source) => source?.image ?? []);

@@ -13,10 +13,10 @@ export const notYet: readonly NotYet[] = [
     message: "spec.evictionStrategy must be None in this version: live migration is not available yet",
     fieldPath: ".evictionStrategy",
   },
-  {
-    at: "spec",
-    rule: "!has(self.interfaces) || self.interfaces.size() == 0",
-    message: "spec.interfaces is not available in this version: the guest has no network yet, remove the field",
-    fieldPath: ".interfaces",
-  },
+  ...["readinessProbe", "livenessProbe"].map((probe) => ({
+    at: `spec.${probe}`,
+    rule: "!has(self.exec)",
+    message: `spec.${probe}.exec is not available in this version: it needs an agent in the guest; use httpGet or tcpSocket`,
+    fieldPath: ".exec",
+  })),
 ];

@@ -9,6 +9,7 @@ export const reasons = {
   Scheduled: "The pod has a node; its images are being pulled and its volumes mounted.",
   Starting: "The launcher runs and prepares the machine; the guest has not run yet.",
   Running: "The guest's processors run.",
+  GuestNotReady: "The guest runs, and spec.readinessProbe does not succeed: it still boots, or its service is down.",
   Paused: "The guest is paused because spec.paused is true; set it to false to go on.",
   StorageFull:
     "The guest is paused because the storage of a disk is full; it goes on by itself once there is room. Make room, or grow the claim.",
@@ -43,6 +44,8 @@ export const reasons = {
   LauncherError: "The launcher failed: a defect. Please report it with the launcher's log.",
 
   // What Kubernetes says about the end of a pod.
+  LivenessProbeFailed:
+    "The guest did not answer spec.livenessProbe and was stopped; see its console, or give it more time (initialDelaySeconds, failureThreshold).",
   LauncherKilled: "The launcher was killed from outside (signal 9), without a last word.",
   OutOfMemory:
     "The launcher was killed for want of memory: raise or remove spec.template.spec.resources.limits.memory, or see what fills the node.",

@@ -58,6 +58,7 @@ export const status = z.strictObject({
         z.strictObject({
           name: z.string().describe("Name of the interface."),
           mac: text("MAC address that the guest has."),
+          state: text("Up or Down, as the guest is told."),
           ipAddresses: z
             .array(z.string())
             .max(16)

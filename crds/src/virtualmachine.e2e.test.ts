@@ -26,6 +26,10 @@ const template = (name: string, storage: string, claim: object = {}) => ({
   spec: { resources: { requests: { storage } }, ...claim },
 });
 const fromTemplate = (name: string, templateName: string) => ({ name, volumeClaimTemplate: { name: templateName } });
+const interfaces = (...list: unknown[]) => spec({ interfaces: list });
+const onPort = (port: number | string) => ({ tcpSocket: { port } });
+const masqueraded = (...ports: unknown[]) => [{ name: "default", masquerade: { ports } }];
+const multus = (name: string, networkName: string) => ({ name, multus: { networkName } });
 const pod = (podSpec: Record<string, unknown>) => spec({ template: { spec: podSpec } });
 
 const placement = {
@@ -135,6 +139,40 @@ describe("a VirtualMachine is accepted with", () => {
     ],
     ["an empty list of interfaces", spec({ interfaces: [] })],
     [
+      "an interface of each kind",
+      interfaces(
+        {
+          name: "default",
+          masquerade: { ports: [{ name: "http", port: 80 }, { protocol: "UDP", port: 53 }, { port: 53 }] },
+          limits: { packetsPerSecond: 1000, bitsPerSecond: 100_000_000 },
+        },
+        { ...multus("storage", "vlan-5"), macAddress: "02:00:5E:10:00:01", state: "Down" },
+        multus("backup", "other/vlan.6"),
+      ),
+    ],
+    ["the pod's own address", interfaces({ name: "default", podIP: {} })],
+    ["8 interfaces", interfaces(...Array.from({ length: 8 }, (_, index) => multus(`net-${index}`, "a")))],
+    ["64 ports", spec({ interfaces: masqueraded(...Array.from({ length: 64 }, (_, index) => ({ port: index + 1 }))) })],
+    [
+      "probes of the guest",
+      spec({
+        readinessProbe: { httpGet: { path: "/healthz", port: 80 }, periodSeconds: 5 },
+        livenessProbe: { tcpSocket: { port: 22 }, initialDelaySeconds: 60 },
+      }),
+    ],
+    [
+      "probes of ports by number and by name",
+      spec({
+        interfaces: masqueraded({ name: "http", port: 8080 }),
+        readinessProbe: onPort("http"),
+        livenessProbe: onPort(8080),
+      }),
+    ],
+    [
+      "a probe of a guest that has the pod's address",
+      spec({ interfaces: [{ name: "a", podIP: {} }], readinessProbe: onPort(22) }),
+    ],
+    [
       "a run strategy, a pause and no grace",
       spec({ runStrategy: "RerunOnFailure", paused: true, terminationGracePeriodSeconds: 0 }),
     ],
@@ -151,6 +189,9 @@ describe("a VirtualMachine is accepted with", () => {
 
 const anyDiskSource =
   "a disk needs exactly one of image, persistentVolumeClaim, volumeClaimTemplate, emptyDisk, cloudInit, configMap, secret";
+const anyBinding = "an interface needs exactly one of masquerade, podIP, multus";
+const unlistedPort = (probe: string) =>
+  `spec.${probe}: the port of spec.${probe} must be a TCP port in spec.interfaces[].masquerade.ports, by name or, where the list is given, by number: add it there`;
 const dnsLabel = "must be lower-case letters, digits and '-', beginning and ending with a letter or digit";
 const strict = 'VirtualMachine in version "v1alpha1" cannot be handled as a VirtualMachine: strict decoding error:';
 const objectName =
@@ -370,6 +411,113 @@ describe("a VirtualMachine is refused for", () => {
       "spec.template.spec.resources.limits.cpu: cpu must be a quantity, such as 500m or 2 for CPU, 512Mi or 2Gi for memory and storage",
     ],
     ["a host name with a dot", pod({ hostname: "a.b" }), `spec.template.spec.hostname: hostname ${dnsLabel}`],
+    ["an interface to nowhere", interfaces({ name: "a" }), `spec.interfaces[0]: ${anyBinding}`],
+    [
+      "an interface to two networks",
+      interfaces({ name: "a", masquerade: {}, podIP: {} }),
+      `spec.interfaces[0]: ${anyBinding}`,
+    ],
+    [
+      "two interfaces of one name",
+      interfaces(multus("a", "x"), multus("a", "y")),
+      'spec.interfaces[1]: Duplicate value: {"name":"a"}',
+    ],
+    [
+      "the pod network twice",
+      interfaces({ name: "a", masquerade: {} }, { name: "b", podIP: {} }),
+      "spec.interfaces: interfaces must have at most one of masquerade and podIP: the pod has one network of its own, use multus for others",
+    ],
+    [
+      "a MAC address of a group",
+      interfaces({ ...multus("a", "x"), macAddress: "01:00:5e:00:00:01" }),
+      "spec.interfaces[0].macAddress: macAddress must be that of one interface (unicast): make its second digit even, such as 02:...",
+    ],
+    [
+      "a MAC address with dashes",
+      interfaces({ ...multus("a", "x"), macAddress: "02-00-5e-00-00-01" }),
+      "spec.interfaces[0].macAddress: macAddress must be six pairs of hexadecimal digits with ':' between them, such as 02:00:5e:10:00:01",
+    ],
+    [
+      "the gateway's MAC address",
+      interfaces({ name: "a", masquerade: {}, macAddress: "02:00:00:00:00:01" }),
+      "spec.interfaces[0].macAddress: macAddress must be another: 00:00:00:00:00:00 is none, and 02:00:00:00:00:01 is the gateway's",
+    ],
+    [
+      "one MAC address twice",
+      interfaces(
+        { ...multus("a", "x"), macAddress: "02:00:5e:00:00:aa" },
+        { ...multus("b", "y"), macAddress: "02:00:5e:00:00:aa" },
+      ),
+      "spec.interfaces: interfaces must not share a macAddress: change one, or remove it to have one made",
+    ],
+    [
+      "a MAC address where the pod's is taken",
+      interfaces({ name: "a", podIP: {}, macAddress: "02:00:5e:00:00:aa" }),
+      "spec.interfaces[0].macAddress: macAddress makes no sense with podIP, whose guest has the pod's own: remove it",
+    ],
+    [
+      "one port twice",
+      spec({ interfaces: masqueraded({ port: 80 }, { port: 80 }) }),
+      'spec.interfaces[0].masquerade.ports[1]: Duplicate value: {"port":80,"protocol":"TCP"}',
+    ],
+    [
+      "two ports of one name",
+      spec({ interfaces: masqueraded({ name: "a", port: 80 }, { name: "a", port: 81 }) }),
+      "spec.interfaces[0].masquerade.ports: names of ports must be unique: rename one",
+    ],
+    [
+      "a port by the name of the launcher's",
+      spec({ interfaces: masqueraded({ name: "telemetry", port: 80 }) }),
+      "spec.interfaces[0].masquerade.ports[0].name: name must be another than control and telemetry, which are ports of the launcher itself",
+    ],
+    [
+      "an interface whose limits limit nothing",
+      interfaces({ name: "a", masquerade: {}, limits: {} }),
+      "spec.interfaces[0].limits: limits needs packetsPerSecond, bitsPerSecond or both: without a limit, remove it",
+    ],
+    [
+      "two words about the same networks",
+      spec({
+        interfaces: [multus("a", "x")],
+        template: { metadata: { annotations: { "k8s.v1.cni.cncf.io/networks": "y" } } },
+      }),
+      "spec.template.metadata.annotations: the annotation k8s.v1.cni.cncf.io/networks is written from spec.interfaces: name those networks there, as multus interfaces",
+    ],
+    [
+      "a probe that asks in two ways",
+      spec({ readinessProbe: { ...onPort(80), httpGet: { port: 80 } } }),
+      "spec.readinessProbe: readinessProbe needs exactly one of httpGet, tcpSocket, exec",
+    ],
+    [
+      "a probe of a port that does not reach the guest",
+      spec({ interfaces: masqueraded({ port: 80 }, { protocol: "UDP", port: 22 }), readinessProbe: onPort(22) }),
+      unlistedPort("readinessProbe"),
+    ],
+    [
+      "a probe of a port whose name nobody knows",
+      spec({ interfaces: [{ name: "a", masquerade: {} }], livenessProbe: onPort("http") }),
+      unlistedPort("livenessProbe"),
+    ],
+    [
+      "a probe without a network",
+      spec({ interfaces: [multus("a", "x")], readinessProbe: onPort(80) }),
+      "spec.readinessProbe: spec.readinessProbe needs an interface on the pod network: add one with masquerade or podIP, or remove the probe",
+    ],
+    [
+      "a port beyond all ports",
+      spec({ readinessProbe: onPort(65536) }),
+      "spec.readinessProbe.tcpSocket.port: 65536: port must be a number from 1 to 65535, or the name of a port of the masquerade interface",
+    ],
+    [
+      "a liveness that must be proven twice",
+      spec({ livenessProbe: { ...onPort(22), successThreshold: 2 } }),
+      "spec.livenessProbe.successThreshold: successThreshold must be 1 for a livenessProbe, as in Pods: remove it",
+    ],
+    [
+      "a pause that would be taken for death",
+      spec({ livenessProbe: onPort(22), paused: true }),
+      "spec.paused: spec.paused and spec.livenessProbe exclude each other: a guest that is paused answers no probe, and would be given up; remove the probe first",
+    ],
   ])("%s", async (_what, manifest, message) => {
     expect(await refusals(manifest)).toEqual([message]);
   });
@@ -378,7 +526,8 @@ describe("a VirtualMachine is refused for", () => {
 describe("what this version does not do is refused, not ignored:", () => {
   const offending: Record<string, Manifest> = {
     "spec.evictionStrategy": spec({ evictionStrategy: "LiveMigrateIfPossible" }),
-    "spec.interfaces": spec({ interfaces: [{ name: "default", masquerade: {} }] }),
+    "spec.readinessProbe.exec": spec({ readinessProbe: { exec: { command: ["true"] } } }),
+    "spec.livenessProbe.exec": spec({ livenessProbe: { exec: {} } }),
   };
 
   it("these fields, and no others", () => {
@@ -400,7 +549,7 @@ describe("the API server", () => {
   it("takes the examples as they are", async () => {
     const examples = join(import.meta.dirname, "../../examples");
     const output = await server.kubectl(["apply", "--dry-run=server", "--validate=strict", "-f", examples]);
-    expect(output.match(/created/g)).toHaveLength(
+    expect(output.match(/virtualmachine\S* created/g)).toHaveLength(
       readdirSync(examples).filter((file) => file.endsWith(".yaml")).length,
     );
   });

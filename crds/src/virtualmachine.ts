@@ -1,10 +1,11 @@
 import { z } from "zod";
 import { boot } from "./boot.ts";
 import { disks } from "./disk.ts";
-import { interfaces } from "./interface.ts";
+import { interfaceRules, interfaces } from "./interface.ts";
 import { GROUP_VERSION, isDnsLabel, VM_NAME_MAX_LENGTH } from "./names.ts";
 import { objectMeta } from "./object-meta.ts";
 import { podTemplate } from "./pod-template.ts";
+import { livenessProbe, probeRules, readinessProbe } from "./probe.ts";
 import { byteQuantity } from "./quantity.ts";
 import { listMap, withRules } from "./rules.ts";
 import { status } from "./status.ts";
@@ -66,6 +67,8 @@ const spec = withRules(
     volumeClaimTemplates: volumeClaimTemplates.exactOptional(),
     persistentVolumeClaimRetentionPolicy: retentionPolicy.exactOptional(),
     interfaces: listMap(interfaces, "name").exactOptional(),
+    readinessProbe: readinessProbe.exactOptional(),
+    livenessProbe: livenessProbe.exactOptional(),
     template: podTemplate.exactOptional(),
     evictionStrategy: z
       .enum(["LiveMigrate", "LiveMigrateIfPossible", "None"])
@@ -103,6 +106,8 @@ const spec = withRules(
     fieldPath: ".template.spec.resources.limits.memory",
   },
   ...volumeClaimTemplateRules,
+  ...interfaceRules,
+  ...probeRules,
 );
 
 export const virtualMachine = withRules(
