@@ -67,6 +67,7 @@ describe("LauncherClient", () => {
     const source = { kind: "attachment", podUid: UID } as const;
     await client.attachDisk(target, { name: "data", readOnly: false, queues: 1, source });
     await client.detachDisk(target, "data");
+    await client.setLink(target, "default", "down");
     expect(requests).toEqual([
       "GET /v1/status",
       "GET /v1/status?waitFor=Running,Paused&timeoutMs=1000",
@@ -77,6 +78,8 @@ describe("LauncherClient", () => {
       "POST /v1/disks",
       `{"name":"data","readOnly":false,"queues":1,"source":{"kind":"attachment","podUid":"${UID}"}}`,
       "DELETE /v1/disks/data",
+      "POST /v1/interfaces/default/link",
+      '{"state":"down"}',
     ]);
   });
 
@@ -156,6 +159,25 @@ describe("parseAnswer", () => {
     });
     const none = parseAnswer(200, JSON.stringify({ ...status, pause: "no", disks: {} }));
     expect([none.pause, none.disks]).toEqual([undefined, undefined]);
+  });
+
+  it("takes over what its interfaces are, and no address that is none", () => {
+    const good = {
+      name: "default",
+      mac: "02:00:00:00:00:05",
+      link: "down",
+      mtuBytes: 9000,
+      queues: 4,
+      dataPath: "vhost-net",
+      addresses: ["10.0.2.2", "fd10:0:2::2"],
+    };
+    const odd = [
+      null,
+      { ...good, mac: "no" },
+      { ...good, name: "b", link: 7, dataPath: 7, addresses: ["x", 7, "::1"] },
+    ];
+    const { interfaces } = parseAnswer(200, JSON.stringify({ ...status, interfaces: [good, ...odd] }));
+    expect(interfaces).toEqual([good, { ...good, name: "b", link: "up", dataPath: "inProcess", addresses: ["::1"] }]);
   });
 
   it("takes nothing over that is not what it must be", () => {

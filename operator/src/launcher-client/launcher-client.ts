@@ -1,4 +1,5 @@
 import https from "node:https";
+import { isIP } from "node:net";
 import { type ConnectionOptions, createSecureContext, type SecureContext } from "node:tls";
 import {
   type AttachDiskRequest,
@@ -7,6 +8,7 @@ import {
   type LauncherStatus,
   type MachineState,
 } from "../../../launcher/api/control.ts";
+import type { LinkState } from "../../../launcher/api/machine-config.ts";
 import type { ClientCredentials } from "../certificates/authority.ts";
 import { machineServerName } from "../certificates/identities.ts";
 import { messageOf } from "../runtime/errors.ts";
@@ -102,6 +104,12 @@ export class LauncherClient {
       if (error instanceof LauncherError && error.code === "NotFound") return await this.status(target);
       throw error;
     }
+  }
+
+  /** Plugs an interface of the running machine in or out. */
+  setLink(target: LauncherTarget, interfaceName: string, state: LinkState): Promise<LauncherStatus> {
+    const path = `/v1/interfaces/${encodeURIComponent(interfaceName)}/link`;
+    return this.#call(target, { method: "POST", path, body: { state }, timeoutMs: CALL_TIMEOUT_MS });
   }
 
   /** Reading certificates costs more than all else of a call that finds nobody. */
@@ -201,6 +209,7 @@ export function parseAnswer(statusCode: number, body: string): LauncherStatus {
     exits: {},
     ...pauseOf(parsed["pause"]),
     ...disksOf(parsed["disks"]),
+    ...interfacesOf(parsed["interfaces"]),
   };
 }
 
@@ -227,6 +236,29 @@ function disksOf(value: unknown): Pick<LauncherStatus, "disks"> {
     return [state === undefined ? common : { ...common, state }];
   });
   return { disks };
+}
+
+/** More than a machine can have, and more addresses than an interface can. */
+const INTERFACES_MAX = 16;
+const ADDRESSES_MAX = 8;
+
+function interfacesOf(value: unknown): Pick<LauncherStatus, "interfaces"> {
+  if (!Array.isArray(value)) return {};
+  const interfaces = value.slice(0, INTERFACES_MAX).flatMap((item: unknown) => {
+    const entry = parseObjectValue(item);
+    const name = text(entry?.["name"]);
+    const mac = text(entry?.["mac"]);
+    if (entry === undefined || name === undefined || mac === undefined || !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(mac)) {
+      return [];
+    }
+    const said = Array.isArray(entry["addresses"]) ? entry["addresses"].slice(0, ADDRESSES_MAX) : [];
+    const link: LinkState = entry["link"] === "down" ? "down" : "up";
+    const dataPath = entry["dataPath"] === "vhost-net" ? ("vhost-net" as const) : ("inProcess" as const);
+    const addresses = said.flatMap((address: unknown) => (typeof address === "string" && isIP(address) ? address : []));
+    const mtuBytes = count(entry["mtuBytes"]);
+    return [{ name, mac, link, mtuBytes, queues: count(entry["queues"]), dataPath, addresses }];
+  });
+  return { interfaces };
 }
 
 function parseObject(body: string): Record<string, unknown> | undefined {

@@ -102,6 +102,10 @@ export async function act(action: Action, vm: StoredVirtualMachine, hands: Hands
       );
     case "detach-disk":
       return await hands.monitor.detachDisk(questionOf(vm, action, hands), action.disk);
+    case "set-link":
+      return await hands.monitor.setLink(questionOf(vm, action, hands), action.interfaceName, action.state);
+    case "label-pod":
+      return await labelPod(vm, action, hands);
     case "renew-certificate":
       return await renewCertificate(vm, action.podUID, hands);
     case "write-status":
@@ -268,6 +272,19 @@ async function renewCertificate(vm: StoredVirtualMachine, podUID: string, hands:
   const pod = { namespace: identity.namespace, name: podNameOf(identity.name) };
   world.pods.put(await client.mergePatch<Pod>(resources.pods, pod, marks, FIELD_MANAGER));
   logger.info({ ...identity, renewAt: formatTime(certificate.renewAtMs) }, "Renewed the machine's certificate");
+}
+
+async function labelPod(
+  vm: StoredVirtualMachine,
+  { podUID, labels, annotations }: Extract<Action, { kind: "label-pod" }>,
+  { client, world, logger }: Hands,
+): Promise<void> {
+  const { name, namespace } = identityOf(vm);
+  const target = { namespace, name: podNameOf(name) };
+  // A null takes a label away: RFC 7386.
+  const patch = { metadata: { uid: podUID, labels: labels as Record<string, string>, annotations } };
+  world.pods.put(await client.mergePatch<Pod>(resources.pods, target, patch, FIELD_MANAGER));
+  logger.info({ ...identityOf(vm), pod: target.name, podUID, labels }, "Changed labels of the launcher pod");
 }
 
 async function deletePod(

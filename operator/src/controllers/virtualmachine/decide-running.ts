@@ -2,6 +2,8 @@ import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { LauncherStatus } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { claimDisks, diskBytes, isOnClaim } from "./claims.ts";
+import { describeReadiness, hasGuestReadiness } from "./guest-probes.ts";
+import { interfacesOf, linkStateOf } from "./interfaces.ts";
 import { annotations, LAUNCHER_CONTAINER } from "./names.ts";
 import { type LauncherFacts, readinessOf } from "./observation.ts";
 import { type Action, type Case, nodeLost, type Plan, stalled, underWay } from "./plan.ts";
@@ -42,7 +44,7 @@ export function decideRunning(c: Case, pod: Pod, podRecord: StatusRecord): Plan 
   const settling = (record.consecutiveCrashes ?? 0) > 0 && !Number.isNaN(stableAtMs) ? stableAtMs : undefined;
   const { view, after = [] } = stateOf(c, pod, status);
   const wakeAtMs = earliest(asking.wakeAtMs, earliest(certificate.wakeAtMs, settling));
-  return { view, after: [...after, ...growths(c, pod, status)], record, before, wakeAtMs };
+  return { view, after: [...after, ...growths(c, pod, status), ...links(c, pod, status)], record, before, wakeAtMs };
 }
 
 /** Disks whose claims have grown beyond what the guest sees. A disk that nobody can write to stays as it is. */
@@ -60,6 +62,21 @@ function growths(c: Case, pod: Pod, status: LauncherStatus): Action[] {
     const sizeBytes = diskBytes(claim);
     const where = { podUID: pod.metadata?.uid ?? "", ip: pod.status?.podIP ?? "" };
     return sizeBytes > seen.sizeBytes ? [{ kind: "resize-disk", ...where, disk: disk.name, sizeBytes }] : [];
+  });
+}
+
+/** Interfaces whose cable is not as the spec says. One that is new in the spec waits for a restart. */
+function links(c: Case, pod: Pod, status: LauncherStatus): Action[] {
+  if (status.state !== "Running" && status.state !== "Paused") {
+    return [];
+  }
+  return interfacesOf(c.observation.vm.spec).flatMap((entry): Action[] => {
+    const seen = status.interfaces?.find(({ name }) => name === entry.name);
+    const state = linkStateOf(entry);
+    const where = { podUID: pod.metadata?.uid ?? "", ip: pod.status?.podIP ?? "" };
+    return seen === undefined || seen.link === state
+      ? []
+      : [{ kind: "set-link", ...where, interfaceName: entry.name, state }];
   });
 }
 
@@ -90,7 +107,7 @@ function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after
       }
       return wanted
         ? { view: { ...underWay("Pausing", "The guest is being paused"), running: "True" }, after: act("pause") }
-        : { view: running(pod) };
+        : { view: guestRuns(pod) };
     case "Paused":
       return pausedState(wanted, status, pod, act);
     case "Stopping":
@@ -151,7 +168,7 @@ function asBefore(previous: VirtualMachineStatus, pod: Pod): View {
   if (paused?.reason === "StorageFull") {
     return { ...underWay("StorageFull", paused.message), running: "True", paused: true };
   }
-  return paused === undefined ? running(pod) : pausedAsAsked(pod);
+  return paused === undefined ? guestRuns(pod) : pausedAsAsked(pod);
 }
 
 function ranInPod(previous: VirtualMachineStatus, pod: Pod): boolean {
@@ -162,6 +179,16 @@ function ranInPod(previous: VirtualMachineStatus, pod: Pod): boolean {
 function running(pod: Pod): View {
   const message = `The guest runs on node ${pod.spec?.nodeName}`;
   return { reason: "Running", message, ready: "True", running: "True", progress: "done" };
+}
+
+/** Where the spec had a probe of the guest when the pod was made, the pod is ready when the guest is. */
+function guestRuns(pod: Pod): View {
+  if (!hasGuestReadiness(pod) || isReady(pod)) {
+    return running(pod);
+  }
+  const probe = describeReadiness(pod);
+  const message = `The guest runs on node ${pod.spec?.nodeName}, and its readinessProbe (${probe}) does not succeed: it still boots, or its service is down`;
+  return { ...underWay("GuestNotReady", message), running: "True" };
 }
 
 /** The launcher lets the guest go on by itself, so there is nothing to do but to say so. */

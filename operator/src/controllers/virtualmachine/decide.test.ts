@@ -15,6 +15,7 @@ import {
   launcherSays,
   machine,
   NOW_MS,
+  networkInterface,
   node,
   observation,
   POD_UID,
@@ -281,6 +282,58 @@ describe("a pod whose launcher runs", () => {
     expect(condition(status, "RestartRequired")?.status).toBe("False");
   });
 
+  it("needs no restart for an interface that is spelt out as it is by default, or for its cable", () => {
+    const interfaces = [{ name: "default", masquerade: {}, state: "Down" as const }];
+    const decision = now(observation(machine({ interfaces }), { pod, launcher: launcherSays(pod, {}) }));
+    expect(condition(statusOf(decision), "RestartRequired")?.status).toBe("False");
+    const others = [{ name: "default", podIP: {}, state: "Up" as const }];
+    const required = now(observation(machine({ interfaces: others }), { pod, launcher: launcherSays(pod, {}) }));
+    expect(condition(statusOf(required), "RestartRequired")?.message).toMatch(/spec\.interfaces\[default\]/);
+  });
+
+  it("has its labels follow the machine's and the template's, without a restart, and keeps those of others", () => {
+    const labelled = edit(pod, (copy) => Object.assign(copy.metadata?.labels ?? {}, { mesh: "on" }));
+    const vm = machine({ template: { metadata: { labels: { tier: "db" } } } });
+    vm.metadata.labels = { team: "a" };
+    const decision = now(observation(vm, { pod: labelled, launcher: launcherSays(pod, {}) }));
+    const change = find(decision, "label-pod");
+    expect(change).toMatchObject({ podUID: POD_UID, labels: { app: null, team: "a", tier: "db" } });
+    expect(condition(statusOf(decision), "RestartRequired")?.status).toBe("False");
+
+    const changed = edit(labelled, (copy) => {
+      const labels = { ...copy.metadata?.labels, ...change?.labels } as Record<string, string>;
+      delete labels["app"];
+      copy.metadata = {
+        ...copy.metadata,
+        labels,
+        annotations: { ...copy.metadata?.annotations, ...change?.annotations },
+      };
+    });
+    expect(changed.metadata?.labels).toMatchObject({ mesh: "on", team: "a" });
+    const changeTo = (labels: Record<string, string>) => {
+      vm.metadata.labels = labels;
+      return find(now(observation(vm, { pod: changed, launcher: launcherSays(pod, {}) })), "label-pod");
+    };
+    expect(changeTo({ team: "a" })).toBeUndefined();
+    expect(changeTo({ team: "b", "typevisor.io/vm": "forged" })?.labels).toEqual({ team: "b" });
+    expect(changeTo({})?.labels).toEqual({ team: null });
+  });
+
+  it("has the cable of its interfaces plugged as the spec says, where the machine has them", () => {
+    const interfaces = [
+      { name: "default", masquerade: {}, state: "Down" as const },
+      { name: "new", multus: { networkName: "a" }, state: "Down" as const },
+    ];
+    const links = (link: "up" | "down") => {
+      const launcher = launcherSays(pod, { interfaces: [networkInterface("default", { link })] });
+      const decision = now(observation(machine({ interfaces }), { pod, launcher }));
+      return decision.actions.filter(({ kind }) => kind === "set-link");
+    };
+    const where = { podUID: POD_UID, ip: "10.0.0.7" };
+    expect(links("up")).toEqual([{ kind: "set-link", ...where, interfaceName: "default", state: "down" }]);
+    expect(links("down")).toEqual([]);
+  });
+
   it("is stopped gracefully when the machine shall be off", () => {
     const decision = now(observation(ran({ runStrategy: "Halted" }), { pod, launcher: launcherSays(pod, {}) }));
     expect(kinds(decision)).toEqual(["delete-pod", "write-status"]);
@@ -303,6 +356,100 @@ describe("a pod whose launcher runs", () => {
     const launcher = launcherSays(ready, { startedAt: at(0) });
     expect(now(observation(vm, { pod: ready, launcher })).wakeAtMs).toBe(NOW_MS + 600_000);
     expect(statusOf(now(observation(vm, { pod: ready, launcher }), 600)).consecutiveCrashes).toBe(0);
+  });
+});
+
+describe("a guest with a readinessProbe", () => {
+  const times = {
+    initialDelaySeconds: 0,
+    periodSeconds: 5,
+    timeoutSeconds: 1,
+    successThreshold: 1,
+    failureThreshold: 3,
+  };
+  const vm = machine({ readinessProbe: { ...times, tcpSocket: { port: 80 } } });
+  const pod = podOf(vm, "running");
+  const ready = edit(pod, (copy) => {
+    if (copy.status) copy.status.conditions = [{ type: "Ready", status: "True", lastTransitionTime: at(-10) }];
+  });
+
+  it("runs, and is not ready before the probe succeeds", () => {
+    const status = statusOf(now(observation(vm, { pod, launcher: launcherSays(pod, {}) })));
+    const expected = {
+      phase: "Running",
+      running: "True",
+      ready: "False",
+      reason: "GuestNotReady",
+      reconciling: "True",
+    };
+    expect(summary(status)).toMatchObject({ ...expected, stalled: "False" });
+    expect(condition(status, "Ready")?.message).toMatch(/tcpSocket of port 80/);
+    const later = statusOf(now(observation(vm, { pod: ready, launcher: launcherSays(ready, {}) })));
+    expect(summary(later)).toMatchObject({ phase: "Running", ready: "True", reason: "Running", running: "True" });
+  });
+
+  it("stays not ready where a new operator has not heard of its launcher yet", () => {
+    const before = statusOf(now(observation(vm, { pod, launcher: launcherSays(pod, {}) })));
+    const decision = now(observation({ ...vm, status: before }, { pod }));
+    expect(summary(statusOf(decision, { ...vm, status: before }))).toEqual(summary(before));
+  });
+
+  it("is judged by the probe of its pod, not by one that the spec has since", () => {
+    const plain = podOf(machine(), "running");
+    const status = statusOf(now(observation(vm, { pod: plain, launcher: launcherSays(plain, {}) })));
+    expect(summary(status)).toMatchObject({ ready: "True", reason: "Running" });
+    expect(condition(status, "RestartRequired")?.message).toMatch(/spec\.readinessProbe/);
+  });
+
+  it("is paused, not unready, when it shall be paused", () => {
+    const paused = { ...vm, spec: { ...vm.spec, paused: true } };
+    const status = statusOf(now(observation(paused, { pod, launcher: launcherSays(pod, { state: "Paused" }) })));
+    expect(summary(status)).toMatchObject({ phase: "Paused", ready: "True", reason: "Paused" });
+  });
+});
+
+describe("a guest that fails its livenessProbe", () => {
+  const times = {
+    initialDelaySeconds: 0,
+    periodSeconds: 5,
+    timeoutSeconds: 1,
+    successThreshold: 1,
+    failureThreshold: 3,
+  };
+  const livenessProbe = { ...times, tcpSocket: { port: 22 } };
+  const stopped = (changes: Partial<VirtualMachineSpec>, reason = "StopTimeout") => {
+    const vm = machine({ livenessProbe, ...changes });
+    return { vm, pod: endedPod(vm, { exitCode: 0, message: lastWord(reason), endedSecondsAgo: 60 }) };
+  };
+
+  it.each(["Always", "RerunOnFailure"] as const)("has crashed, and %s starts it again", (runStrategy) => {
+    const { vm, pod } = stopped({ runStrategy });
+    const decision = now(observation(vm, { pod }));
+    expect(statusOf(decision)).toMatchObject({
+      consecutiveCrashes: 1,
+      lastTermination: { reason: "LivenessProbeFailed" },
+    });
+    expect(kinds(decision)).toContain("delete-pod");
+  });
+
+  it("has crashed for good where it runs once", () => {
+    const { vm, pod } = stopped({ runStrategy: "Once" }, "Stopped");
+    expect(summary(statusOf(now(observation(vm, { pod }))))).toMatchObject({ phase: "Failed", reason: "Crashed" });
+  });
+
+  it("is told apart from one that powers off, that is deleted, and that is moved away", () => {
+    const reasonOf = (vm: StoredVirtualMachine, pod: Pod) =>
+      statusOf(now(observation(vm, { pod }))).lastTermination?.reason;
+    const off = stopped({}, "GuestPowerOff");
+    expect(reasonOf(off.vm, off.pod)).toBe("GuestPowerOff");
+    const { vm, pod } = stopped({});
+    expect(reasonOf(vm, terminating(pod))).toBe("PodDeleted");
+    const halted = stopped({ runStrategy: "Halted" });
+    expect(reasonOf(halted.vm, terminating(halted.pod))).toBe("StopTimeout");
+    const evicted = edit(pod, (copy) => Object.assign(copy.status ?? {}, { reason: "Evicted" }));
+    expect(reasonOf(vm, evicted)).toBe("Evicted");
+    const plain = machine();
+    expect(reasonOf(plain, endedPod(plain, { exitCode: 0, message: lastWord("StopTimeout") }))).toBe("StopTimeout");
   });
 });
 

@@ -7,6 +7,8 @@ import { claimsToMake, claimUpkeep } from "./claim-templates.ts";
 import { decideRunning } from "./decide-running.ts";
 import { driftedFields, fieldDigests, fieldsForRestart } from "./drift.ts";
 import { type HotPlugPlan, hotPlugPlan } from "./hot-plug.ts";
+import { interfaceStatuses } from "./interface-status.ts";
+import { relabel } from "./labels.ts";
 import { machineConfig } from "./machine-config.ts";
 import { annotations, identityOf } from "./names.ts";
 import type { Observation } from "./observation.ts";
@@ -58,6 +60,7 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
       settings,
       volumes: volumeFacts(observation, own, hotPlug),
       disk: diskInTheWay(previous, hotPlug),
+      interfaces: interfaceStatuses(observation, own),
       nowMs,
     });
     if (!sameStatus(vm.status, status)) {
@@ -67,6 +70,9 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
   actions.push(...(plan.after ?? []));
   if (vm.metadata.deletionTimestamp !== undefined) {
     return { actions, wakeAtMs: plan.wakeAtMs };
+  }
+  if (own !== undefined && own.metadata?.deletionTimestamp === undefined) {
+    actions.push(...relabel(vm, own));
   }
   const upkeep = claimUpkeep(vm, observation.claims, { claimRefusals: observation.claimRefusals, nowMs });
   actions.push(...upkeep.actions, ...hotPlug.actions);

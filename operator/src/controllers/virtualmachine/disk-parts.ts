@@ -5,6 +5,7 @@ import type { DiskSource } from "../../../../launcher/api/machine-config.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { type Claims, claimNameOf, diskBytes, volumeNameOf } from "./claims.ts";
 import { identityOf, paths } from "./names.ts";
+import { generatedNetworkData } from "./network-data.ts";
 import { SpecError } from "./spec-error.ts";
 
 type PodSpec = NonNullable<Pod["spec"]>;
@@ -105,7 +106,7 @@ function cloudInitParts(disk: Disk, seed: NonNullable<Disk["cloudInit"]>, vm: Vi
   const network = seedFile(
     disk,
     { key: "networkdata", file: "network-data" },
-    seed.networkData,
+    seed.networkData ?? (seed.networkDataSecretRef === undefined ? generatedNetworkData(vm) : undefined),
     seed.networkDataSecretRef,
   );
   const sources = [...user.sources, ...network.sources];

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type { VirtualMachine, VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { hotDisks } from "./attachments.ts";
+import { interfacesOf } from "./interfaces.ts";
 import { annotations } from "./names.ts";
 import type { Settings } from "./settings.ts";
 
@@ -23,12 +24,30 @@ export type FieldDigests = Readonly<Record<string, string>>;
 /** Digests of what a pod made now would be made from: a path like `spec.disks[root].image.reference` to a digest. */
 export function fieldDigests(spec: VirtualMachineSpec, settings: Settings): FieldDigests {
   const found: Record<string, string> = { [LAUNCHER_IMAGE]: digest(settings.launcherImage) };
-  for (const [field, value] of Object.entries(spec)) {
+  const booted = { ...spec, interfaces: bootInterfaces(spec), template: bootTemplate(spec) };
+  for (const [field, value] of Object.entries(booted)) {
     if (!LIVE_FIELDS.has(field)) {
       collect(`spec.${field}`, value, found);
     }
   }
   return found;
+}
+
+/** Interfaces without what changes while the machine runs. */
+function bootInterfaces(spec: VirtualMachineSpec) {
+  return interfacesOf(spec).map(({ state: _, ...entry }) => entry);
+}
+
+/** The template without what its pod follows while it runs. Nothing in it is the same as none. */
+function bootTemplate({ template }: VirtualMachineSpec) {
+  const annotations = template?.metadata?.annotations ?? {};
+  const spec = template?.spec ?? {};
+  const parts = { ...(isEmpty(annotations) ? {} : { metadata: { annotations } }), ...(isEmpty(spec) ? {} : { spec }) };
+  return isEmpty(parts) ? undefined : parts;
+}
+
+function isEmpty(value: object): boolean {
+  return Object.keys(value).length === 0;
 }
 
 /** The fields in which a pod differs from what one made now would be; all is well when none. */
@@ -66,7 +85,7 @@ function collect(path: string, value: unknown, found: Record<string, string>): v
     for (const [index, item] of value.entries()) {
       collect(`${path}[${nameOf(item, index)}]`, item, found);
     }
-  } else if (typeof value === "object" && value !== null) {
+  } else if (typeof value === "object" && value !== null && Object.keys(value).length > 0) {
     for (const [key, item] of Object.entries(value)) {
       collect(`${path}.${key}`, item, found);
     }

@@ -4,7 +4,7 @@ import { LauncherError } from "../../launcher-client/launcher-client.ts";
 import { FakeClock } from "../../runtime/testing/fake-clock.ts";
 import { until } from "../../runtime/testing/until.ts";
 import { type LauncherCalls, LauncherMonitor } from "./launcher-monitor.ts";
-import { launcherSays, machine, podOf } from "./testing/fixtures.ts";
+import { launcherSays, machine, networkInterface, podOf } from "./testing/fixtures.ts";
 
 const question = { podUID: "p1", ip: "10.0.0.7", uid: "u1", key: "shop/web", readiness: "False" };
 const running = launcherSays(podOf(machine(), "running"), {}).status as LauncherStatus;
@@ -25,6 +25,7 @@ function setUp(answers: (() => Promise<LauncherStatus>)[]) {
     resizeDisk: next,
     attachDisk: next,
     detachDisk: next,
+    setLink: next,
   };
   const monitor = new LauncherMonitor(launcher, clock, (key) => woken.push(key));
   return { clock, woken, monitor, calls: () => calls };
@@ -144,6 +145,18 @@ describe("LauncherMonitor", () => {
     expect(monitor.facts("p1")?.status?.disks).toEqual(disks);
     expect(woken).toHaveLength(2);
     await expect(monitor.resizeDisk(question, "data", 2048)).rejects.toThrow(/1024 bytes after it was to grow to 2048/);
+    expect(woken).toHaveLength(2);
+  });
+
+  it("takes in a cable that is as it was to be, and not one that is not", async () => {
+    const interfaces = [networkInterface("default", { link: "down" as const })];
+    const answer = { ...running, interfaces };
+    const { monitor, woken } = setUp([async () => running, async () => answer, async () => answer]);
+    monitor.ask(question);
+    await until(() => woken.length === 1);
+    await monitor.setLink(question, "default", "down");
+    expect(monitor.facts("p1")?.status?.interfaces).toEqual(interfaces);
+    await expect(monitor.setLink(question, "default", "up")).rejects.toThrow(/default is down after it was to be up/);
     expect(woken).toHaveLength(2);
   });
 });

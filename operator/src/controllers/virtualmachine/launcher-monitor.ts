@@ -1,4 +1,5 @@
 import type { AttachDiskRequest, LauncherStatus, MachineState } from "../../../../launcher/api/control.ts";
+import type { LinkState } from "../../../../launcher/api/machine-config.ts";
 import { LauncherError, type LauncherTarget } from "../../launcher-client/launcher-client.ts";
 import { type Clock, sleep } from "../../runtime/clock.ts";
 import { messageOf } from "../../runtime/errors.ts";
@@ -19,6 +20,7 @@ export interface LauncherCalls {
   resizeDisk(target: LauncherTarget, disk: string, sizeBytes: number): Promise<LauncherStatus>;
   attachDisk(target: LauncherTarget, disk: AttachDiskRequest): Promise<LauncherStatus>;
   detachDisk(target: LauncherTarget, disk: string): Promise<LauncherStatus>;
+  setLink(target: LauncherTarget, interfaceName: string, state: LinkState): Promise<LauncherStatus>;
 }
 
 /** What is asked about one launcher. */
@@ -119,6 +121,17 @@ export class LauncherMonitor implements Disposable {
   /** Asks for a disk; rejects with a LauncherError. */
   async detachDisk(question: Question, disk: string): Promise<void> {
     const status = await this.#orDoubt(question, () => this.#calls.detachDisk(question, disk));
+    this.#answer(question, this.#entries.get(question.podUID), status);
+  }
+
+  /** Plugs an interface in or out; rejects with a LauncherError. */
+  async setLink(question: Question, interfaceName: string, state: LinkState): Promise<void> {
+    const status = await this.#calls.setLink(question, interfaceName, state);
+    const link = status.interfaces?.find(({ name }) => name === interfaceName)?.link;
+    if (link !== state) {
+      // Not taken in: a launcher that says so again and again would be asked as often.
+      throw new LauncherError(200, "BadAnswer", `interface ${interfaceName} is ${link} after it was to be ${state}`);
+    }
     this.#answer(question, this.#entries.get(question.podUID), status);
   }
 

@@ -12,6 +12,7 @@ import {
 import { OPERATOR_COMMON_NAME } from "../../certificates/identities.ts";
 import { type Claims, claimDisks } from "./claims.ts";
 import { allDiskParts, type DiskParts } from "./disk-parts.ts";
+import { interfaceConfigs } from "./interfaces.ts";
 import { identityOf, paths } from "./names.ts";
 import { guestMemoryBytes } from "./overhead.ts";
 import type { Settings } from "./settings.ts";
@@ -31,6 +32,7 @@ export function machineConfig(vm: VirtualMachine, settings: Settings, claims: Cl
     memory: { sizeBytes: guestMemoryBytes(spec) },
     boot: bootConfig(spec),
     disks: diskConfigs(vm, claims),
+    interfaces: interfaceConfigs(vm, settings),
     console: { historyBytes: CONSOLE_HISTORY_BYTES },
     control: {
       socketPath: `${paths.run}/control.sock`,

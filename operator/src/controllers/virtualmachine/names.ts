@@ -29,6 +29,8 @@ export const annotations = {
   restarts: "typevisor.io/restarts",
   /** When the certificate in the machine's Secret is to be renewed. */
   certificateRenewAt: "typevisor.io/certificate-renew-at",
+  /** Keys of the labels that the pod has from its machine: see labels.ts. */
+  labels: "typevisor.io/labels",
   /** Which authorities the pod was told to trust. */
   trust: "typevisor.io/trust",
   /** On attachment pods: the disk's name, a digest of what it was made from, and the UID of the launcher's pod. */

@@ -1,7 +1,7 @@
 import type { Disk } from "../../../../crds/src/disk.ts";
 import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
-import type { DiskConfig } from "../../../../launcher/api/machine-config.ts";
+import type { DiskConfig, LinkState } from "../../../../launcher/api/machine-config.ts";
 import type { EventDraft } from "../../runtime/event-recorder.ts";
 import type { PersistentVolumeClaim, Pod } from "../../runtime/wire.ts";
 import type { Claims } from "./claims.ts";
@@ -46,6 +46,21 @@ export type Action =
   /** Has the launcher give the running guest a disk, or ask for it back. */
   | { readonly kind: "attach-disk"; readonly podUID: string; readonly ip: string; readonly disk: DiskConfig }
   | { readonly kind: "detach-disk"; readonly podUID: string; readonly ip: string; readonly disk: string }
+  /** Plugs the cable of an interface in the running guest in or out. */
+  | {
+      readonly kind: "set-link";
+      readonly podUID: string;
+      readonly ip: string;
+      readonly interfaceName: string;
+      readonly state: LinkState;
+    }
+  /** Changes labels of the running pod; null takes one away. */
+  | {
+      readonly kind: "label-pod";
+      readonly podUID: string;
+      readonly labels: Readonly<Record<string, string | null>>;
+      readonly annotations: Readonly<Record<string, string>>;
+    }
   | { readonly kind: "renew-certificate"; readonly podUID: string }
   | { readonly kind: "write-status"; readonly status: VirtualMachineStatus; readonly events: readonly EventDraft[] };
 

@@ -1,8 +1,10 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "@jest/globals";
+import type { NetworkInterface } from "../../../../crds/src/interface.ts";
 import { parseMachineConfig } from "../../../../launcher/src/config/machine-config.ts";
 import { launcherSeccompName } from "../../launcher-seccomp/profile.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { hasGuestLiveness, hasGuestReadiness } from "./guest-probes.ts";
 import { machineConfig } from "./machine-config.ts";
 import { launcherPod } from "./pod.ts";
 import { at, machine, settings, TRUST } from "./testing/fixtures.ts";
@@ -109,6 +111,66 @@ describe("the launcher pod", () => {
       ["node.kubernetes.io/not-ready", 30],
       ["node.kubernetes.io/unreachable", 600],
     ]);
+  });
+
+  it("names the ports that the guest is reached at, for Services and probes", () => {
+    const ports = [
+      { name: "http", protocol: "TCP" as const, port: 80 },
+      { protocol: "UDP" as const, port: 53 },
+    ];
+    const pod = podFor(machine({ interfaces: [{ name: "default", masquerade: { ports }, state: "Up" }] }));
+    expect(pod.spec?.containers[0]?.ports).toEqual([
+      { name: "control", containerPort: 10443, protocol: "TCP" },
+      { name: "telemetry", containerPort: 10080, protocol: "TCP" },
+      { name: "http", containerPort: 80, protocol: "TCP" },
+      { containerPort: 53, protocol: "UDP" },
+    ]);
+  });
+
+  it("asks Multus for the networks of the spec, each by a name in the pod that lasts", () => {
+    const multus = (name: string, networkName: string) => ({ name, multus: { networkName }, state: "Up" as const });
+    const networks = (...interfaces: NetworkInterface[]) =>
+      JSON.parse(podFor(machine({ interfaces })).metadata?.annotations?.["k8s.v1.cni.cncf.io/networks"] ?? "null");
+    const [backup, storage] = networks(multus("backup", "vlan-5"), multus("storage", "infra/vlan-6"));
+    expect(backup).toEqual({
+      name: "vlan-5",
+      namespace: "shop",
+      interface: expect.stringMatching(/^tv[0-9a-f]{10}$/),
+      mac: expect.stringMatching(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/),
+    });
+    expect(storage).toMatchObject({ name: "vlan-6", namespace: "infra" });
+    expect(storage.interface).not.toBe(backup.interface);
+    expect(networks(multus("storage", "infra/vlan-6"))).toEqual([storage]);
+    expect(networks({ name: "default", masquerade: {}, state: "Up" })).toBeNull();
+  });
+
+  it("has the guest's probes in place of the launcher's, as the spec has them", () => {
+    const times = {
+      initialDelaySeconds: 30,
+      periodSeconds: 5,
+      timeoutSeconds: 1,
+      successThreshold: 1,
+      failureThreshold: 4,
+    };
+    const httpGet = { path: "/healthz", port: 80, scheme: "HTTP" as const };
+    const pod = podFor(machine({ readinessProbe: { ...times, httpGet } }));
+    expect(pod.spec?.containers[0]).toMatchObject({
+      readinessProbe: { ...times, httpGet },
+      livenessProbe: { httpGet: { path: "/healthz", port: "telemetry" } },
+    });
+    expect([hasGuestReadiness(pod), hasGuestLiveness(pod)]).toEqual([true, false]);
+    const other = podFor(machine({ livenessProbe: { ...times, tcpSocket: { port: 22 } } }));
+    expect(other.spec?.containers[0]).toMatchObject({
+      readinessProbe: { httpGet: { path: "/readyz", port: "telemetry" } },
+      livenessProbe: { ...times, tcpSocket: { port: 22 } },
+    });
+    expect([hasGuestReadiness(other), hasGuestLiveness(other)]).toEqual([false, true]);
+  });
+
+  it("has the host name and the subdomain of a headless Service", () => {
+    expect(podFor().spec).toMatchObject({ hostname: "web" });
+    const spec = { hostname: "db-0", subdomain: "db" };
+    expect(podFor(withTemplate(spec)).spec).toMatchObject(spec);
   });
 
   it("gives the guest its grace period, and the launcher some seconds more", () => {

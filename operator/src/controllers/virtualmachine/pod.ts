@@ -1,3 +1,4 @@
+import { MULTUS_NETWORKS_ANNOTATION } from "../../../../crds/src/interface.ts";
 import { GROUP_VERSION } from "../../../../crds/src/names.ts";
 import { formatBytes, parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
@@ -7,17 +8,10 @@ import type { OwnerReference, Pod } from "../../runtime/wire.ts";
 import type { Claims } from "./claims.ts";
 import { allDiskParts, type Volume, type VolumeDevice, type VolumeMount } from "./disk-parts.ts";
 import { fieldDigests } from "./drift.ts";
-import {
-  annotations,
-  identityOf,
-  LAUNCHER_CONTAINER,
-  MANAGED_BY,
-  MANAGED_BY_LABEL,
-  paths,
-  podNameOf,
-  secretNameOf,
-  VM_LABEL,
-} from "./names.ts";
+import { podProbes } from "./guest-probes.ts";
+import { guestPorts, launcherPorts, multusNetworks } from "./interfaces.ts";
+import { labelKeysAnnotation, podLabels } from "./labels.ts";
+import { annotations, identityOf, LAUNCHER_CONTAINER, paths, podNameOf, secretNameOf } from "./names.ts";
 import { resourcesOf } from "./overhead.ts";
 import type { Settings } from "./settings.ts";
 
@@ -65,18 +59,15 @@ export function launcherPod(vm: VirtualMachine, inputs: PodInputs): Pod {
   const { name, namespace } = identityOf(vm);
   const { settings } = inputs;
   const template = vm.spec.template;
+  const labels = podLabels(vm);
+  const networks = multusNetworks(vm);
   return {
     apiVersion: "v1",
     kind: "Pod",
     metadata: {
       name: podNameOf(name),
       namespace,
-      labels: {
-        ...vm.metadata.labels,
-        ...template?.metadata?.labels,
-        [MANAGED_BY_LABEL]: MANAGED_BY,
-        [VM_LABEL]: name,
-      },
+      labels,
       annotations: {
         "kubectl.kubernetes.io/default-container": LAUNCHER_CONTAINER,
         ...(settings.scrapeAnnotations === true && {
@@ -85,10 +76,12 @@ export function launcherPod(vm: VirtualMachine, inputs: PodInputs): Pod {
           "prometheus.io/path": "/metrics",
         }),
         ...template?.metadata?.annotations,
+        ...(networks === undefined ? {} : { [MULTUS_NETWORKS_ANNOTATION]: networks }),
         [annotations.startedWith]: JSON.stringify(fieldDigests(vm.spec, settings)),
         [annotations.restarts]: String(inputs.restarts),
         [annotations.certificateRenewAt]: inputs.certificateRenewAt,
         [annotations.trust]: inputs.trustId,
+        ...labelKeysAnnotation(labels),
       },
       ownerReferences: [ownerReferenceTo(vm)],
     },
@@ -140,16 +133,12 @@ function podSpec(vm: VirtualMachine, { settings, claims }: PodInputs): PodSpec {
 
 function launcherContainer(vm: VirtualMachine, settings: Settings, storage: PodStorage): PodSpec["containers"][number] {
   const { requests, limits } = resourcesOf(vm.spec, settings);
-  const probe = (path: string) => ({ httpGet: { path, port: "telemetry" } });
   return {
     name: LAUNCHER_CONTAINER,
     image: settings.launcherImage,
     imagePullPolicy: settings.launcherImagePullPolicy,
     args: ["run", `${paths.machine}/machine.json`],
-    ports: [
-      { name: "control", containerPort: settings.controlPort, protocol: "TCP" },
-      { name: "telemetry", containerPort: settings.telemetryPort, protocol: "TCP" },
-    ],
+    ports: [...launcherPorts(settings), ...guestPorts(vm.spec)],
     resources: {
       requests: { ...requests, [KVM_RESOURCE]: "1" },
       limits: { ...limits, [KVM_RESOURCE]: "1" },
@@ -160,9 +149,7 @@ function launcherContainer(vm: VirtualMachine, settings: Settings, storage: PodS
         seccompProfile: { type: "Localhost", localhostProfile: launcherSeccompName() },
       }),
     },
-    readinessProbe: { ...probe("/readyz"), periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 2 },
-    // A hung event loop is a dead machine; but a slow minute of the node is not.
-    livenessProbe: { ...probe("/healthz"), periodSeconds: 10, timeoutSeconds: 10, failureThreshold: 12 },
+    ...podProbes(vm.spec),
     terminationMessagePath: paths.terminationMessage,
     terminationMessagePolicy: "FallbackToLogsOnError",
     volumeMounts: storage.mounts,

@@ -22,6 +22,15 @@ async function life(simulation: Simulation): Promise<void> {
   await becomes("Paused");
   simulation.edit("web", (vm) => Object.assign(vm.spec, { paused: false }));
   await becomes("Running");
+  simulation.edit("web", (vm) => {
+    vm.metadata.labels = { team: "b" };
+    vm.spec.interfaces = [{ name: "default", masquerade: {}, state: "Down" }];
+  });
+  await simulation.until("labels and the cable follow", () => {
+    const labels = server.read("pods", "shop", "vm-web")?.metadata?.labels;
+    const state = simulation.machine("web")?.status?.interfaces?.[0]?.state;
+    return labels?.["team"] === "b" && labels["app"] === undefined && state === "Down";
+  });
   node.end("GuestTripleFault", 80);
   await becomes("CrashBackOff");
   await becomes("Running");

@@ -40,6 +40,7 @@ export function buildStatus(
     readonly volumes: VolumeFacts;
     /** What a disk that comes or goes waits for. */
     readonly disk: { readonly reason: Reason; readonly message: string } | undefined;
+    readonly interfaces: NonNullable<VirtualMachineStatus["interfaces"]>;
     readonly nowMs: number;
   },
 ): VirtualMachineStatus {
@@ -51,6 +52,7 @@ export function buildStatus(
     phase: phaseOf(conditions),
     conditions,
     ...parts.record,
+    interfaces: parts.interfaces,
     volumes: volumesOf(vm, parts.volumes),
     overhead: { memory: formatBytes(overheadBytes(vm.spec, parts.settings)) },
   };

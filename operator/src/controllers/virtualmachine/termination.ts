@@ -2,6 +2,7 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { Termination, VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import { exitCodes, type TerminationMessage, type TerminationReason } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { hasGuestLiveness } from "./guest-probes.ts";
 import { LAUNCHER_CONTAINER } from "./names.ts";
 
 /** What an end means for the next start. */
@@ -57,7 +58,7 @@ export function classOf(termination: Termination): EndClass {
   if (reason === "PodRejected" || reason === "ContainerNotStarted") {
     return "never-started";
   }
-  if (reason === "LauncherKilled" || reason === "OutOfMemory") {
+  if (reason === "LauncherKilled" || reason === "OutOfMemory" || reason === "LivenessProbeFailed") {
     return "crash";
   }
   return termination.startedAt === undefined ? "never-started" : "disruption";
@@ -143,6 +144,13 @@ function lastWord(pod: Pod, terminated: Terminated, halted: boolean): { reason: 
   const said = parseTerminationMessage(terminated.message);
   if (said !== undefined) {
     const ended = launcherReasonClasses[said.reason] === "success" && said.reason !== "GuestPowerOff";
+    if (ended && taken === undefined && hasGuestLiveness(pod)) {
+      // Nobody deleted the pod: the kubelet stops it, and leaves no other trace of why.
+      return {
+        reason: "LivenessProbeFailed",
+        message: `The guest failed spec.livenessProbe and was stopped: ${said.message}`,
+      };
+    }
     // The launcher only knows that it was told to stop; the pod knows by whom.
     return ended && disruption !== undefined
       ? { reason: disruption, message: disruptionMessage(pod, said.message) }

@@ -1,10 +1,11 @@
 import type { AttachDiskRequest, LauncherStatus, MachineState } from "../../../../../launcher/api/control.ts";
+import type { LinkState, MachineConfig } from "../../../../../launcher/api/machine-config.ts";
 import { LauncherError, type LauncherTarget } from "../../../launcher-client/launcher-client.ts";
 import type { FakeApiServer } from "../../../runtime/testing/fake-api-server.ts";
-import type { Pod } from "../../../runtime/wire.ts";
+import type { Pod, Secret } from "../../../runtime/wire.ts";
 import type { LauncherCalls } from "../launcher-monitor.ts";
 import { ATTACHMENT_LABEL } from "../names.ts";
-import { container } from "./fixtures.ts";
+import { container, networkInterface } from "./fixtures.ts";
 
 /** One launcher process on the node. */
 interface Process {
@@ -15,6 +16,8 @@ interface Process {
   state: MachineState;
   /** Those that came while it ran. */
   readonly disks: Map<string, HotDisk>;
+  /** Of its interfaces. */
+  readonly links: Map<string, LinkState>;
   /** Its last word, once it has ended. */
   end?: { readonly reason: string; readonly exitCode: number };
 }
@@ -138,6 +141,12 @@ export class FakeNode implements LauncherCalls {
     }
   }
 
+  async setLink(target: LauncherTarget, interfaceName: string, state: LinkState): Promise<LauncherStatus> {
+    const process = this.#find(target);
+    process.links.set(interfaceName, state);
+    return this.#statusOf(process);
+  }
+
   #find(target: LauncherTarget): Process {
     const process = this.running.find((candidate) => candidate.ip === target.ip);
     if (process === undefined || process.vmUID !== target.uid) {
@@ -166,6 +175,7 @@ export class FakeNode implements LauncherCalls {
         readOnly: false,
         state: ticksLeft === undefined ? "Attached" : "Detaching",
       })),
+      interfaces: [...process.links].map(([name, link]) => networkInterface(name, { link })),
     };
   }
 
@@ -243,13 +253,27 @@ export class FakeNode implements LauncherCalls {
       this.sins.push(`a launcher was started while attachment pods hold the volumes of machine ${vmUID}`);
     }
     this.starts += 1;
+    const links = new Map(this.#machineConfig(pod, secret).interfaces?.map(({ name, link }) => [name, link]));
     const ip = `10.0.${Math.floor(this.starts / 250)}.${(this.starts % 250) + 1}`;
     const podUID = pod.metadata?.uid ?? "";
-    this.#processes.set(podUID, { podUID, vmUID, ip, startedAtMs: this.#nowMs(), state: "Starting", disks: new Map() });
+    this.#processes.set(podUID, {
+      podUID,
+      vmUID,
+      ip,
+      startedAtMs: this.#nowMs(),
+      state: "Starting",
+      disks: new Map(),
+      links,
+    });
     edit((copy) => {
       const running = { running: { startedAt: new Date(this.#nowMs()).toISOString() } };
       copy.status = { phase: "Running", podIP: ip, containerStatuses: [container(running)] };
     });
+  }
+
+  #machineConfig(pod: Pod, secretName: string): MachineConfig {
+    const secret = this.#server.read<Secret>("secrets", pod.metadata?.namespace ?? "", secretName);
+    return JSON.parse(Buffer.from(secret?.data?.["machine.json"] ?? "e30=", "base64").toString());
   }
 
   #finish(process: Process, end: NonNullable<Process["end"]>, edit: (change: (copy: Pod) => void) => void): void {

@@ -1,5 +1,5 @@
 import type { VirtualMachineSpec } from "../../../../../crds/src/virtualmachine.ts";
-import type { LauncherStatus } from "../../../../../launcher/api/control.ts";
+import type { InterfaceStatus, LauncherStatus } from "../../../../../launcher/api/control.ts";
 import type { Pod } from "../../../runtime/wire.ts";
 import type { ClaimFacts, Claims } from "../claims.ts";
 import { LAUNCHER_CONTAINER } from "../names.ts";
@@ -177,6 +177,13 @@ export function launcherSays(pod: Pod, status: Partial<LauncherStatus>): Launche
   };
   const podUID = pod.metadata?.uid ?? "";
   return { podUID, status: full, answeredAtMs: NOW_MS, error: undefined, readiness: readinessOf(pod) };
+}
+
+/** An interface as a launcher tells of it. */
+export function networkInterface(name: string, changes: Partial<InterfaceStatus> = {}): InterfaceStatus {
+  const addresses = ["10.0.2.2"];
+  const mac = "02:aa:bb:cc:dd:ee";
+  return { name, mac, link: "up", mtuBytes: 1500, queues: 2, dataPath: "inProcess", addresses, ...changes };
 }
 
 export function observation(vm: StoredVirtualMachine, parts: Partial<Observation> = {}): Observation {
