@@ -1,13 +1,20 @@
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { layoutOf } from "../../hack/dev-cluster/layout.ts";
 import { readState } from "../../hack/dev-cluster/state.ts";
 import { builtInName } from "../../hack/first-run/built-in-target.ts";
 import { run, succeeds } from "../../hack/lib/step.ts";
+import { eventually } from "../support/eventually.ts";
+import type { Kubectl } from "../support/kubectl.ts";
+import { fetchFrom, TOOLBOX_PORT, toolboxPod } from "../support/toolbox.ts";
+import { podOf } from "../support/vm.ts";
+import { headlessService, kubectlOf, NetworkedGuest, nodePortService, webExample } from "./guest-network.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 /** Everything is built when it is the first time on a machine. */
 const FIRST_TIME_MS = 40 * 60_000;
+/** A guest boots on a node that is emulated. */
+const BOOT_MS = 15 * 60_000;
 
 describe("hack/quickstart", () => {
   const quickstart = (...args: string[]) =>
@@ -21,14 +28,167 @@ describe("hack/quickstart", () => {
   afterAll(() => succeeds([join(root, "hack/quickstart"), "--down"], { timeoutMs: 180_000 }));
 
   it(
-    "goes from a checkout to the shell of a Debian kernel, changes nothing the second time, and removes all of it",
+    "goes from a checkout to the shell of a Debian kernel",
     async () => {
       const first = await quickstart();
       expect(first).toMatch(/The guest said while it booted:[\s\S]*Linux version \d/);
       expect(first).toMatch(/Its shell answered[\s\S]*Linux \S+ x86_64/);
       expect(first).toMatch(/hello\s+Running\s+True/);
-      const before = await podUid();
+    },
+    FIRST_TIME_MS,
+  );
 
+  // Its cluster is there, with two nodes where they are emulated, and one where KVM is fast enough for Linux.
+  describe("has guests on the cluster's network", () => {
+    let kubectl: Kubectl;
+    let hello: NetworkedGuest;
+    let web: NetworkedGuest;
+    let webIp = "";
+    let toolboxes: { name: string; ip: string; nodeIp: string }[] = [];
+
+    beforeAll(async () => {
+      kubectl = await kubectlOf(builtInName);
+      await run([
+        join(root, "hack/cluster"),
+        "--name",
+        builtInName,
+        "load-image",
+        join(root, "dist/images/toolbox.tar"),
+      ]);
+      const nodes = (await kubectl.list("nodes")) as unknown as { metadata: { name: string }; status: NodeStatus }[];
+      const helloNode = (await kubectl.get("pod", podOf("hello")))?.spec["nodeName"];
+      const other = nodes.find(({ metadata }) => metadata.name !== helloNode) ?? nodes[0];
+      for (const manifest of [...webExample(other?.metadata.name ?? ""), headlessService, nodePortService]) {
+        await kubectl.apply(manifest);
+      }
+      for (const { metadata } of nodes) await kubectl.apply(toolboxPod(`toolbox-${metadata.name}`, metadata.name));
+      toolboxes = await Promise.all(
+        nodes.map(async ({ metadata, status }) => {
+          const name = `toolbox-${metadata.name}`;
+          const pod = await kubectl.waitFor("pod", name, "condition=Ready", BOOT_MS);
+          const nodeIp = status.addresses.find(({ type }) => type === "InternalIP")?.address ?? "";
+          return { name, ip: pod.status.podIP ?? "", nodeIp };
+        }),
+      );
+      hello = await new NetworkedGuest(kubectl, "hello").ready();
+      const vm = await kubectl.waitFor("vm", "web", "condition=Ready", BOOT_MS);
+      webIp = vm.status.podIP ?? "";
+      web = await new NetworkedGuest(kubectl, "web").ready();
+    }, 2 * BOOT_MS);
+
+    afterAll(async () => {
+      await hello?.[Symbol.asyncDispose]();
+      await web?.[Symbol.asyncDispose]();
+    });
+
+    it("gives a guest address, route, name servers and name by DHCP", async () => {
+      expect(await hello.run("ip -4 address show dev eth0")).toMatch(/inet 10\.0\.2\.2\/24/);
+      expect(await hello.run("ip route")).toMatch(/default via 10\.0\.2\.1 dev eth0/);
+      expect(await hello.run("cat /etc/resolv.conf")).toMatch(
+        /search default\.svc\.cluster\.local[\s\S]*nameserver 10\.96\.0\.10/,
+      );
+      expect(await web.run("hostname")).toBe("web-0");
+    });
+
+    it("tells of its interfaces in the status", async () => {
+      const [entry] = (await kubectl.get("vm", "web"))?.status.interfaces ?? [];
+      expect(entry).toMatchObject({ name: "default", state: "Up", ipAddresses: [webIp] });
+      expect(await web.run("cat /sys/class/net/eth0/address")).toBe(entry?.mac);
+    });
+
+    it("lets pods of every node reach a guest, at its pod's address, its Service, its own name and any node", async () => {
+      const { nodePort } = nodePortService.spec.ports[0] ?? {};
+      const urls = [
+        webIp,
+        "web",
+        "web.default.svc.cluster.local",
+        "web-0.machines",
+        ...toolboxes.map(({ nodeIp }) => `${nodeIp}:${nodePort}`),
+      ];
+      for (const { name } of toolboxes) {
+        for (const url of urls) {
+          expect({ name, url, answer: await fetchFrom(kubectl, name, `http://${url}/hostname`) }).toEqual({
+            name,
+            url,
+            answer: "web-0",
+          });
+        }
+      }
+    });
+
+    it("is reached through the API server, as the example says", async () => {
+      const path = "/api/v1/namespaces/default/services/web:http/proxy/";
+      expect(await kubectl.run(["get", "--raw", path])).toContain("Hello from a virtual machine");
+    });
+
+    it("lets a guest reach pods of every node, other guests, Services by name, nodes, and itself through its Service", async () => {
+      const { nodePort } = nodePortService.spec.ports[0] ?? {};
+      for (const { name, ip, nodeIp } of toolboxes) {
+        expect(await hello.fetch(`http://${ip}:${TOOLBOX_PORT}/hostname`)).toBe(name);
+        expect(await hello.fetch(`http://${nodeIp}:${nodePort}/hostname`)).toBe("web-0");
+      }
+      for (const host of [webIp, "web", "web-0.machines"]) {
+        expect(await hello.fetch(`http://${host}/hostname`)).toBe("web-0");
+      }
+      expect(await web.fetch("http://web/hostname")).toBe("web-0");
+      const helloIp = (await kubectl.get("vm", "hello"))?.status.podIP;
+      expect(await web.fetch(`http://${helloIp}/hostname`)).toBe("hello");
+    });
+
+    it("keeps the launcher's own ports, and all that the spec does not list, out of the guest", async () => {
+      const [toolbox] = toolboxes;
+      const fetch = (port: number) => fetchFrom(kubectl, toolbox?.name ?? "", `http://${webIp}:${port}/`);
+      expect(await fetchFrom(kubectl, toolbox?.name ?? "", `http://${webIp}:10080/metrics`)).toContain("typevisor_vm_");
+      await web.run("httpd -p 8081 -h /www; httpd -p 10080 -h /www");
+      expect(await web.fetch("http://127.0.0.1:8081/hostname")).toBe("web-0");
+      expect(await fetch(8081)).toMatch(/wget: /);
+      expect(await fetch(10080)).not.toContain("Hello");
+    });
+
+    it("has no traffic from Services while its readinessProbe fails", async () => {
+      await web.run("kill $(pgrep -f 'httpd -p 80 ')");
+      await kubectl.vmCondition("web", "Ready", "False", "GuestNotReady", 120_000);
+      expect((await kubectl.get("vm", "web"))?.status).toMatchObject({ phase: "Running" });
+      await eventually("the Service has no endpoint", 60_000, async () => !(await isEndpoint(kubectl)));
+      await web.run("httpd -p 80 -h /www");
+      await kubectl.vmCondition("web", "Ready", "True", "Running", 120_000);
+      await eventually("the Service has its endpoint again", 60_000, () => isEndpoint(kubectl));
+    });
+
+    it("has its cable pulled and plugged by the spec, and is not restarted for it", async () => {
+      const setState = async (state: "Up" | "Down") => {
+        const vm = webExample("")[0];
+        const interfaces = vm.spec.interfaces?.map((entry) => ({ ...entry, state }));
+        await kubectl.run(["patch", "vm", "web", "--type=merge", "-p", JSON.stringify({ spec: { interfaces } })]);
+        await eventually(`the status says ${state}`, 60_000, async () => {
+          return (await kubectl.get("vm", "web"))?.status.interfaces?.[0]?.state === state;
+        });
+      };
+      const before = (await kubectl.get("vm", "web"))?.status.podUID;
+      await setState("Down");
+      expect(await web.run("cat /sys/class/net/eth0/carrier")).toBe("0");
+      expect(await fetchFrom(kubectl, toolboxes[0]?.name ?? "", `http://${webIp}/hostname`)).toMatch(/wget: /);
+      await kubectl.vmCondition("web", "Ready", "False", "GuestNotReady", 120_000);
+      await kubectl.vmCondition("web", "RestartRequired", "False");
+      await setState("Up");
+      expect(await web.run("cat /sys/class/net/eth0/carrier")).toBe("1");
+      await kubectl.vmCondition("web", "Ready", "True", "Running", 120_000);
+      expect((await kubectl.get("vm", "web"))?.status.podUID).toBe(before);
+    });
+
+    it("does not notice that node agents are started anew", async () => {
+      const system = kubectl.in("typevisor-system");
+      await system.run(["rollout", "restart", "daemonset/typevisor-node"]);
+      await system.run(["rollout", "status", "daemonset/typevisor-node", "--timeout=5m"], { timeoutMs: 310_000 });
+      expect(await fetchFrom(kubectl, toolboxes[0]?.name ?? "", `http://${webIp}/hostname`)).toBe("web-0");
+      expect(await hello.fetch("http://web/hostname")).toBe("web-0");
+    });
+  });
+
+  it(
+    "changes nothing the second time, and removes all of it",
+    async () => {
+      const before = await podUid();
       const second = await quickstart();
       expect(second).toMatch(/Its shell answered[\s\S]*Linux \S+ x86_64/);
       expect(await podUid()).toBe(before);
@@ -40,3 +200,14 @@ describe("hack/quickstart", () => {
     FIRST_TIME_MS,
   );
 });
+
+interface NodeStatus {
+  readonly addresses: readonly { readonly type: string; readonly address: string }[];
+}
+
+async function isEndpoint(kubectl: Kubectl): Promise<boolean> {
+  const slices = (await kubectl.list("endpointslices", "kubernetes.io/service-name=web")) as unknown as {
+    endpoints: { conditions: { ready: boolean } }[] | null;
+  }[];
+  return slices.some(({ endpoints }) => endpoints?.some(({ conditions }) => conditions.ready));
+}

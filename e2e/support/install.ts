@@ -2,7 +2,7 @@ import { join } from "node:path";
 
 /** Archives of the images that the native tests use, as hack/images/build leaves them. */
 export function testImages(root: string): string[] {
-  return ["launcher", "operator", "testguest"].map((name) => join(root, "dist/images", `${name}.tar`));
+  return ["launcher", "operator", "testguest", "toolbox"].map((name) => join(root, "dist/images", `${name}.tar`));
 }
 
 /** What the tests give helm beyond the chart's defaults. */

@@ -1,0 +1,40 @@
+import type { Kubectl } from "./kubectl.ts";
+
+/** Port of a toolbox's web server, which answers /hostname with the pod's name. */
+export const TOOLBOX_PORT = 8080;
+
+/** A pod of busybox, by default on any node, that fits Pod Security `restricted`. */
+export function toolboxPod(name: string, nodeName?: string): object {
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, labels: { app: "toolbox" } },
+    spec: {
+      ...(nodeName === undefined ? {} : { nodeName }),
+      terminationGracePeriodSeconds: 0,
+      containers: [
+        {
+          name: "toolbox",
+          image: "docker.io/typevisor/toolbox:dev",
+          imagePullPolicy: "IfNotPresent",
+          securityContext: {
+            runAsNonRoot: true,
+            allowPrivilegeEscalation: false,
+            capabilities: { drop: ["ALL"] },
+            seccompProfile: { type: "RuntimeDefault" },
+          },
+        },
+      ],
+    },
+  };
+}
+
+/** What a web server answers to a pod; an error message of wget's otherwise. */
+export function fetchFrom(kubectl: Kubectl, pod: string, url: string): Promise<string> {
+  return runIn(kubectl, pod, `wget -q -T 10 -O - '${url}' 2>&1 || true`);
+}
+
+/** Output of a line of shell in a toolbox. */
+export async function runIn(kubectl: Kubectl, pod: string, line: string): Promise<string> {
+  return (await kubectl.run(["exec", pod, "--", "sh", "-c", line], { timeoutMs: 60_000 })).trim();
+}
