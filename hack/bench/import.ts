@@ -1,0 +1,147 @@
+/**
+ * How long the import of a qcow2 file from a web server on this machine takes, and how much memory, beside `curl` and then
+ * `qemu-img convert` of the same file. Needs hack/build, curl, and qemu-img.
+ *
+ *   node hack/bench/import.ts [--mib 2048] [--runs 5] [--directory DIR]
+ *
+ * In turn; each run ends when all is durable. Prints a table on stderr and JSON on stdout: medians. Memory is the
+ * launcher's: its peak as the kernel counts it (VmHWM, with the pages of Node's own file), and the most that was private.
+ */
+import { spawn } from "node:child_process";
+import { randomFillSync } from "node:crypto";
+import { once } from "node:events";
+import {
+  closeSync,
+  createReadStream,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { parseArgs } from "node:util";
+import type { ImportConfig } from "../../launcher/api/import.ts";
+import { run } from "../lib/step.ts";
+import { mebibytes, medians, round, table } from "./statistics.ts";
+
+const { values } = parseArgs({
+  options: {
+    mib: { type: "string", default: "2048" },
+    runs: { type: "string", default: "5" },
+    directory: { type: "string", default: tmpdir() },
+  },
+});
+const [mib, runs] = [Number(values.mib), Number(values.runs)];
+const launcher = join(import.meta.dirname, "../../dist/launcher/launcher.js");
+if (!existsSync(launcher)) throw new Error(`${launcher} is missing; run hack/build first`);
+const SAMPLE_MS = 50;
+const MIB = 2 ** 20;
+
+interface Figures extends Record<string, number> {
+  readonly seconds: number;
+  readonly peakMiB: number;
+  readonly privateMiB: number;
+}
+
+/** A disk of `mib` MiB of data that does not compress, and as much of nothing. */
+async function makeImage(directory: string): Promise<string> {
+  const raw = join(directory, "disk.raw");
+  const fd = openSync(raw, "w");
+  const data = Buffer.alloc(MIB);
+  for (let i = 0; i < mib; i++) writeSync(fd, randomFillSync(data), 0, MIB, i * MIB);
+  closeSync(fd);
+  await run(["truncate", "-s", `${2 * mib}M`, raw]);
+  const image = join(directory, "disk.qcow2");
+  await run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image], { timeoutMs: 600_000 });
+  rmSync(raw);
+  return image;
+}
+
+async function serve(file: string) {
+  const { size } = statSync(file);
+  const server = createServer((_request, response) => {
+    response.writeHead(200, { "Content-Length": size, ETag: '"1"' });
+    pipeline(createReadStream(file, { highWaterMark: MIB }), response).catch(() => response.destroy());
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return server;
+}
+
+async function importOnce(directory: string, url: string): Promise<Figures> {
+  const [volume, scratchDirectory] = [join(directory, "volume"), join(directory, "scratch")];
+  for (const path of [volume, scratchDirectory]) mkdirSync(path);
+  const config: ImportConfig = {
+    version: 1,
+    source: { kind: "http", url },
+    target: { kind: "directory", path: volume, sizeBytes: 2 * mib * MIB },
+    scratchDirectory,
+    log: { level: "warn" },
+  };
+  const startedAt = performance.now();
+  const child = spawn(process.execPath, ["--expose-gc", launcher, "import", JSON.stringify(config)], {
+    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...process.env, MALLOC_ARENA_MAX: "1" },
+  });
+  let [peakKiB, privateKiB] = [0, 0];
+  const sampler = setInterval(() => {
+    peakKiB = Math.max(peakKiB, readKiB(child.pid, "status", ["VmHWM"]));
+    privateKiB = Math.max(privateKiB, readKiB(child.pid, "smaps_rollup", ["Private_Clean", "Private_Dirty"]));
+  }, SAMPLE_MS);
+  const [code] = (await once(child, "exit")) as [number];
+  clearInterval(sampler);
+  const seconds = (performance.now() - startedAt) / 1000;
+  if (code !== 0) throw new Error(`the import ended with ${code}`);
+  for (const path of [volume, scratchDirectory]) rmSync(path, { recursive: true });
+  return { seconds, peakMiB: mebibytes(peakKiB * 1024), privateMiB: mebibytes(privateKiB * 1024) };
+}
+
+function readKiB(pid: number | undefined, file: string, fields: readonly string[]): number {
+  try {
+    const text = readFileSync(`/proc/${pid}/${file}`, "utf8");
+    return fields.reduce(
+      (sum, field) => sum + Number(new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(text)?.[1] ?? 0),
+      0,
+    );
+  } catch {
+    return 0;
+  }
+}
+
+/** What people do by hand; with what makes it durable. */
+async function byHand(directory: string, url: string): Promise<number> {
+  const [file, disk] = [join(directory, "download.qcow2"), join(directory, "disk.img")];
+  const startedAt = performance.now();
+  await run(["curl", "--silent", "--fail", "--output", file, url], { timeoutMs: 600_000 });
+  await run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", file, disk], { timeoutMs: 600_000 });
+  await run(["sync", disk], { timeoutMs: 600_000 });
+  const seconds = (performance.now() - startedAt) / 1000;
+  for (const path of [file, disk]) rmSync(path);
+  return seconds;
+}
+
+const directory = mkdtempSync(join(values.directory, "typevisor-import-"));
+try {
+  const server = await serve(await makeImage(directory));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/disk.qcow2`;
+  const rows: (Figures & { byHandSeconds: number })[] = [];
+  for (let i = 0; i < runs; i++) {
+    const byHandSeconds = await byHand(directory, url);
+    rows.push({ ...(await importOnce(directory, url)), byHandSeconds });
+  }
+  server.close();
+  const middle = medians(rows, 2);
+  const summary = { mib, ...middle, ratio: round(middle.seconds / middle.byHandSeconds, 2) };
+  process.stderr.write(`${table([summary])}\n`);
+  process.stdout.write(`${JSON.stringify({ runs: rows, medians: summary })}\n`);
+} finally {
+  rmSync(directory, { recursive: true });
+}
