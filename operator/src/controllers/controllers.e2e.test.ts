@@ -6,9 +6,11 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { parse, parseAllDocuments, stringify } from "yaml";
 import { release, render } from "../../../charts/tests/render.ts";
 import type { VirtualMachine } from "../../../crds/src/virtualmachine.ts";
+import type { VirtualMachineImageStatus } from "../../../crds/src/virtualmachineimage.ts";
+import { ensureTools } from "../../../hack/dev-cluster/tools/tools.ts";
 import { type ApiServer, startApiServer } from "../../../hack/lib/apiserver.ts";
 import { until } from "../runtime/testing/until.ts";
-import type { KubernetesObject, Pod, Secret } from "../runtime/wire.ts";
+import type { KubernetesObject, PersistentVolumeClaim, Pod, Secret } from "../runtime/wire.ts";
 
 /**
  * The controllers against a real API server, with the permissions and flags that the chart gives them. There are no
@@ -218,4 +220,130 @@ describe("the controllers with the chart's permissions", () => {
     );
     expect(holders).toEqual([""]);
   }, 60_000);
+});
+
+describe("an import, with Kubernetes' own binder and garbage collector", () => {
+  const claimsUrl = `/api/v1/namespaces/${NAMESPACE}/persistentvolumeclaims`;
+  const imageUrl = `/apis/typevisor.io/v1alpha1/namespaces/${NAMESPACE}/virtualmachineimages`;
+  const claim = (name: string) => get<PersistentVolumeClaim>(`${claimsUrl}/${name}`);
+  let controllerManager: ChildProcess;
+
+  beforeAll(async () => {
+    if (operator.exitCode !== null) launch();
+    const controllers = ["persistentvolume-binder", "persistentvolumeclaim-protection", "persistentvolume-protection"];
+    const { kube } = await ensureTools();
+    const flags = [
+      `--kubeconfig=${server.kubeconfig}`,
+      "--leader-elect=false",
+      "--secure-port=0",
+      "--pvclaimbinder-sync-period=1s",
+      `--controllers=${[...controllers, "garbage-collector"].map((name) => `${name}-controller`).join(",")}`,
+    ];
+    controllerManager = spawn(join(kube, "kube-controller-manager"), flags, { stdio: "ignore" });
+    const classes = [
+      { metadata: { name: "volumes" }, provisioner: "kubernetes.io/no-provisioner" },
+      {
+        metadata: { name: "imports" },
+        provisioner: "typevisor.io/import",
+        parameters: { storageClassName: "volumes" },
+      },
+    ];
+    for (const body of classes) await server.request("POST", "/apis/storage.k8s.io/v1/storageclasses", { body });
+    const body = {
+      apiVersion: "typevisor.io/v1alpha1",
+      kind: "VirtualMachineImage",
+      metadata: { name: "debian" },
+      spec: { source: { http: { url: "https://cloud.example/debian.qcow2" } } },
+    };
+    expect((await server.request("POST", imageUrl, { body })).status).toBe(201);
+  });
+
+  afterAll(() => {
+    controllerManager?.kill("SIGKILL");
+  });
+
+  async function createClaim(name: string, volumeMode: "Block" | "Filesystem", storageClassName = "imports") {
+    const accessModes = ["ReadWriteOnce"];
+    const volume = {
+      metadata: { name },
+      spec: {
+        capacity: { storage: "1Gi" },
+        accessModes,
+        volumeMode,
+        storageClassName: "volumes",
+        hostPath: { path: "/x" },
+      },
+    };
+    expect((await server.request("POST", "/api/v1/persistentvolumes", { body: volume })).status).toBe(201);
+    const dataSourceRef = { apiGroup: "typevisor.io", kind: "VirtualMachineImage", name: "debian" };
+    const resources = { requests: { storage: "1Gi" } };
+    const spec = { accessModes, volumeMode, storageClassName, dataSourceRef, resources };
+    expect((await server.request("POST", claimsUrl, { body: { metadata: { name }, spec } })).status).toBe(201);
+    return (await claim(name))?.metadata?.uid ?? "";
+  }
+
+  /** The importer's pod, once its claim has a volume. */
+  const importer = (uid: string) =>
+    until(async () => {
+      const prime = await claim(`prime-${uid}`);
+      return prime?.status?.phase === "Bound" && (await get<Pod>(`${podUrl}/import-${uid}`));
+    }, PATIENCE_MS);
+
+  /** What a kubelet would report of its end. */
+  async function importerEnds(uid: string, reason: "Completed" | "ChecksumMismatch"): Promise<void> {
+    const ended = reason === "Completed";
+    const message = JSON.stringify({ version: 1, reason, message: `because of ${reason}` });
+    const state = { terminated: { exitCode: ended ? 0 : 71, message, finishedAt: new Date().toISOString() } };
+    const container = { name: "importer", image: "x", imageID: "", ready: false, restartCount: 0, state };
+    const status = { phase: ended ? "Succeeded" : "Failed", containerStatuses: [container] };
+    await patch(`${podUrl}/import-${uid}/status`, { status });
+  }
+
+  const nothingLeft = (uid: string) =>
+    until(
+      async () => (await get(`${podUrl}/import-${uid}`)) === undefined && (await claim(`prime-${uid}`)) === undefined,
+      PATIENCE_MS,
+    );
+
+  it.each(["Filesystem", "Block"] as const)(
+    "hands a filled volume over to the claim, mode %s",
+    async (mode) => {
+      const name = `root-${mode.toLowerCase()}`;
+      const uid = await createClaim(name, mode);
+      const made = await importer(uid);
+      expect(made.spec).toMatchObject({ restartPolicy: "Never", automountServiceAccountToken: false });
+      expect((await claim(name))?.status?.phase).toBe("Pending");
+      // Killed in the middle, it goes on.
+      await stop("SIGKILL");
+      launch();
+      await importerEnds(uid, "Completed");
+      await until(async () => (await claim(name))?.status?.phase === "Bound", PATIENCE_MS);
+      expect((await claim(name))?.spec?.volumeName).toBe(name);
+      expect((await claim(name))?.metadata?.annotations).toMatchObject({ "typevisor.io/imported-volume": name });
+      await nothingLeft(uid);
+      expect((await claim(name))?.status?.phase).toBe("Bound");
+    },
+    180_000,
+  );
+
+  it("leaves nothing behind when the claim is deleted in the middle, and tells why one failed", async () => {
+    const uid = await createClaim("deleted", "Filesystem");
+    await importer(uid);
+    await importerEnds(uid, "ChecksumMismatch");
+    const reason = async () => {
+      const image = await get<KubernetesObject & { status?: VirtualMachineImageStatus }>(`${imageUrl}/debian`);
+      return image?.status?.conditions?.find(({ type }) => type === "Stalled")?.reason;
+    };
+    await until(async () => (await reason()) === "ChecksumMismatch", PATIENCE_MS);
+    expect((await server.request("DELETE", `${claimsUrl}/deleted`)).status).toBe(200);
+    await nothingLeft(uid);
+    await until(async () => (await reason()) === "AsExpected", PATIENCE_MS);
+  }, 180_000);
+
+  it("tells of a claim that was bound to an empty volume", async () => {
+    await createClaim("empty", "Filesystem", "volumes");
+    const state = async () => (await claim("empty"))?.metadata?.annotations?.["typevisor.io/import-state"];
+    await until(async () => (await state())?.startsWith("Refused: ") === true, PATIENCE_MS);
+    expect((await claim("empty"))?.metadata?.annotations).not.toHaveProperty(["typevisor.io/imported-volume"]);
+  }, 120_000);
 });
