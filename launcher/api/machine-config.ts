@@ -21,6 +21,8 @@ export interface MachineConfig {
   readonly interfaces?: readonly InterfaceConfig[];
   readonly console: ConsoleConfig;
   readonly control: ControlConfig;
+  /** Live migration, to and from here; none when absent. */
+  readonly migration?: MigrationConfig;
   /** Where /dev/kvm comes from: opened here, or asked of the node agent. */
   readonly kvm: { readonly devicePath: string } | { readonly agentSocketPath: string };
   /** Where the last word about the machine's end is written (JSON, see TerminationMessage); none when absent. */
@@ -155,6 +157,20 @@ export interface DhcpConfig {
   readonly hostname?: string;
   /** IPv4 and IPv6 addresses; each family is told its own. At most 4. */
   readonly ntpServers?: readonly string[];
+}
+
+/**
+ * The certificate is the machine's own and stands for client and server: a peer has to show one with the same common name,
+ * signed by the same authority. PEM files; read when they are needed.
+ */
+export interface MigrationConfig {
+  /** Where a launcher that was started with `--receive` listens; memory comes to the port above. */
+  readonly address: string;
+  /** At most 65534. */
+  readonly port: number;
+  readonly certPath: string;
+  readonly keyPath: string;
+  readonly caPath: string;
 }
 
 export interface ConsoleConfig {

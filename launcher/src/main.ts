@@ -4,6 +4,7 @@ import { launcherVersion } from "./version.ts";
 
 const HELP = `launcher run MACHINE_JSON    runs the machine until it ends
   --restore DIRECTORY        the machine goes on where it was suspended
+  --receive                  waits for the machine to come from another launcher (live migration)
 launcher import CONFIG_JSON  fills a volume with a disk (launcher/api/import.ts)
 launcher console             joins the terminal to a running machine (see launcher console --help)
 launcher hold                offers a disk to another pod (see launcher hold --help)

@@ -11,12 +11,17 @@ import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
 import type { StartableMachine } from "../machine/machine-dependencies.ts";
 import type { MovableMachine } from "../machine/movable-machine.ts";
+import type { MigrationControls } from "../migration/migration-controls.ts";
+import type { MigrationTarget } from "../migration/target.ts";
+import { launcherVersion } from "../version.ts";
 
 export interface ControlPlaneParts {
   readonly config: MachineConfig;
   readonly machine: StartableMachine;
   readonly console: GuestConsole;
   readonly log: Logger;
+  /** Of a launcher that takes its machine over. */
+  readonly target?: MigrationTarget | undefined;
 }
 
 /** How long answers under way may take when the launcher ends. */
@@ -29,11 +34,13 @@ export interface ControlPlane {
 }
 
 /** Opens the listeners that `config` names. What was opened is closed again where one fails. */
-export async function openControlPlane({ config, machine, console, log }: ControlPlaneParts): Promise<ControlPlane> {
+export async function openControlPlane(parts: ControlPlaneParts): Promise<ControlPlane> {
+  const { config, machine, console, log } = parts;
   const { control, identity } = config;
   const { movable } = machine;
   const suspend = movable && ((directory: string) => suspendTo(movable, directory, console));
-  const api = new LauncherApi({ machine, console, log, ...(suspend && { suspend }) });
+  const migration = movable && migrationOf(movable, parts);
+  const api = new LauncherApi({ machine, console, log, ...(suspend && migration && { suspend, migration }) });
   const cleanup = new AsyncDisposableStack();
   try {
     const unix = await opening("control.socketPath", () => listenOnUnixSocket(api, control.socketPath));
@@ -71,6 +78,25 @@ export async function openControlPlane({ config, machine, console, log }: Contro
 async function suspendTo(machine: MovableMachine, directory: string, console: GuestConsole): Promise<void> {
   const { suspend } = await import("../migration/suspension.ts");
   await suspend(machine, directory, () => console.history());
+}
+
+function migrationOf(machine: MovableMachine, parts: ControlPlaneParts): () => Promise<MigrationControls> {
+  let loading: Promise<MigrationControls> | undefined;
+  const load = async () => {
+    const [{ Moves }, { MigrationControls }] = await Promise.all([
+      import("../migration/moves.ts"),
+      import("../migration/migration-controls.ts"),
+    ]);
+    const { config, console, log, target } = parts;
+    const { identity, migration: tls } = config;
+    const consoles = () => console.history();
+    const moves = new Moves({ machine, uid: identity.uid, launcherVersion, consoles, tls, log });
+    return new MigrationControls(moves, target ?? null);
+  };
+  return () => {
+    loading ??= load();
+    return loading;
+  };
 }
 
 /** A listener that cannot be opened is a fault of the field that asks for it. */

@@ -80,7 +80,7 @@ class Holder {
 
   async #openNow(): Promise<OwnedFd[]> {
     const { disk, source, readOnly, agentSocketPath: socketPath } = this.#options;
-    if (source.kind === "directory") return [openDirectoryFile(disk, source, readOnly)];
+    if (source.kind === "directory") return [openDirectoryFile(disk, source, { readOnly })];
     const openBlockDevice = async (path: string, access: { readOnly: boolean; direct: boolean }) => {
       const want = [{ kind: "block", path, ...access }] as const;
       const [granted] = await askAgent(want, { socketPath, deadlineMs: AGENT_DEADLINE_MS, log: this.#log });

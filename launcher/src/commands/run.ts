@@ -2,6 +2,7 @@ import { exitCodes } from "../../api/control.ts";
 import type { MachineConfig } from "../../api/machine-config.ts";
 import { type AskOptions, askAgent, type Granted } from "../agent-client/agent-client.ts";
 import { grantedLink, tapWant } from "../agent-client/interface-links.ts";
+import { ConfigInvalid } from "../config/field.ts";
 import { readMachineConfig } from "../config/machine-config.ts";
 import { defaultPort, GuestConsole } from "../control/console/guest-console.ts";
 import { openKvm } from "../kvm/system.ts";
@@ -9,6 +10,7 @@ import { errorText } from "../log/error-text.ts";
 import { jsonLogger, type Logger, writeToStdout } from "../log/logger.ts";
 import type { AssembleMachine, MachineDependencies, StartableMachine } from "../machine/machine-dependencies.ts";
 import type { MovableMachine } from "../machine/movable-machine.ts";
+import type { MigrationTarget } from "../migration/target.ts";
 import type { NetworkLink } from "../net/network-link.ts";
 import { openLink } from "../net/open-link.ts";
 import { readResolver } from "../net/resolver.ts";
@@ -89,19 +91,51 @@ class MachineRun {
     using _states = this.#logStates(machine);
     if (this.#signals.stopping.aborted) return this.#stopUnstarted(machine);
     this.#signals.stopBy((timeoutMs) => machine.stop(timeoutMs));
-    machine.start();
     const parts = { config: this.#config, machine, console: guestConsole, log: this.#log };
-    const controlPlane = await openControlPlane(parts);
+    const target = this.#origin.kind === "migrated" ? await this.#listen(machine, guestConsole) : undefined;
+    if (!target) machine.start();
+    const controlPlane = await openControlPlane({ ...parts, target });
+    if (target) await Promise.race([target.running, machine.ended]);
     settleHeapLater();
     const termination = await machine.ended;
     await controlPlane.close();
     return termination;
   }
 
+  async #listen(machine: StartableMachine, guestConsole: GuestConsole): Promise<MigrationTarget> {
+    const { migration, identity } = this.#config;
+    if (!migration) throw new ConfigInvalid("migration", "is missing; --receive needs its certificate and port");
+    const [{ MigrationTarget }, { readMachineTls }] = await Promise.all([
+      import("../migration/target.ts"),
+      import("../migration/tls.ts"),
+    ]);
+    const { address, port } = migration;
+    const target = new MigrationTarget({
+      machine: movable(machine),
+      start: () => machine.start(),
+      uid: identity.uid,
+      address,
+      port,
+      tls: asConfig(() => readMachineTls(migration)),
+      log: this.#log,
+      restoreConsoles: (history) => guestConsole.restore(history),
+    });
+    try {
+      await target.listen();
+    } catch (error) {
+      throw new ConfigInvalid("migration", `cannot be listened at (${errorText(error)}); free or correct its port`);
+    }
+    return target;
+  }
+
   async #assemble(assemble: AssembleMachine, guestConsole: GuestConsole): Promise<StartableMachine> {
     const dependencies = await this.#dependencies(guestConsole);
     if (this.#origin.kind === "boot") {
       this.#machine = await assemble(this.#config, dependencies);
+      return this.#machine;
+    }
+    if (this.#origin.kind === "migrated") {
+      this.#machine = await assemble(this.#config, { ...dependencies, isIncoming: true, claimDisksLater: true });
       return this.#machine;
     }
     const { directory } = this.#origin;
@@ -239,6 +273,14 @@ function only([granted]: readonly Granted[]): OwnedFd {
 function movable({ movable: found }: StartableMachine): MovableMachine {
   if (found === null) throw new TypeError("this machine cannot go on from elsewhere");
   return found;
+}
+
+function asConfig<Value>(read: () => Value): Value {
+  try {
+    return read();
+  } catch (error) {
+    throw new ConfigInvalid("migration", `its certificate cannot be read (${errorText(error)}); see its three paths`);
+  }
 }
 
 function report(termination: Termination, path: string | undefined, log: Logger): void {

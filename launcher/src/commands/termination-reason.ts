@@ -5,6 +5,7 @@ import { StateRefused } from "../codec/state-refused.ts";
 import { ConfigInvalid } from "../config/field.ts";
 import { KvmUnavailable } from "../kvm/kvm-unavailable.ts";
 import { errorText } from "../log/error-text.ts";
+import { MigrationError } from "../migration/migration-error.ts";
 import { SuspensionError } from "../migration/suspension-error.ts";
 import { NetworkError } from "../net/network-link.ts";
 import { PciSpaceError } from "../pci/pci-root.ts";
@@ -34,7 +35,9 @@ function reasonOf(error: unknown): Termination["reason"] {
   if (error instanceof KvmUnavailable) return "KvmUnavailable";
   if (error instanceof BootImageError) return "BootImageInvalid";
   if (error instanceof DiskError) return "DiskUnavailable";
-  if (error instanceof StateRefused || error instanceof SuspensionError) return "StateInvalid";
+  const isOfState =
+    error instanceof StateRefused || error instanceof SuspensionError || error instanceof MigrationError;
+  if (isOfState) return "StateInvalid";
   if (error instanceof NetworkError) return "NetworkUnavailable";
   if (error instanceof AgentRefused) return refusals[error.code] ?? "AgentUnavailable";
   if (error instanceof AgentUnavailable) return "AgentUnavailable";

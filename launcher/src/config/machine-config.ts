@@ -11,6 +11,7 @@ import {
   MACHINE_CONFIG_VERSION,
   type MachineConfig,
   type MachineIdentity,
+  type MigrationConfig,
 } from "../../api/machine-config.ts";
 import { errorText } from "../log/error-text.ts";
 import { ConfigInvalid, Field } from "./field.ts";
@@ -64,6 +65,7 @@ const FIELDS = [
   "interfaces",
   "console",
   "control",
+  "migration",
   "kvm",
   "terminationMessagePath",
   "powerOffTimeoutMs",
@@ -91,6 +93,7 @@ function machine(root: Field): MachineConfig {
     ...(interfaceConfigs && { interfaces: interfaceConfigs }),
     console: consoleConfig(fields.console),
     control: control(fields.control),
+    ...(fields.migration.present && { migration: migration(fields.migration) }),
     kvm: kvmSource,
     ...(fields.terminationMessagePath.present && {
       terminationMessagePath: absolutePath(fields.terminationMessagePath),
@@ -298,6 +301,17 @@ function httpsConfig(field: Field): NonNullable<ControlConfig["https"]> {
     keyPath: absolutePath(https.keyPath),
     caPath: absolutePath(https.caPath),
     allowedClients,
+  };
+}
+
+function migration(field: Field): MigrationConfig {
+  const fields = field.object(["address", "port", "certPath", "keyPath", "caPath"]);
+  return {
+    address: endpoint(fields).address,
+    port: fields.port.integer({ min: 1, max: 65534 }),
+    certPath: absolutePath(fields.certPath),
+    keyPath: absolutePath(fields.keyPath),
+    caPath: absolutePath(fields.caPath),
   };
 }
 

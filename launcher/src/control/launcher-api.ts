@@ -1,9 +1,12 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Duplex, finished } from "node:stream";
 import { CONSOLE_UPGRADE, type ConsolePortName, type LauncherStatus, type MachineState } from "../../api/control.ts";
+import type { MigrationStatus } from "../../api/migration.ts";
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
 import { IllegalTransition, type MachineControls, PauseAborted } from "../machine/control-surface.ts";
+import type { MigrationControls } from "../migration/migration-controls.ts";
+import { MigrationError } from "../migration/migration-error.ts";
 import { SuspensionError } from "../migration/suspension-error.ts";
 import { PciSpaceError } from "../pci/pci-root.ts";
 import { DiskError, DiskNotReady } from "../storage/disk-error.ts";
@@ -37,7 +40,7 @@ const LINK_PATTERN = /^\/v1\/interfaces\/([a-z0-9-]{1,63})\/link$/;
 const METHODS = ["GET", "POST", "DELETE"] as const;
 const CONSOLE_PORTS: readonly [ConsolePortName, ...ConsolePortName[]] = ["serial", "virtio"];
 
-type Answer = { readonly status: number; readonly value: LauncherStatus };
+type Answer = { readonly status: number; readonly value: LauncherStatus | MigrationStatus };
 type Handler = (request: IncomingMessage, target: Target, signal: AbortSignal) => Promise<Answer>;
 
 /** What the API acts on. */
@@ -47,6 +50,8 @@ export interface LauncherApiParts {
   readonly log: Logger;
   /** Writes the machine into a directory, and ends it here; absent where it cannot be. */
   readonly suspend?: ((directory: string) => Promise<void>) | undefined;
+  /** Loaded when it is first asked for; absent where the machine can not migrate. */
+  readonly migration?: (() => Promise<MigrationControls>) | undefined;
 }
 
 /** The routes of the Launcher API, for any listener. Who may ask is the listener's business. */
@@ -75,6 +80,10 @@ export class LauncherApi {
       [DISKS_PATH, { method: "POST", handle: this.#attachDisk }],
       [DISK_PATH, { method: "DELETE", handle: this.#detachDisk }],
       [LINK_PATH, { method: "POST", handle: this.#setLink }],
+      ["/v1/migration", { method: "GET", handle: this.#migrationStatus }],
+      ["/v1/migration/start", { method: "POST", handle: this.#migrationStart }],
+      ["/v1/migration/cancel", { method: "POST", handle: this.#migrationCancel }],
+      ["/v1/migration/decide", { method: "POST", handle: this.#migrationDecide }],
       ["/v1/suspend", { method: "POST", handle: this.#suspend }],
       ["/v1/stop", { method: "POST", handle: this.#stop }],
       [CONSOLE_PATH, { method: "GET", handle: this.#consoleWithoutUpgrade }],
@@ -189,6 +198,48 @@ export class LauncherApi {
     return { status: 200, value: this.#machine.status() };
   };
 
+  readonly #migrationStatus: Handler = async (_request, { query }) => {
+    allowOnly(query, []);
+    return { status: 200, value: (await this.#migration()).status() };
+  };
+
+  readonly #migrationStart: Handler = async (request, { query }) => {
+    allowOnly(query, []);
+    const body = await readBody(request);
+    const migration = await this.#migration();
+    try {
+      migration.start(body);
+    } catch (error) {
+      throw error instanceof TypeError ? new RequestRefused("BadRequest", error.message) : error;
+    }
+    return { status: 202, value: migration.status() };
+  };
+
+  readonly #migrationCancel: Handler = async (request, { query }) => {
+    allowOnly(query, []);
+    allowOnlyMembers(await readBody(request), []);
+    const migration = await this.#migration();
+    await migration.cancel();
+    return { status: 200, value: migration.status() };
+  };
+
+  readonly #migrationDecide: Handler = async (request, { query }) => {
+    allowOnly(query, []);
+    const body = await readBody(request);
+    allowOnlyMembers(body, ["winner"]);
+    const { winner } = body;
+    if (winner !== "source" && winner !== "target" && winner !== "neither")
+      throw new RequestRefused("BadRequest", "winner is source, target or neither");
+    const migration = await this.#migration();
+    await migration.decide(winner);
+    return { status: 200, value: migration.status() };
+  };
+
+  #migration(): Promise<MigrationControls> {
+    if (!this.#parts.migration) throw new RequestRefused("Conflict", "this machine cannot migrate");
+    return this.#parts.migration();
+  }
+
   readonly #suspend: Handler = async (request, { query }) => {
     allowOnly(query, []);
     const body = await readBody(request);
@@ -225,7 +276,8 @@ export class LauncherApi {
       return new RequestRefused("Conflict", error.message);
     if (error instanceof UnknownDisk || error instanceof UnknownInterface)
       return new RequestRefused("NotFound", error.message);
-    if (error instanceof SuspensionError) return new RequestRefused("Conflict", error.message);
+    if (error instanceof SuspensionError || error instanceof MigrationError)
+      return new RequestRefused("Conflict", error.message);
     if (error instanceof DiskNotReady) return new RequestRefused("NotReady", error.message);
     if (error instanceof DiskError || error instanceof PciSpaceError)
       return new RequestRefused("Conflict", error.message);

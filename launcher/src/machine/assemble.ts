@@ -62,10 +62,11 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
 
 function makeVirtioDevices(
   { disks, interfaces = [] }: MachineConfig,
-  { log, openBlockDevice, takeAttachment, virtioConsole, keepLocalDisks, links = [], resolver }: MachineDependencies,
+  dependencies: MachineDependencies,
   { memory, msi, doorbells }: Board,
   { pool }: IoEngine,
 ): Promise<VirtioDevices> {
+  const { log, openBlockDevice, takeAttachment, virtioConsole, keepLocalDisks, links = [], resolver } = dependencies;
   const limited = new LimitedLog(log, () => performance.now());
   const onFault = (device: string, error: Error) =>
     limited.warn("device failed", { reason: "DeviceFailed", device, error: error.message });
@@ -89,6 +90,7 @@ function makeVirtioDevices(
     openBlockDevice,
     takeAttachment,
     keepLocalDisks,
+    claimLater: dependencies.claimDisksLater,
     onIoError,
     diskEvents,
   });

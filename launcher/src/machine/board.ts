@@ -14,7 +14,7 @@ import { KvmSystem } from "../kvm/system.ts";
 import { Vcpu } from "../kvm/vcpu.ts";
 import { getClock, notePause, setClock } from "../kvm/x86/clock.ts";
 import { missingFeatures } from "../kvm/x86/cpu-compatibility.ts";
-import { getCpuid, setCpuid, supportedCpuid } from "../kvm/x86/cpuid.ts";
+import { type CpuidEntry, decodeCpuid, encodeCpuid, getCpuid, setCpuid, supportedCpuid } from "../kvm/x86/cpuid.ts";
 import { guestCpuid } from "../kvm/x86/guest-cpuid.ts";
 import {
   createInterruptControllers,
@@ -65,6 +65,8 @@ export class Board implements Disposable {
   readonly #controllersAtPowerOn: InterruptControllerState;
   readonly #vcpusAtPowerOn: readonly VcpuState[];
   readonly #layout: VcpuStateLayout;
+  /** What CPUID answers on each processor, as bytes: asked for by a migration alone. */
+  #cpuids: readonly DataView[];
 
   /**
    * `kvm` is /dev/kvm, and the board's from now on, also when this throws. `milestone` is told of each step.
@@ -83,7 +85,11 @@ export class Board implements Disposable {
     milestone("memory");
     // After the memory: changing slots waits for all that run, and there is least to wait for now.
     createInterruptControllers(vm.fd);
-    this.vcpus = makeVcpus(system, vm.fd, config.cpuCount, resources);
+    const supported = supportedCpuid(kvm.fd);
+    const hasDeadlineTimer = system.capability("KVM_CAP_TSC_DEADLINE_TIMER") > 0;
+    const cpuids = guestProcessors(supported, config.cpuCount, hasDeadlineTimer);
+    this.vcpus = makeVcpus(system, vm.fd, cpuids, resources);
+    this.#cpuids = this.vcpus.map(({ fd }) => encodeCpuid(getCpuid(fd)));
     this.msi = new KvmMsiSink(vm.fd);
     this.doorbells = new KvmDoorbells(vm.fd);
     this.#coalescedPortsPage = system.coalescedPortsPage();
@@ -143,11 +149,17 @@ export class Board implements Disposable {
     return { vcpus, controllers: saveInterruptControllers(this.vmFd), clockNs: getClock(this.vmFd) };
   }
 
+  /** What CPUID answers on each processor, as KVM took it; asking a vCPU that runs would wait for it. */
+  processors(): BoardState["vcpus"][number]["cpuid"][] {
+    return this.#cpuids.map((view) => decodeCpuid(view));
+  }
+
   /** Why processors that were saved elsewhere cannot go on here; throws StateRefused then. No vCPU has run. */
-  checkProcessors(saved: BoardState["vcpus"]): void {
+  checkProcessors(saved: readonly Pick<BoardState["vcpus"][number], "cpuid">[]): void {
     if (saved.length !== this.vcpus.length)
       throw new StateRefused("processors", `${saved.length} were saved, and this machine has ${this.vcpus.length}`);
     this.vcpus.forEach(({ fd, index }, i) => {
+      // Some KVMs answer more than they were told to offer, so that the vCPU itself is asked.
       const missing = missingFeatures(saved[i]?.cpuid ?? [], getCpuid(fd));
       if (missing.length > 0)
         throw new StateRefused(
@@ -170,6 +182,7 @@ export class Board implements Disposable {
       const saved = state.vcpus[i];
       if (saved) refusing(part, () => restoreVcpu(fd, saved, { part, xsaveBytes, elapsedNs }));
     });
+    this.#cpuids = state.vcpus.map(({ cpuid }) => encodeCpuid(cpuid));
     refusing("clock", () => setClock(this.vmFd, state.clockNs + elapsedNs));
   }
 
@@ -210,15 +223,27 @@ function makeMemory(vmFd: number, sizeBytes: number, resources: DisposableStack)
   }
 }
 
-function makeVcpus(system: KvmSystem, vmFd: number, cpuCount: number, resources: DisposableStack): Vcpu[] {
-  const supported = supportedCpuid(system.fd);
-  const tscDeadlineTimer = system.capability("KVM_CAP_TSC_DEADLINE_TIMER") > 0;
+function makeVcpus(
+  system: KvmSystem,
+  vmFd: number,
+  cpuids: readonly (readonly CpuidEntry[])[],
+  resources: DisposableStack,
+): Vcpu[] {
   const runPageBytes = system.runPageBytes();
-  return Array.from({ length: cpuCount }, (_, apicId) => {
+  return cpuids.map((cpuid, apicId) => {
     const vcpu = resources.use(new Vcpu(vmFd, apicId, runPageBytes));
-    setCpuid(vcpu.fd, guestCpuid(supported, { cpuCount, apicId, tscDeadlineTimer }));
+    setCpuid(vcpu.fd, cpuid);
     setMsrs(vcpu.fd, bootMsrs);
     connectLocalPins(vcpu.fd);
     return vcpu;
   });
+}
+
+/** What CPUID answers on each processor of a machine of this host. */
+function guestProcessors(
+  supported: readonly CpuidEntry[],
+  cpuCount: number,
+  tscDeadlineTimer: boolean,
+): CpuidEntry[][] {
+  return Array.from({ length: cpuCount }, (_, apicId) => guestCpuid(supported, { cpuCount, apicId, tscDeadlineTimer }));
 }

@@ -24,6 +24,8 @@ export interface MachineDependencies {
   readonly launcherVersion: string;
   /** Memory and state come from elsewhere (`restore`) before it is started: no kernel is loaded. */
   readonly isIncoming?: boolean;
+  /** Another launcher has the machine's disks until `claimDisks`. */
+  readonly claimDisksLater?: boolean;
   /** The files of disks that are made anew at each start are taken as they are: the machine was suspended here. */
   readonly keepLocalDisks?: boolean;
   /**

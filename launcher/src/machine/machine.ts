@@ -23,6 +23,7 @@ import type { Milestones } from "./milestones.ts";
 import type { MovableMachine, RestoreOptions } from "./movable-machine.ts";
 import { ResetGuard } from "./reset-guard.ts";
 import type { MachineSnapshot } from "./snapshot.ts";
+import { Throttle } from "./throttle.ts";
 import { VcpuRunner } from "./vcpu-runner.ts";
 
 export interface MachineParts {
@@ -62,6 +63,7 @@ export class Machine implements StartableMachine, MovableMachine {
   readonly #lifecycle = new Lifecycle();
   readonly #counter = new ExitCounter();
   readonly #resetGuard = new ResetGuard();
+  readonly #throttle: Throttle;
   readonly #settleEnded: (termination: Termination) => void;
   #startedAt: string | null = null;
   #reboots = 0;
@@ -102,6 +104,11 @@ export class Machine implements StartableMachine, MovableMachine {
     this.#runner = new VcpuRunner(parts.board.vcpus, {
       exited: (vcpu) => this.#onExit(dispatch, vcpu),
       failed: (_vcpu, error: SysError) => this.#end("KvmInternalError", `the guest cannot go on: ${error.message}`),
+    });
+    this.#throttle = new Throttle({
+      isRunning: () => this.#isRunning,
+      halt: () => this.#runner.halt(),
+      run: () => this.#runner.run(),
     });
   }
 
@@ -167,6 +174,30 @@ export class Machine implements StartableMachine, MovableMachine {
     this.#devices.release();
     if (this.#stopsAfterThaw) this.#beginStop(true);
     else this.#runUnlessHeld();
+  }
+
+  async flushDisks(): Promise<void> {
+    await Promise.all(this.#parts.virtio.disks.all.map((disk) => disk.flush()));
+  }
+
+  releaseDisks(): void {
+    for (const { storage } of this.#parts.virtio.disks.all) storage.release();
+  }
+
+  claimDisks(): void {
+    for (const { storage } of this.#parts.virtio.disks.all) storage.claim();
+  }
+
+  throttle(share: number): void {
+    this.#throttle.set(share);
+  }
+
+  processors(): ReturnType<Board["processors"]> {
+    return this.#parts.board.processors();
+  }
+
+  checkProcessors(cpuids: ReturnType<Board["processors"]>): void {
+    this.#parts.board.checkProcessors(cpuids.map((cpuid) => ({ cpuid })));
   }
 
   save(): MachineSnapshot {
@@ -347,6 +378,11 @@ export class Machine implements StartableMachine, MovableMachine {
     this.#checkAlive("attach a disk to");
   }
 
+  /** The guest runs, unless a throttle holds it back for a moment. */
+  get #isRunning(): boolean {
+    return this.#lifecycle.state === "Running" && !this.#isHeld && this.#resetting === null;
+  }
+
   #checkThawed(action: string): void {
     if (this.#isFrozen) throw new MachineFrozen(this.#lifecycle.state, action);
   }
@@ -496,6 +532,7 @@ export class Machine implements StartableMachine, MovableMachine {
     this.#termination = { reason, message };
     clearTimeout(this.#stopTimer);
     clearInterval(this.#pressTimer);
+    this.#throttle.set(0);
     this.#runner[Symbol.dispose]();
     this.#lifecycle.take("end");
     const termination = this.#termination;

@@ -1,4 +1,5 @@
 import type { Board } from "./board.ts";
+import type { BoardState } from "./board-state.ts";
 import type { MachineSnapshot } from "./snapshot.ts";
 
 export interface RestoreOptions {
@@ -21,6 +22,18 @@ export interface MovableMachine {
   freeze(limitMs: number): Promise<void>;
   /** The guest goes on, unless something else holds it. */
   thaw(): void;
+  /** What the disks have taken so far is durable when it resolves. Rejects where one cannot say that. */
+  flushDisks(): Promise<void>;
+  /** Another launcher may have the disks. While it is frozen. */
+  releaseDisks(): void;
+  /** Takes the disks that were released, or opened for later. Throws DiskError where somebody has one. */
+  claimDisks(): void;
+  /** Holds the guest back for a share of the time, 0 to 0.99, so that it dirties less memory. */
+  throttle(share: number): void;
+  /** What CPUID answers on each processor. */
+  processors(): BoardState["vcpus"][number]["cpuid"][];
+  /** Throws StateRefused where a guest that uses those cannot go on here, with what is missing. */
+  checkProcessors(cpuids: readonly BoardState["vcpus"][number]["cpuid"][]): void;
   /** While it is frozen. */
   save(): MachineSnapshot;
   /** Makes a machine that was not started the saved one, frozen; `start` lets it go on. Throws StateRefused. */

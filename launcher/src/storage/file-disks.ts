@@ -21,16 +21,25 @@ export interface SizedSource {
  * Opens disk.img in the directory `source.path`, which other pods may have filled: no link is followed, and only a
  * regular file is opened. It is made when missing, and grown to `sizeBytes` when smaller. Throws DiskError.
  */
-export function openDirectoryDisk(name: string, source: SizedSource, pool: IoPool, readOnly: boolean): RawDisk {
+export function openDirectoryDisk(
+  name: string,
+  source: SizedSource,
+  pool: IoPool,
+  { readOnly, claimLater = false }: { readonly readOnly: boolean; readonly claimLater?: boolean },
+): RawDisk {
   using cleanup = new DisposableStack();
-  const fd = cleanup.use(openDirectoryFile(name, source, readOnly));
+  const fd = cleanup.use(openDirectoryFile(name, source, { readOnly, claimLater }));
   const disk = rawDiskOn({ name, path: join(source.path, DISK_FILE), fd, directFd: null, pool, readOnly });
   cleanup.move();
   return disk;
 }
 
-/** The file of `openDirectoryDisk`, locked. Throws DiskError. */
-export function openDirectoryFile(name: string, source: SizedSource, readOnly: boolean): OwnedFd {
+/** The file of `openDirectoryDisk`, locked unless it is to be claimed later. Throws DiskError. */
+export function openDirectoryFile(
+  name: string,
+  source: SizedSource,
+  { readOnly, claimLater = false }: { readonly readOnly: boolean; readonly claimLater?: boolean },
+): OwnedFd {
   const path = join(source.path, DISK_FILE);
   using directory = openVolumeDirectory(name, source.path);
   using cleanup = new DisposableStack();
@@ -38,7 +47,7 @@ export function openDirectoryFile(name: string, source: SizedSource, readOnly: b
   if (found === null && readOnly)
     throw new DiskError(name, `${path} is missing; put a raw disk there, or do not make the disk read-only`);
   const fd = cleanup.use(found ?? createFile(name, path, directory));
-  lockDisk(name, path, fd.fd, readOnly);
+  if (!claimLater) lockDisk(name, path, fd.fd, readOnly);
   if (!readOnly && fstatSync(fd.fd).size < source.sizeBytes)
     asSizing(name, path, () => {
       ftruncate(fd.fd, source.sizeBytes);

@@ -18,6 +18,8 @@ export interface DiskOpening {
   readonly diskEvents?: DiskEvents | undefined;
   /** Overlays and empty disks are taken as they were left, instead of being made anew. */
   readonly keepLocalDisks?: boolean | undefined;
+  /** Files that another launcher of this machine has are opened without their locks, see `Storage.claim`. */
+  readonly claimLater?: boolean | undefined;
 }
 
 export interface OpenedDisk {
@@ -28,7 +30,7 @@ export interface OpenedDisk {
 /** Opens what a disk of the machine stands on. Rejects with DiskError. */
 export async function openDisk(config: DiskConfig, opening: DiskOpening): Promise<Storage> {
   const { name, source, readOnly } = config;
-  const { pool, openBlockDevice, takeAttachment, diskEvents, keepLocalDisks = false } = opening;
+  const { pool, openBlockDevice, takeAttachment, diskEvents, keepLocalDisks = false, claimLater = false } = opening;
   switch (source.kind) {
     case "image":
       return openImageDisk(name, source, pool, {
@@ -37,9 +39,9 @@ export async function openDisk(config: DiskConfig, opening: DiskOpening): Promis
         onDamage: (problem) => diskEvents?.damaged(name, problem),
       });
     case "raw":
-      return await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice });
+      return await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice, claimLater });
     case "directory":
-      return openDirectoryDisk(name, source, pool, readOnly);
+      return openDirectoryDisk(name, source, pool, { readOnly, claimLater });
     case "empty":
       return openEmptyDisk(name, source, pool, keepLocalDisks);
     case "files":

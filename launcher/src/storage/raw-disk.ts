@@ -3,7 +3,7 @@ import { getSystemErrorName } from "node:util";
 import { blockDeviceSizeBytes, logicalBlockSizeBytes } from "../sys/block-device.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import { ftruncateAsync, openFile } from "../sys/file-io.ts";
-import { lockFile } from "../sys/file-lock.ts";
+import { lockFile, unlockFile } from "../sys/file-lock.ts";
 import { Bounce } from "./bounce.ts";
 import { asDiskError, DiskError, DiskInUse, diskError } from "./disk-error.ts";
 import { EOPNOTSUPP, FileIo } from "./file-io.ts";
@@ -27,6 +27,8 @@ export interface RawDiskOptions {
   readonly direct?: boolean;
   /** Default: opens the path. */
   readonly openBlockDevice?: BlockDeviceOpener | undefined;
+  /** Another machine has it until `claim`. */
+  readonly claimLater?: boolean;
 }
 
 /**
@@ -59,7 +61,8 @@ export async function openRawFiles(name: string, path: string, options: RawDiskO
   };
   using cleanup = new DisposableStack();
   const fd = cleanup.use(await open(false));
-  asDiskError(name, `${path} cannot be locked`, "check what it is", () => lockDisk(name, path, fd.fd, readOnly));
+  if (!options.claimLater)
+    asDiskError(name, `${path} cannot be locked`, "check what it is", () => lockDisk(name, path, fd.fd, readOnly));
   const fds = isDirect ? [fd, cleanup.use(await open(true))] : [fd];
   cleanup.move();
   return fds;
@@ -205,6 +208,15 @@ export class RawDisk implements Storage {
     if (found < sizeBytes)
       refuse(`has ${found} bytes, fewer than the ${sizeBytes} asked for; enlarge its volume first`);
     this.#sizeBytes = found - (found % this.logicalBlockBytes);
+  }
+
+  release(): void {
+    unlockFile(this.#parts.fd.fd);
+  }
+
+  claim(): void {
+    const { name, path, fd } = this.#parts;
+    lockDisk(name, path, fd.fd, this.readOnly);
   }
 
   async close(): Promise<void> {

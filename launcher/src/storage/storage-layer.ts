@@ -52,6 +52,14 @@ export abstract class StorageLayer implements Storage {
     this.below.abandon?.();
   }
 
+  release(): void {
+    this.below.release?.();
+  }
+
+  claim(): void {
+    this.below.claim?.();
+  }
+
   saveState(): Uint8Array {
     return this.below.saveState?.() ?? new Uint8Array(0);
   }

@@ -45,6 +45,10 @@ export interface Storage {
   writeZeroes(offsetBytes: number, lengthBytes: number, mayUnmap: boolean, completion: IoCompletion): void;
   /** The one who asked for what is under way has gone: what waits rather than fails is to fail. */
   abandon?(): void;
+  /** Lets another machine have the disk: nothing is under way, and nothing is started before `claim`. */
+  release?(): void;
+  /** Takes the disk, where it was released, or opened to be claimed later. Throws DiskError where another machine has it. */
+  claim?(): void;
   /** What the disk knows beyond its files, at most STORAGE_STATE_LIMIT_BYTES; nothing is under way. Absent where that is nothing. */
   saveState?(): Uint8Array;
   /** Before the first operation, on the same files. Throws CodecError. */

@@ -5,6 +5,7 @@ import { libc } from "./libc.ts";
 const F_OFD_SETLK = 37;
 const F_RDLCK = 0;
 const F_WRLCK = 1;
+const F_UNLCK = 2;
 const EACCES = 13;
 const EAGAIN = 11;
 /** File systems without locks say one of these: EINVAL, ENOSYS, ENOLCK, EOPNOTSUPP. */
@@ -17,11 +18,21 @@ const FLOCK_BYTES = 32;
  * "unsupported" where the file system knows no locks. Throws SysError.
  */
 export function lockFile(fd: number, kind: "shared" | "exclusive"): "locked" | "taken" | "unsupported" {
-  const flock = new DataView(new ArrayBuffer(FLOCK_BYTES));
-  flock.setInt16(0, kind === "shared" ? F_RDLCK : F_WRLCK, true);
+  const flock = wholeFile(kind === "shared" ? F_RDLCK : F_WRLCK);
   if (libc().fcntl(fd, F_OFD_SETLK, flock) === 0) return "locked";
   const errno = lastErrno();
   if (errno === EAGAIN || errno === EACCES) return "taken";
   if (WITHOUT_LOCKS.has(errno)) return "unsupported";
   throw new SysError("fcntl F_OFD_SETLK", errno);
+}
+
+/** Gives up the lock of `lockFile`. */
+export function unlockFile(fd: number): void {
+  libc().fcntl(fd, F_OFD_SETLK, wholeFile(F_UNLCK));
+}
+
+function wholeFile(type: number): DataView {
+  const flock = new DataView(new ArrayBuffer(FLOCK_BYTES));
+  flock.setInt16(0, type, true);
+  return flock;
 }

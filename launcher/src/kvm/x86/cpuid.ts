@@ -43,11 +43,12 @@ function entriesOf(fd: number, request: "KVM_GET_SUPPORTED_CPUID" | "KVM_GET_CPU
       if (error instanceof SysError && error.errno === E2BIG) continue;
       throw error;
     }
-    return decode(view);
+    return decodeCpuid(view);
   }
 }
 
-function decode(view: DataView): CpuidEntry[] {
+/** The entries of `struct kvm_cpuid2`. */
+export function decodeCpuid(view: DataView): CpuidEntry[] {
   const count = view.getUint32(structs.kvm_cpuid2.at.nent, true);
   return Array.from({ length: count }, (_, i) => {
     const u32 = (field: keyof typeof entryAt) => view.getUint32(HEADER_BYTES + i * ENTRY_BYTES + entryAt[field], true);

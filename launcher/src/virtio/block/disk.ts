@@ -1,3 +1,4 @@
+import { getSystemErrorName } from "node:util";
 import type { DiskState, DiskStatus } from "../../../api/control.ts";
 import type { DiskConfig } from "../../../api/machine-config.ts";
 import { DiskError } from "../../storage/disk-error.ts";
@@ -53,6 +54,16 @@ export class Disk {
     if (!storage.grow) throw new DiskError(this.name, "the disk of an image has the size that its image has");
     await storage.grow(sizeBytes);
     if (storage.sizeBytes !== before) device.sizeChanged();
+  }
+
+  /** What the disk has taken is durable when it resolves. Rejects with DiskError. */
+  flush(): Promise<void> {
+    if (this.storage.readOnly) return Promise.resolve();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const fail = (errno: number) =>
+      reject(new DiskError(this.name, `it cannot be flushed (${getSystemErrorName(-errno)}); see its storage`));
+    this.storage.flush({ completed: (errno) => (errno === 0 ? resolve() : fail(errno)) });
+    return promise;
   }
 
   /** Waits for what is under way and closes the storage, once. The guest cannot reach the device any more. */

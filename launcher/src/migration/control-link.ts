@@ -1,0 +1,53 @@
+import type { TLSSocket } from "node:tls";
+import { errorText } from "../log/error-text.ts";
+import { encodeFrame, type Frame, type FrameName, FrameReader, type PayloadOf } from "./protocol.ts";
+
+export interface LinkListener {
+  /** In order. What it throws ends the link. */
+  received(frame: Frame): void;
+  /** Once: nothing more comes, and nothing that is sent arrives. */
+  lost(why: string): void;
+}
+
+/** The control connection, as frames. */
+export class ControlLink implements Disposable {
+  readonly #socket: TLSSocket;
+  #isLost = false;
+  #why = "the other launcher closed the connection";
+
+  constructor(socket: TLSSocket, listener: LinkListener) {
+    this.#socket = socket;
+    const reader = new FrameReader();
+    socket.on("data", (chunk: Buffer) => {
+      try {
+        for (const frame of reader.push(chunk)) if (!this.#isLost) listener.received(frame);
+      } catch (error) {
+        this.#why = errorText(error);
+        socket.destroy();
+      }
+    });
+    socket.on("error", (error) => {
+      this.#why = error.message;
+    });
+    socket.on("close", () => {
+      if (this.#isLost) return;
+      this.#isLost = true;
+      listener.lost(this.#why);
+    });
+  }
+
+  send<Name extends FrameName>(name: Name, payload: PayloadOf<Name>): void {
+    if (this.#socket.writable) this.#socket.write(encodeFrame(name, payload));
+  }
+
+  /** Ends it behind what was sent; `lost` is told. */
+  end(): void {
+    this.#socket.end();
+  }
+
+  /** Ends it at once; nobody is told. */
+  [Symbol.dispose](): void {
+    this.#isLost = true;
+    this.#socket.destroy();
+  }
+}

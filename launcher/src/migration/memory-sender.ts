@@ -1,0 +1,100 @@
+import type { Worker } from "node:worker_threads";
+import type { DirtyTracking } from "../kvm/dirty-tracking.ts";
+import type { MovableMachine } from "../machine/movable-machine.ts";
+import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
+import type { MachineTls } from "./tls.ts";
+import { type SenderMessage, SHARED } from "./worker/send-memory.ts";
+import { startWorker } from "./worker/worker-thread.ts";
+
+export interface MemorySenderParts {
+  readonly memory: MovableMachine["memory"];
+  readonly tracking: DirtyTracking;
+  readonly address: string;
+  readonly port: number;
+  readonly tls: MachineTls;
+  readonly token: Uint8Array;
+  readonly connections: number;
+  /** Of all connections; 0: no limit. */
+  readonly bytesPerSecond: number;
+  readonly onBroken: (error: Error) => void;
+}
+
+/** The threads that send guest RAM, each by a connection of its own. */
+export class MemorySender implements Disposable {
+  readonly connected: Promise<void>;
+  readonly #workers: readonly Worker[];
+  readonly #shared = new SharedArrayBuffer(4 * SHARED.words);
+  readonly #words = new Int32Array(this.#shared);
+  readonly #memoryBytes: number;
+  readonly #onMessage = new Set<(message: SenderMessage) => void>();
+  /** What of all passes before the one under way was sent; the shared counter is too small for all. */
+  #sentBytes = 0;
+  #isDisposed = false;
+
+  constructor(parts: MemorySenderParts) {
+    const { memory, tracking, connections, bytesPerSecond, address, port, tls, token } = parts;
+    this.#memoryBytes = memory.memory.sizeBytes;
+    this.#workers = Array.from({ length: connections }, () =>
+      startWorker({
+        kind: "send",
+        memoryFd: memory.fd,
+        sizeBytes: memory.memory.sizeBytes,
+        vmFd: memory.vmFd,
+        slots: tracking.slots,
+        isManual: tracking.isManual,
+        shared: this.#shared,
+        bytesPerSecond: bytesPerSecond / connections,
+        address,
+        port,
+        tls,
+        token,
+      }),
+    );
+    for (const worker of this.#workers) {
+      worker.on("message", (message: SenderMessage) => {
+        for (const listener of [...this.#onMessage]) listener(message);
+      });
+      worker.on("error", (error: Error) => {
+        if (!this.#isDisposed) parts.onBroken(error);
+      });
+    }
+    this.connected = this.#all((message) => message === "connected");
+  }
+
+  /** Bytes of pages. */
+  get sentBytes(): number {
+    return this.#sentBytes + Atomics.load(this.#words, SHARED.sentPages) * PAGE_SIZE;
+  }
+
+  /** What the pass that is under way has not looked at yet. */
+  get remainingBytes(): number {
+    return Math.max(0, this.#memoryBytes - Atomics.load(this.#words, SHARED.donePages) * PAGE_SIZE);
+  }
+
+  /** Resolves when all of `bitmap` is with the connections. One pass at a time. */
+  async send(pass: number, bitmap: SharedArrayBuffer): Promise<void> {
+    this.#sentBytes = this.sentBytes;
+    this.#words.fill(0);
+    const sent = this.#all((message) => message !== "connected" && message.sent === pass);
+    for (const worker of this.#workers) worker.postMessage({ pass, bitmap });
+    await sent;
+  }
+
+  /** Resolves when each thread has said so. */
+  #all(isIt: (message: SenderMessage) => boolean): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let left = this.#workers.length;
+    const listener = (message: SenderMessage) => {
+      if (!isIt(message) || --left > 0) return;
+      this.#onMessage.delete(listener);
+      resolve();
+    };
+    this.#onMessage.add(listener);
+    return promise;
+  }
+
+  [Symbol.dispose](): void {
+    this.#isDisposed = true;
+    for (const worker of this.#workers) void worker.terminate();
+  }
+}

@@ -1,0 +1,391 @@
+import type {
+  HandOverDecision,
+  MigrationProgress,
+  MigrationRequest,
+  MigrationResult,
+  MigrationStatus,
+  SourcePhase as Phase,
+} from "../../api/migration.ts";
+import { DirtyTracking } from "../kvm/dirty-tracking.ts";
+import { errorText } from "../log/error-text.ts";
+import type { Logger } from "../log/logger.ts";
+import type { MovableMachine } from "../machine/movable-machine.ts";
+import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
+import { type ConsoleHistory, encodeState } from "./codec/snapshot-codec.ts";
+import { ControlLink } from "./control-link.ts";
+import { Convergence } from "./convergence.ts";
+import { Phases } from "./handover/phases.ts";
+import { type SourceEvent, sourceTransitions } from "./handover/source-states.ts";
+import { MemorySender } from "./memory-sender.ts";
+import { MigrationError } from "./migration-error.ts";
+import { type Frame, type FrameName, type PayloadOf, PROTOCOL_VERSION } from "./protocol.ts";
+import { connectToPeer, type MachineTls } from "./tls.ts";
+
+/** For the disks to come to rest; the guest stands still meanwhile. */
+const REST_LIMIT_MS = 5_000;
+/** For each answer once the guest stands still. */
+const ANSWER_LIMIT_MS = 10_000;
+/** What of the downtime is left for the last pass, beside halting, state and resuming. */
+const FIXED_COST_MS = 30;
+
+export interface SourceParts {
+  readonly machine: MovableMachine;
+  readonly uid: string;
+  readonly launcherVersion: string;
+  readonly consoles: () => ConsoleHistory;
+  readonly tls: MachineTls;
+  readonly log: Logger;
+}
+
+export type MigrationPlan = Required<MigrationRequest>;
+
+/** One migration away from here. */
+export class MigrationSource {
+  readonly #parts: SourceParts;
+  readonly #plan: MigrationPlan;
+  readonly #phases = new Phases<Phase, SourceEvent>(sourceTransitions, "Connecting");
+  readonly #tracking: DirtyTracking;
+  readonly #startedMs = performance.now();
+  readonly #abort = new AbortController();
+  #convergence: Convergence | null = null;
+  #sender: MemorySender | null = null;
+  #link: ControlLink | null = null;
+  readonly #waiting = new Map<FrameName, (frame: Frame) => void>();
+  /** Frames that came before somebody waited for them. */
+  #early: Frame[] = [];
+  #message = "connecting to the target";
+  #result: MigrationResult | null = null;
+  #rounds = 0;
+  /** Pages that were dirty when the last pass but one ended. */
+  #leftover = new SharedArrayBuffer(0);
+  /** Set while only the answer to Commit is waited for. */
+  #lostLink: (() => void) | null = null;
+  /** Settled when the source is Gone, Failed or Undecided. */
+  readonly settled: Promise<void>;
+
+  constructor(parts: SourceParts, plan: MigrationPlan) {
+    this.#parts = parts;
+    this.#plan = plan;
+    const { memory, vmFd } = parts.machine.memory;
+    this.#tracking = new DirtyTracking(vmFd, memory);
+    this.settled = this.#run();
+  }
+
+  get phase(): Phase {
+    return this.#phases.current;
+  }
+
+  status(): MigrationStatus {
+    return {
+      role: "source",
+      phase: this.#phases.current,
+      message: this.#message,
+      progress: this.#progress(),
+      ...(this.#result && { result: this.#result }),
+    };
+  }
+
+  /** Rejects with MigrationError when Commit was sent already. */
+  async cancel(): Promise<void> {
+    if (!this.#phases.may("failed")) {
+      if (this.phase === "Failed") return;
+      throw new MigrationError(`it is too late to cancel: the migration is ${this.phase}`);
+    }
+    this.#abort.abort(new MigrationError("cancelled"));
+    await this.settled;
+    if (this.phase !== "Failed") throw new MigrationError(`it was too late to cancel: the migration is ${this.phase}`);
+  }
+
+  /** Of whoever sees both sides. Rejects with MigrationError in phases where nothing is to be decided. */
+  async decide(winner: HandOverDecision): Promise<void> {
+    const event = ({ source: "decidedSource", target: "decidedTarget", neither: "decidedNeither" } as const)[winner];
+    if (!this.#phases.may(event))
+      throw new MigrationError(`there is nothing to decide so: the migration is ${this.phase}`);
+    const before = this.phase;
+    if (winner === "source" && before === "Undecided") this.#parts.machine.claimDisks();
+    this.#phases.take(event);
+    if (this.phase === before) return;
+    this.#note(`decided: ${winner}`);
+    if (this.phase === "Failed") this.#goOnHere();
+    else
+      await this.#parts.machine.leave(
+        "Migrated",
+        winner === "target" ? GONE : "the machine starts afresh, as was decided",
+      );
+  }
+
+  async #run(): Promise<void> {
+    const deadline = setTimeout(
+      () => this.#abort.abort(new MigrationError(`not done within ${this.#plan.deadlineMs} ms`)),
+      this.#plan.deadlineMs,
+    );
+    try {
+      await this.#connect();
+      await this.#copy();
+      await this.#handOver();
+    } catch (error) {
+      await this.#failed(error);
+    } finally {
+      clearTimeout(deadline);
+    }
+  }
+
+  async #connect(): Promise<void> {
+    const { machine, uid, launcherVersion, tls } = this.#parts;
+    const { address, port, connections, bandwidthBytesPerSecond } = this.#plan;
+    const socket = await this.#orAborted(connectToPeer(address, port, tls));
+    this.#link = new ControlLink(socket, {
+      received: (frame) => this.#received(frame),
+      lost: (why) => this.#lost(why),
+    });
+    this.#link.send("hello", {
+      version: PROTOCOL_VERSION,
+      uid,
+      launcherVersion,
+      memoryBytes: machine.memory.memory.sizeBytes,
+      connections,
+      processors: machine.processors().map((cpuid) => ({ cpuid })),
+    });
+    const { token, memoryPort } = await this.#answer("welcome");
+    this.#sender = new MemorySender({
+      memory: machine.memory,
+      tracking: this.#tracking,
+      address,
+      port: memoryPort,
+      tls,
+      token,
+      connections,
+      bytesPerSecond: bandwidthBytesPerSecond,
+      onBroken: (error) => this.#abort.abort(new MigrationError(error.message, { cause: error })),
+    });
+    await this.#orAborted(this.#sender.connected);
+    this.#phases.take("welcomed");
+    this.#note("copying memory while the guest runs");
+  }
+
+  /** Passes over memory until what is left fits into the time that the guest may stand still. */
+  async #copy(): Promise<void> {
+    const { machine } = this.#parts;
+    const { maxDowntimeMs, autoConverge } = this.#plan;
+    const convergence = new Convergence({ budgetMs: Math.max(1, maxDowntimeMs - FIXED_COST_MS), autoConverge });
+    this.#convergence = convergence;
+    this.#tracking.start();
+    let bitmap = fullBitmap(machine.memory.memory.sizeBytes);
+    for (;;) {
+      const startedMs = performance.now();
+      const sentBytes = await this.#pass(bitmap);
+      const tookMs = performance.now() - startedMs;
+      bitmap = emptyBitmap(machine.memory.memory.sizeBytes);
+      const dirtyPages = this.#tracking.collect(new Uint32Array(bitmap));
+      const verdict = convergence.passed({ sentBytes, tookMs, dirtyBytes: dirtyPages * PAGE_SIZE });
+      machine.throttle(verdict.throttle);
+      if (verdict.isLast) {
+        this.#leftover = bitmap;
+        return;
+      }
+    }
+  }
+
+  async #pass(bitmap: SharedArrayBuffer): Promise<number> {
+    const sender = this.#sender;
+    if (!sender) throw new TypeError("no connections");
+    const pass = this.#rounds++;
+    const sentBefore = sender.sentBytes;
+    const received = this.#answer("passReceived");
+    await this.#orAborted(Promise.all([sender.send(pass, bitmap), received]));
+    if ((await received).pass !== pass) throw new MigrationError("the target confirms another pass than was sent");
+    return sender.sentBytes - sentBefore;
+  }
+
+  async #handOver(): Promise<void> {
+    const { machine, consoles } = this.#parts;
+    // What is written now is not written while the guest stands still.
+    await this.#orAborted(machine.flushDisks());
+    const haltedMs = performance.now();
+    await machine.freeze(REST_LIMIT_MS);
+    machine.throttle(0);
+    this.#phases.take("frozen");
+    this.#note("the guest stands still for the last pass");
+    this.#abort.signal.throwIfAborted();
+    await this.#orAborted(machine.flushDisks());
+    const restMs = performance.now();
+    const state = encodeState(machine.save(), consoles());
+    const stateMs = performance.now();
+    this.#tracking.collect(new Uint32Array(this.#leftover));
+    const pass = this.#rounds;
+    this.#link?.send("state", { pass, state });
+    const prepared = this.#answer("prepared", ANSWER_LIMIT_MS);
+    prepared.catch(() => {});
+    await this.#pass(this.#leftover);
+    const passedMs = performance.now();
+    const { loadMs } = await prepared;
+    // From here to the message there is no other turn: whoever cancels came before, or is too late.
+    this.#abort.signal.throwIfAborted();
+    const running = this.#answerOfCommit();
+    machine.releaseDisks();
+    this.#phases.take("prepared");
+    this.#link?.send("commit", {});
+    const { resumeMs } = await running;
+    this.#phases.take("running");
+    const endedMs = performance.now();
+    this.#result = {
+      totalMs: round(endedMs - this.#startedMs),
+      downtimeMs: round(endedMs - haltedMs),
+      split: {
+        haltMs: round(restMs - haltedMs),
+        lastPassMs: round(passedMs - stateMs),
+        stateMs: round(stateMs - restMs),
+        loadMs,
+        resumeMs,
+      },
+      sentBytes: this.#sender?.sentBytes ?? 0,
+      rounds: this.#rounds,
+    };
+    this.#note(GONE);
+    this.#parts.log.info("machine is migrated", { reason: "Migrated", ...this.#result.split, ...flat(this.#result) });
+    this.#close();
+    await machine.leave("Migrated", GONE);
+  }
+
+  async #failed(error: unknown): Promise<void> {
+    const why = errorText(error);
+    if (this.phase === "Committed") {
+      this.#phases.take("linkLost");
+      this.#note(`no answer to the last message (${why}); it must be decided which side the machine is on`);
+      this.#close();
+      return;
+    }
+    if (!this.#phases.may("failed")) {
+      this.#parts.log.error("migration failed after its end", { reason: "MigrationFailed", phase: this.phase, why });
+      return;
+    }
+    const wasFrozen = this.phase === "HandingOver";
+    this.#phases.take("failed");
+    this.#link?.send("abort", { message: why.slice(0, 1000) });
+    this.#note(`${why}; the machine runs on here`);
+    this.#goOnHere(wasFrozen);
+  }
+
+  #goOnHere(isFrozen = true): void {
+    const { machine } = this.#parts;
+    machine.throttle(0);
+    try {
+      this.#tracking.stop();
+    } catch (error) {
+      // The machine may have ended, which is why it failed.
+      this.#parts.log.warn("dirty log stays on", { reason: "MigrationCleanup", why: errorText(error) });
+    }
+    if (isFrozen) machine.thaw();
+    this.#close();
+  }
+
+  #close(): void {
+    this.#sender?.[Symbol.dispose]();
+    this.#link?.end();
+  }
+
+  #received(frame: Frame): void {
+    if (frame.name === "refused") {
+      this.#abort.abort(new MigrationError(`the target refuses: ${frame.payload.message}`));
+      return;
+    }
+    const waiting = this.#waiting.get(frame.name);
+    if (waiting) {
+      this.#waiting.delete(frame.name);
+      waiting(frame);
+    } else if (this.#early.length < 4) this.#early.push(frame);
+    else throw new MigrationError(`the target sends ${frame.name} out of turn`);
+  }
+
+  #lost(why: string): void {
+    this.#abort.abort(new MigrationError(`the connection to the target broke: ${why}`));
+    this.#lostLink?.();
+  }
+
+  /** The payload of the next frame of that name. */
+  async #answer<Name extends FrameName>(name: Name, limitMs?: number): Promise<PayloadOf<Name>> {
+    const answered = this.#orAborted(this.#next(name));
+    return limitMs === undefined ? await answered : await within(limitMs, answered, `no ${name} from the target`);
+  }
+
+  async #next<Name extends FrameName>(name: Name): Promise<PayloadOf<Name>> {
+    const early = this.#early.findIndex((frame) => frame.name === name);
+    const [found] = early >= 0 ? this.#early.splice(early, 1) : [];
+    const frame = found ?? (await this.#wait(name));
+    return frame.payload as PayloadOf<Name>;
+  }
+
+  #wait(name: FrameName): Promise<Frame> {
+    const { promise, resolve } = Promise.withResolvers<Frame>();
+    this.#waiting.set(name, resolve);
+    return promise;
+  }
+
+  /** After Commit nothing but the answer or the end of the link counts: not even who cancels. */
+  #answerOfCommit(): Promise<PayloadOf<"running">> {
+    const lost = new Promise<never>((_, reject) => {
+      this.#lostLink = () => reject(new MigrationError("the connection broke"));
+    });
+    return within(ANSWER_LIMIT_MS, Promise.race([this.#next("running"), lost]), "no answer to Commit");
+  }
+
+  async #orAborted<Value>(work: Promise<Value>): Promise<Value> {
+    const { signal } = this.#abort;
+    signal.throwIfAborted();
+    const { promise, reject } = Promise.withResolvers<never>();
+    const onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      return await Promise.race([work, promise]);
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  #note(message: string): void {
+    this.#message = message;
+    this.#parts.log.info("migration", { reason: "Migration", phase: this.phase, message });
+  }
+
+  #progress(): MigrationProgress {
+    const last = this.#convergence?.last;
+    return {
+      rounds: this.#rounds,
+      sentBytes: this.#sender?.sentBytes ?? 0,
+      remainingBytes: this.#sender?.remainingBytes ?? this.#parts.machine.memory.memory.sizeBytes,
+      bytesPerSecond: Math.round(last?.bytesPerSecond ?? 0),
+      dirtyBytesPerSecond: Math.round(last?.dirtyBytesPerSecond ?? 0),
+      throttle: this.#convergence?.throttle ?? 0,
+    };
+  }
+}
+
+const GONE = "the machine goes on in the target";
+
+function flat({ totalMs, downtimeMs, sentBytes, rounds }: MigrationResult) {
+  return { totalMs, downtimeMs, sentBytes, rounds };
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 10) / 10;
+}
+
+function emptyBitmap(sizeBytes: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(Math.ceil(sizeBytes / PAGE_SIZE / 64) * 8);
+}
+
+function fullBitmap(sizeBytes: number): SharedArrayBuffer {
+  const bitmap = emptyBitmap(sizeBytes);
+  new Uint8Array(bitmap).fill(0xff);
+  return bitmap;
+}
+
+async function within<Value>(limitMs: number, work: Promise<Value>, what: string): Promise<Value> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new MigrationError(`${what} within ${limitMs} ms`)), limitMs);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
