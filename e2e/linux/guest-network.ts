@@ -5,8 +5,10 @@ import { parseAllDocuments } from "yaml";
 import type { VirtualMachineManifest } from "../../crds/src/virtualmachine.ts";
 import { layoutOf } from "../../hack/dev-cluster/layout.ts";
 import { ensureTools } from "../../hack/dev-cluster/tools/tools.ts";
-import { ConsoleUser } from "../../hack/lib/guest-console.ts";
+import { ConsoleTimeout, ConsoleUser } from "../../hack/lib/guest-console.ts";
+import { waitFor } from "../../hack/lib/step.ts";
 import { Kubectl } from "../support/kubectl.ts";
+import { fetchLine } from "../support/toolbox.ts";
 import { podOf } from "../support/vm.ts";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -24,14 +26,24 @@ export class NetworkedGuest implements AsyncDisposable {
   readonly #child;
 
   constructor(kubectl: Kubectl, name: string) {
-    const [program = "", ...args] = kubectl.argv("exec", "--stdin", podOf(name), "--", "console");
+    // Without what others said there before: their marks would be taken for ours.
+    const [program = "", ...args] = kubectl.argv("exec", "--stdin", podOf(name), "--", "console", "--no-history");
     this.#child = spawn(program, args, { stdio: ["pipe", "pipe", "ignore"] });
     this.console = new ConsoleUser(this.#child.stdout, this.#child.stdin);
   }
 
-  /** Its shell is there. */
+  /** Its shell is there, and answers. */
   async ready(): Promise<this> {
-    await this.console.see(/hello# /, 600_000);
+    await waitFor(
+      async () => {
+        this.console.type("\n");
+        return this.console.see(/hello# /, 5_000).catch((error: unknown) => {
+          if (error instanceof ConsoleTimeout) return undefined;
+          throw error;
+        });
+      },
+      { what: "the guest's shell", timeoutMs: 600_000 },
+    );
     return this;
   }
 
@@ -39,9 +51,9 @@ export class NetworkedGuest implements AsyncDisposable {
     return this.console.shell(line, SHELL_MS);
   }
 
-  /** The body that a web server answers with; an error message of wget's otherwise. */
-  fetch(url: string): Promise<string> {
-    return this.run(`wget -q -T 10 -O - '${url}' 2>&1`);
+  /** The bodies that web servers answer with, a line each; an error message of wget's otherwise. */
+  fetch(...urls: string[]): Promise<string> {
+    return this.run(fetchLine(urls));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

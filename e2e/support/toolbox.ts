@@ -29,9 +29,14 @@ export function toolboxPod(name: string, nodeName?: string): object {
   };
 }
 
-/** What a web server answers to a pod; an error message of wget's otherwise. */
-export function fetchFrom(kubectl: Kubectl, pod: string, url: string): Promise<string> {
-  return runIn(kubectl, pod, `wget -q -T 10 -O - '${url}' 2>&1 || true`);
+/** What web servers answer to a pod, one after the other; an error message of wget's otherwise. */
+export function fetchFrom(kubectl: Kubectl, pod: string, ...urls: string[]): Promise<string> {
+  return runIn(kubectl, pod, `${fetchLine(urls)}; true`);
+}
+
+/** A line of shell: programs are slow to start on emulated nodes, and so is each question. */
+export function fetchLine(urls: readonly string[]): string {
+  return `for url in ${urls.join(" ")}; do wget -q -T 10 -O - $url 2>&1; done`;
 }
 
 /** Output of a line of shell in a toolbox. */
