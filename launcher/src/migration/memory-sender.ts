@@ -1,5 +1,5 @@
 import type { Worker } from "node:worker_threads";
-import type { DirtyTracking } from "../kvm/dirty-tracking.ts";
+import type { DirtyTracking } from "../machine/dirty-tracking.ts";
 import type { MovableMachine } from "../machine/movable-machine.ts";
 import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
 import type { MachineTls } from "./tls.ts";

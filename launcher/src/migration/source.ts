@@ -6,9 +6,9 @@ import type {
   MigrationStatus,
   SourcePhase as Phase,
 } from "../../api/migration.ts";
-import { DirtyTracking } from "../kvm/dirty-tracking.ts";
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
+import { DirtyTracking } from "../machine/dirty-tracking.ts";
 import type { MovableMachine } from "../machine/movable-machine.ts";
 import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
 import { type ConsoleHistory, encodeState } from "./codec/snapshot-codec.ts";

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import type { TLSSocket } from "node:tls";
 import { parentPort } from "node:worker_threads";
-import { clearTracked, type TrackedSlot } from "../../kvm/dirty-tracking.ts";
+import { clearTracked, type TrackedSlot } from "../../machine/dirty-tracking.ts";
 import { PAGE_SIZE } from "../../memory/dirty-bitmap.ts";
 import { MEMORY_FRAME, memoryHeader, PAGES_LIMIT_BYTES } from "../protocol.ts";
 import { connectToPeer, type MachineTls } from "../tls.ts";

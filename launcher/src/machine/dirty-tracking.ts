@@ -1,10 +1,10 @@
+import { clearDirtyLog, dirtyLogFor, getDirtyLog } from "../kvm/dirty-log.ts";
+import { kvmIoctl } from "../kvm/kvm-ioctl.ts";
+import { capabilities, constants, structs } from "../kvm/layouts.ts";
+import { setMemorySlot } from "../kvm/memory-slots.ts";
+import { newStruct, setU64 } from "../kvm/struct-view.ts";
 import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
-import { clearDirtyLog, dirtyLogFor, getDirtyLog } from "./dirty-log.ts";
-import { kvmIoctl } from "./kvm-ioctl.ts";
-import { capabilities, constants, structs } from "./layouts.ts";
-import { setMemorySlot } from "./memory-slots.ts";
-import { newStruct, setU64 } from "./struct-view.ts";
 
 /** A slot of guest RAM in pages of the backing; `firstPage` and `pages` are multiples of 64. */
 export interface TrackedSlot {
