@@ -11,9 +11,7 @@ are counts, or 1 and 0 for yes and no.
 const PARTS = {
   launcher: `## Launchers
 One for each machine, port \`telemetry\` (10080) of its pod. The namespace and name of the VirtualMachine are labels of each
-metric. Names are KubeVirt's where it has the same quantity, with \`typevisor_vm_\` for \`kubevirt_vmi_\`. A machine of 2
-processors, one disk and one interface has some 70 series; each further processor adds 2, a disk 21, an interface 8, and each
-kind of exit 1 (at most 32 ports are told apart).
+metric. Names are KubeVirt's where it has the same quantity, with \`typevisor_vm_\` for \`kubevirt_vmi_\`.
 `,
   controllers: `## Controllers
 The operator's Deployment, port \`http\` (8080). All replicas count their own calls; what is about machines, and the certificates, the
@@ -31,9 +29,16 @@ export function metricsReference(catalogue: Catalogue): string {
   const parts = (["launcher", "controllers", "node"] as const).map((part) => {
     const own = catalogue[part].filter(({ name }) => !FROM_LIBRARY.test(name));
     const others = catalogue[part].filter(({ name }) => FROM_LIBRARY.test(name));
-    return `${PARTS[part]}\n${tableOf(own)}${othersText(others)}`;
+    const cost = part === "launcher" ? seriesText(catalogue.scrapes.launcher) : "";
+    return `${PARTS[part]}${cost}\n${tableOf(own)}${othersText(others)}`;
   });
   return [HEAD, ...parts].join("\n");
+}
+
+/** What one disk, interface and processor add, of a machine that has one of each. */
+function seriesText(scrape: string): string {
+  const count = (label: string) => scrape.split("\n").filter((line) => line.includes(`,${label}="`)).length;
+  return `A disk has ${count("drive")} series, an interface ${count("interface")}, a processor ${count("id")}, each kind of exit 1 (at most 32 ports are told apart).\n`;
 }
 
 function tableOf(entries: readonly MetricEntry[]): string {
