@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { type ApiServer, startApiServer } from "../../hack/lib/apiserver.ts";
 import { waitFor } from "../../hack/lib/step.ts";
 import { virtualMachineCrd } from "./generate/virtualmachine-crd.ts";
+import { virtualMachineImageCrd } from "./generate/virtualmachineimage-crd.ts";
 import { notYet } from "./not-yet.ts";
 
 const collection = "/apis/typevisor.io/v1alpha1/namespaces/default/virtualmachines";
@@ -78,8 +79,12 @@ beforeAll(async () => {
   const definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
   const created = await server.request("POST", definitions, { body: virtualMachineCrd() });
   expect(created).toMatchObject({ status: 201, warnings: [] });
-  const served = () => server.request("GET", collection).then(({ status }) => status === 200);
-  await waitFor(served, { what: "the API server to serve VirtualMachines", timeoutMs: 30_000 });
+  // Examples have some of these.
+  expect(await server.request("POST", definitions, { body: virtualMachineImageCrd() })).toMatchObject({ status: 201 });
+  for (const path of [collection, collection.replace("virtualmachines", "virtualmachineimages")]) {
+    const served = () => server.request("GET", path).then(({ status }) => status === 200);
+    await waitFor(served, { what: `the API server to serve ${path}`, timeoutMs: 30_000 });
+  }
 }, 30 * 60_000);
 
 afterAll(async () => {
@@ -618,7 +623,7 @@ describe("the API server", () => {
       "RESTARTS",
       "REASON",
     ]);
-    expect(wide).toMatch(/^listed\s.*\s1\s+64Mi\s+Always/m);
+    expect(wide).toMatch(/^virtualmachine\.typevisor\.io\/listed\s.*\s1\s+64Mi\s+Always/m);
   });
 
   it("explains disks", async () => {
