@@ -138,9 +138,13 @@ export class Machine implements StartableMachine, MovableMachine {
   }
 
   get cannotMove(): readonly string[] {
-    return this.#parts.virtio.disks.all.flatMap(({ name, config }) =>
+    const { disks, interfaces } = this.#parts.virtio;
+    const local = disks.all.flatMap(({ name, config }) =>
       LOCAL_SOURCES.includes(config.source.kind) ? [`disk ${name} is on storage of this process's own`] : [],
     );
+    // What the kernel writes for it is in no dirty log.
+    const unlogged = interfaces.status().filter(({ dataPath }) => dataPath === "vhost-net");
+    return [...local, ...unlogged.map(({ name }) => `interface ${name} is carried by vhost-net`)];
   }
 
   async freeze(limitMs: number): Promise<void> {
