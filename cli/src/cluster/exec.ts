@@ -144,7 +144,8 @@ class ExecSession {
 
   #resize(): void {
     const { columns: Width, rows: Height } = this.#environment.stdout;
-    if (Width !== undefined && Height !== undefined) this.#send(RESIZE, Buffer.from(JSON.stringify({ Width, Height })));
+    // Terminals that nobody looks at have a size of 0.
+    if (Width && Height) this.#send(RESIZE, Buffer.from(JSON.stringify({ Width, Height })));
   }
 
   #send(stream: number, bytes: Buffer, sent?: () => void): void {
