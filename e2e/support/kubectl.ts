@@ -156,7 +156,7 @@ export class Session implements AsyncDisposable {
 
   constructor(argv: readonly string[]) {
     const [program = "", ...args] = argv;
-    this.#child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
+    this.#child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], env: process.env });
     for (const stream of [this.#child.stdout, this.#child.stderr])
       stream.setEncoding("utf8").on("data", (text: string) => {
         this.#output += text;
