@@ -1,6 +1,12 @@
 /** Bytes one after another. */
 export type Chunks = AsyncIterable<Uint8Array>;
 
+/** Gives the memory of a chunk back that nobody looks at any more: the garbage collector would come late. */
+export function release(chunk: Uint8Array): void {
+  const { buffer, byteLength } = chunk;
+  if (byteLength === buffer.byteLength && buffer instanceof ArrayBuffer) buffer.transfer(0);
+}
+
 /** The first bytes of a stream, and the whole of it again. */
 export async function peek(
   chunks: Chunks,

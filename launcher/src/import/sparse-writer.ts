@@ -1,3 +1,4 @@
+import { release } from "./byte-stream.ts";
 import type { ImportTarget } from "./target.ts";
 
 /** As much is handed to the kernel at once. */
@@ -21,7 +22,7 @@ export async function writeSparse(target: ImportTarget, data: Uint8Array, offset
 
 /** What is left at the end of `data` counts as data. */
 function isZeroGrain(data: Uint8Array, at: number, grainBytes: number): boolean {
-  if (at + grainBytes > data.length) return false;
+  if (at + grainBytes > data.length || data[at] !== 0) return false;
   return Buffer.compare(data.subarray(at, at + grainBytes), ZEROES.subarray(0, grainBytes)) === 0;
 }
 
@@ -43,6 +44,7 @@ export class SequentialWriter {
     return this.#flushedBytes + this.#filledBytes;
   }
 
+  /** `chunk` is used up. */
   async append(chunk: Uint8Array): Promise<void> {
     for (let at = 0; at < chunk.length; ) {
       const part = chunk.subarray(at, at + BUFFER_BYTES - this.#filledBytes);
@@ -51,6 +53,7 @@ export class SequentialWriter {
       at += part.length;
       if (this.#filledBytes === BUFFER_BYTES) await this.#flush(BUFFER_BYTES);
     }
+    release(chunk);
   }
 
   /** Writes what is left, and zeroes up to a whole sector. Resolves to the size of the disk. */

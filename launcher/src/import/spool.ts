@@ -1,11 +1,12 @@
-import { read, write } from "node:fs";
+import { read, unlinkSync, write } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { errorText } from "../log/error-text.ts";
 import type { OwnedFd } from "../sys/fd.ts";
 import { openFile } from "../sys/file-io.ts";
-import type { Chunks } from "./byte-stream.ts";
+import { type Chunks, release } from "./byte-stream.ts";
 import { ImportError } from "./import-error.ts";
+import { BUFFER_BYTES } from "./sparse-writer.ts";
 
 const readAt = promisify(read);
 const writeAt = promisify(write);
@@ -44,11 +45,14 @@ interface Waiter {
 export class Spool implements Disposable {
   readonly #file: OwnedFd;
   readonly #limitBytes: number;
+  /** Written in large pieces; what is in here is not there yet for those who read. */
+  readonly #pending = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  #pendingBytes = 0;
   #filledBytes = 0;
   #failure: { readonly reason: unknown } | undefined;
   #waiters: Waiter[] = [];
 
-  /** In `directory`, under one name. It may have at most `limitBytes`. */
+  /** In `directory`. It may have at most `limitBytes`. */
   constructor(directory: string, limitBytes: number) {
     this.#file = openScratch(directory);
     this.#limitBytes = limitBytes;
@@ -67,6 +71,7 @@ export class Spool implements Disposable {
   async fill(chunks: Chunks): Promise<void> {
     try {
       for await (const chunk of chunks) await this.#append(chunk);
+      await this.#flush();
     } catch (reason) {
       this.#failure = { reason };
       for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);
@@ -87,19 +92,31 @@ export class Spool implements Disposable {
   }
 
   async #append(chunk: Uint8Array): Promise<void> {
-    const end = this.#filledBytes + chunk.length;
-    if (end > this.#limitBytes)
+    if (this.#filledBytes + this.#pendingBytes + chunk.length > this.#limitBytes)
       throw new ImportError(
         "TargetTooSmall",
         `the qcow2 file has more than ${this.#limitBytes} bytes, which is more than the volume's size and what a qcow2 file adds to its disk; make the claim larger`,
       );
-    for (let done = 0; done < chunk.length; ) {
+    for (let at = 0; at < chunk.length; ) {
+      const part = chunk.subarray(at, at + BUFFER_BYTES - this.#pendingBytes);
+      this.#pending.set(part, this.#pendingBytes);
+      this.#pendingBytes += part.length;
+      at += part.length;
+      if (this.#pendingBytes === BUFFER_BYTES) await this.#flush();
+    }
+    release(chunk);
+  }
+
+  async #flush(): Promise<void> {
+    for (let done = 0; done < this.#pendingBytes; ) {
       const { bytesWritten } = await onScratch(() =>
-        writeAt(this.#file.fd, chunk, done, chunk.length - done, this.#filledBytes + done),
+        writeAt(this.#file.fd, this.#pending, done, this.#pendingBytes - done, this.#filledBytes + done),
       );
       done += bytesWritten;
     }
-    this.#filledBytes = end;
+    this.#filledBytes += this.#pendingBytes;
+    this.#pendingBytes = 0;
+    const end = this.#filledBytes;
     const ready = this.#waiters.filter((waiter) => waiter.endBytes <= end);
     this.#waiters = this.#waiters.filter((waiter) => waiter.endBytes > end);
     for (const waiter of ready) waiter.resolve();
@@ -110,7 +127,11 @@ const SCRATCH_FILE = "download";
 
 function openScratch(directory: string): OwnedFd {
   try {
-    return openFile(join(directory, SCRATCH_FILE), { write: true, create: true, truncate: true, noFollow: true });
+    const path = join(directory, SCRATCH_FILE);
+    const file = openFile(path, { write: true, create: true, truncate: true, noFollow: true });
+    // It goes with its descriptor: nothing of it is written to disk that memory still has then.
+    unlinkSync(path);
+    return file;
   } catch (cause) {
     throw scratchFailed(cause);
   }
