@@ -5,6 +5,8 @@ import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
 export interface NetworkPeer extends AsyncDisposable {
   readonly namespace: string;
   readonly device: string;
+  /** One more TAP, with 10.0.3.1/24, for which nothing is served. */
+  readonly bareDevice: string;
   /** Runs a line of shell in the namespace. */
   run(line: string): Promise<string>;
   /** Starts a program in the namespace; answers its process number. */
@@ -13,6 +15,7 @@ export interface NetworkPeer extends AsyncDisposable {
 
 const namespace = "guest-network";
 const device = "tap0";
+const bareDevice = "tap1";
 
 /** What the launcher finds in its /etc/resolv.conf there. */
 const resolver = "search default.svc.cluster.local cluster.local\nnameserver 10.96.0.10\nnameserver fd00:10:96::a\n";
@@ -23,7 +26,7 @@ export async function makeNetworkPeer(lab: LinuxLab, mtuBytes: number): Promise<
   await lab.run(
     [
       "set -e",
-      "modprobe -q tun || true",
+      "modprobe -qa tun vhost_net || true",
       `ip netns del ${namespace} 2>/dev/null || true`,
       `ip netns add ${namespace}`,
       `${ip} link set lo up`,
@@ -33,11 +36,15 @@ export async function makeNetworkPeer(lab: LinuxLab, mtuBytes: number): Promise<
       `${ip} addr add fd10:0:2::1/120 dev ${device} nodad`,
       `${ip} addr add fe80::1/64 dev ${device} nodad`,
       `${ip} link set ${device} up`,
+      `${ip} tuntap add dev ${bareDevice} mode tap vnet_hdr multi_queue`,
+      `${ip} addr add 10.0.3.1/24 dev ${bareDevice}`,
+      `${ip} link set ${bareDevice} up`,
     ].join("\n"),
   );
   return {
     namespace,
     device,
+    bareDevice,
     run: (line) => lab.run(`ip netns exec ${namespace} sh -c '${line}'`),
     start: async (program) =>
       Number(await lab.run(`ip netns exec ${namespace} ${program} >/dev/null 2>&1 </dev/null & echo $!`)),

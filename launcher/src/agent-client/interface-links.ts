@@ -5,9 +5,10 @@ import type { Granted } from "./agent-client.ts";
 
 /** What to ask the agent for an interface; null for one that is attached by hand. */
 export function tapWant(config: InterfaceConfig, control: ControlConfig): TapWant | null {
-  const { name, queues } = config;
+  const { name, queues, dataPath, limits } = config;
   const binding = bindingOf(config, ownPorts(control));
-  return binding && { kind: "tap", name, queues, vhost: false, binding };
+  // Limits are kept in this process.
+  return binding && { kind: "tap", name, queues, vhost: dataPath === "auto" && limits === undefined, binding };
 }
 
 function bindingOf({ mac, attachment }: InterfaceConfig, ownPorts: readonly number[]): TapBinding | null {

@@ -16,4 +16,7 @@ export interface Doorbells {
    * `widthBytes` 0 matches any width. Dispose to stop; it is an error to assign one address twice.
    */
   assign(space: "mmio" | "pio", address: number, widthBytes: 0 | 1 | 2 | 4 | 8, ring: () => void): Disposable;
+
+  /** The same, but the writes signal an eventfd that somebody else watches: the kernel, for vhost-net. */
+  assignTo(space: "mmio" | "pio", address: number, widthBytes: 0 | 1 | 2 | 4 | 8, eventFd: number): Disposable;
 }

@@ -66,6 +66,9 @@ export interface VirtioDevice {
   /** Right after `activate`: goes on as the saved device; nothing is served before the guest runs. Throws CodecError or StateRefused. */
   restoreState?(state: Uint8Array, version: number): void;
 
+  /** Eventfd that is rung for a queue in place of `serve`, while there is one. */
+  doorbellFd?(queueIndex: number): number | undefined;
+
   /** Gives up the driver. Undefined when nothing is under way, else a promise for when nothing is. */
   reset(): Promise<void> | undefined;
 }
@@ -83,6 +86,10 @@ export interface VirtioDriver {
   serveSoon(index: number): void;
   /** Interrupts the driver for what was pushed to the queue, if it wants that. */
   signalUsed(index: number): void;
+  /** Interrupts the driver for a queue that somebody else fills, who has looked whether it wants that. */
+  interruptQueue(index: number): void;
+  /** What `doorbellFd` answers is another one now. */
+  doorbellsChanged(): void;
   /** The configuration changed: raises the generation and interrupts. */
   signalConfigChange(): void;
   /** The device can not go on with this driver: NEEDS_RESET. */

@@ -16,6 +16,8 @@ export interface DataPath extends Disposable {
   /** What the driver takes unfinished from now on: feature bits VIRTIO_NET_F_GUEST_*. */
   setGuestOffloads(features: FeatureBits): void;
   setLink(isUp: boolean): void;
+  /** Eventfd that a queue's doorbell goes to in place of `serve`; undefined for none. */
+  doorbellFd(queueIndex: number): number | undefined;
   use(): NetworkUse;
 }
 

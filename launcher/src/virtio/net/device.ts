@@ -83,6 +83,11 @@ export class NetDevice implements VirtioDevice {
     if (link === "up" && this.#driver) this.#options.onStart?.();
   }
 
+  doorbellFd(queueIndex: number): number | undefined {
+    const isControl = this.#driver && queueIndex === this.#controlQueue(this.#driver);
+    return isControl ? undefined : this.#options.path.doorbellFd(queueIndex);
+  }
+
   readConfig(offset: number, data: Uint8Array): void {
     readConfigBytes(new Uint8Array(this.#config.buffer), offset, data);
   }

@@ -93,6 +93,8 @@ export class InProcessPath implements DataPath {
     for (const receiver of this.#receivers) receiver.setLink(isUp);
   }
 
+  doorbellFd(): undefined {}
+
   /** Gives the guest a frame of the launcher's own. */
   deliver(frame: Uint8Array): void {
     this.#receivers[0]?.deliver(frame);

@@ -1,16 +1,21 @@
 import type { InterfaceStatus } from "../../../api/control.ts";
 import type { InterfaceConfig, LinkState } from "../../../api/machine-config.ts";
 import { ipv6Bytes, macBytes } from "../../net/addresses.ts";
+import { AnsweringTap } from "../../net/answering-tap.ts";
+import { DeviceCounters } from "../../net/device-counters.ts";
 import { FrameFilter } from "../../net/frame-filter.ts";
 import { type GuestNetwork, guestNetwork } from "../../net/guest-network.ts";
 import { LinkServices } from "../../net/link-services.ts";
 import { NetworkError, type NetworkLink } from "../../net/network-link.ts";
 import type { Resolver } from "../../net/resolver.ts";
 import { TapQueue } from "../../net/tap.ts";
+import { VhostNet } from "../../net/vhost-net.ts";
 import type { DataPath } from "./data-path.ts";
 import { NET_QUEUE_SIZE, NetDevice } from "./device.ts";
 import { InProcessPath } from "./in-process-path.ts";
 import type { NetworkUse } from "./network-use.ts";
+import { SwitchablePath } from "./switchable-path.ts";
+import { VhostPath } from "./vhost-path.ts";
 
 /** RFC 4861, section 6.2.1: between router advertisements that nobody asked for. */
 const ADVERTISEMENT_INTERVAL_MS = 300_000;
@@ -37,6 +42,9 @@ export class NetworkInterface implements Disposable {
   readonly #link: NetworkLink;
   readonly #mac: string;
   readonly #path: DataPath;
+  /** With vhost-net. */
+  readonly #switch: SwitchablePath | undefined;
+  readonly #answering: AnsweringTap | undefined;
   readonly #taps: readonly TapQueue[];
   #timer: NodeJS.Timeout | undefined;
 
@@ -52,22 +60,22 @@ export class NetworkInterface implements Disposable {
     const guest = networkOf(config.name, link, { mac: this.#mac, resolver, dhcp: config.dhcp });
     const services = guest && new LinkServices(guest);
     const filter = filterOf(this.#mac, link, guest);
-    this.#taps = link.taps.map((fd) => cleanup.use(new TapQueue(fd)));
+    const taps = link.taps.map((fd) => cleanup.use(new TapQueue(fd)));
+    this.#taps = taps;
     const answer = (frame: Uint8Array) => services?.answer(frame) ?? null;
-    const path = cleanup.use(
-      new InProcessPath({
-        taps: this.#taps,
-        chainLimit: NET_QUEUE_SIZE,
-        mtuBytes,
-        limits: config.limits,
-        filter,
-        answer,
-      }),
+    const inProcess = cleanup.use(
+      new InProcessPath({ taps, chainLimit: NET_QUEUE_SIZE, mtuBytes, limits: config.limits, filter, answer }),
     );
-    this.#path = path;
+    const vhost = link.vhosts.length > 0 ? cleanup.use(vhostPath(link, taps, cleanup)) : undefined;
+    this.#switch = vhost && cleanup.use(new SwitchablePath(vhost, inProcess, taps.length));
+    this.#path = this.#switch ?? inProcess;
+    const answering = link.answeringTap && services && cleanup.use(new AnsweringTap(link.answeringTap, answer));
+    this.#answering = answering;
     const advertise = () => {
       const frame = services?.advertisement();
-      if (frame) path.deliver(frame);
+      if (!frame) return;
+      if (this.#path.name === "inProcess") inProcess.deliver(frame);
+      else answering?.send(frame);
     };
     this.device = new NetDevice({
       name: config.name,
@@ -75,7 +83,7 @@ export class NetworkInterface implements Disposable {
       mtuBytes,
       pairs: this.#taps.length,
       link: config.link,
-      path,
+      path: this.#path,
       onStart: advertise,
     });
     if (services) this.#timer = setInterval(advertise, ADVERTISEMENT_INTERVAL_MS).unref();
@@ -95,6 +103,11 @@ export class NetworkInterface implements Disposable {
     };
   }
 
+  /** Whether what it writes to guest memory must be in the dirty bitmap; from `true` on it is. */
+  setLogged(isLogged: boolean): void {
+    this.#switch?.setLogged(isLogged);
+  }
+
   report(): InterfaceReport {
     return { name: this.#config.name, ...this.#path.use() };
   }
@@ -102,9 +115,15 @@ export class NetworkInterface implements Disposable {
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
     this.#path[Symbol.dispose]();
+    this.#answering?.[Symbol.dispose]();
     for (const tap of this.#taps) tap[Symbol.dispose]();
     this.#link[Symbol.dispose]();
   }
+}
+
+function vhostPath(link: NetworkLink, taps: readonly TapQueue[], cleanup: DisposableStack): VhostPath {
+  const vhosts = link.vhosts.map((fd) => cleanup.use(new VhostNet(fd)));
+  return new VhostPath({ taps, vhosts, counters: new DeviceCounters(link.device) });
 }
 
 function networkOf(
@@ -149,6 +168,11 @@ export class Interfaces {
   /** What each has carried, in order. */
   use(): readonly InterfaceReport[] {
     return this.#interfaces.map((each) => each.report());
+  }
+
+  /** From `true` on all that interfaces write to guest memory is in the dirty bitmap, as a migration needs it. */
+  setLogged(isLogged: boolean): void {
+    for (const each of this.#interfaces) each.setLogged(isLogged);
   }
 
   /** The guest is told when it returns. Throws UnknownInterface. */

@@ -2,6 +2,7 @@ import type { Doorbells } from "../../kvm/interrupts.ts";
 import { AddressSpace } from "../../memory/address-space.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import { PciRoot } from "../../pci/pci-root.ts";
+import { writePacket } from "../../sys/frame-io.ts";
 import type { VirtioDevice } from "../device.ts";
 import { VirtioPciDevice } from "../transport/virtio-pci-device.ts";
 import { SplitRingDriver, testMemory } from "./split-ring-driver.ts";
@@ -20,6 +21,11 @@ export class FakeDoorbells implements Doorbells {
     if (this.assigned.has(address)) throw new Error(`doorbell ${address.toString(16)} is there already`);
     this.assigned.set(address, ring);
     return { [Symbol.dispose]: () => void this.assigned.delete(address) };
+  }
+
+  assignTo(space: "mmio" | "pio", address: number, widthBytes: number, eventFd: number): Disposable {
+    const one = new BigUint64Array([1n]);
+    return this.assign(space, address, widthBytes, () => writePacket(eventFd, new Uint8Array(one.buffer)));
   }
 }
 

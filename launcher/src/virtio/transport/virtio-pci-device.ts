@@ -215,6 +215,7 @@ export class VirtioPciDevice implements PciDevice {
   #newSession(): DriverSession {
     const session: DriverSession = new DriverSession(this.#host.memory, this.#common.negotiatedFeatures(), {
       queueUsed: (index) => this.#interrupt(this.#common.queueVector(index), ISR_QUEUE),
+      doorbellsChanged: () => this.#moveDoorbells(this.#barAddress),
       configChanged: () => {
         this.#common.raiseGeneration();
         this.#interrupt(this.#common.configVector, ISR_CONFIG);
@@ -295,7 +296,13 @@ export class VirtioPciDevice implements PciDevice {
       this.#session.queues.forEach((queue, i) => {
         if (!queue) return;
         const doorbell = address + Offset.notify + i * NOTIFY_MULTIPLIER;
-        this.#doorbells.push(this.#host.doorbells.assign("mmio", doorbell, 0, () => this.#serve(i)));
+        const { doorbells } = this.#host;
+        const fd = this.#device.doorbellFd?.(i);
+        this.#doorbells.push(
+          fd === undefined
+            ? doorbells.assign("mmio", doorbell, 0, () => this.#serve(i))
+            : doorbells.assignTo("mmio", doorbell, 0, fd),
+        );
       });
     } catch (error) {
       this.#host.onFault(this.#device.name, error instanceof Error ? error : new Error(String(error)));
@@ -321,6 +328,7 @@ export class VirtioPciDevice implements PciDevice {
 
 interface SessionEvents {
   queueUsed(index: number): void;
+  doorbellsChanged(): void;
   configChanged(): void;
   serveSoon(index: number): void;
   failed(error: unknown): void;
@@ -359,6 +367,14 @@ class DriverSession implements VirtioDriver {
 
   signalUsed(index: number): void {
     if (this.#isLive && this.queues[index]?.takeInterrupt()) this.#events.queueUsed(index);
+  }
+
+  interruptQueue(index: number): void {
+    if (this.#isLive) this.#events.queueUsed(index);
+  }
+
+  doorbellsChanged(): void {
+    if (this.#isLive) this.#events.doorbellsChanged();
   }
 
   signalConfigChange(): void {
