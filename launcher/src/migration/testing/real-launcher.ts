@@ -22,7 +22,11 @@ export class RealLauncher implements AsyncDisposable {
   #child: ChildProcess | undefined;
   #console: Duplex | undefined;
 
-  constructor(directory: string, changes: Partial<MachineConfig> = {}) {
+  readonly #program: string;
+
+  /** `program` is the launcher's: its source unless a bundle is to be run. */
+  constructor(directory: string, changes: Partial<MachineConfig> = {}, program = main) {
+    this.#program = program;
     mkdirSync(directory, { recursive: true });
     this.directory = directory;
     const base = testMachineConfig({}, directory);
@@ -33,7 +37,7 @@ export class RealLauncher implements AsyncDisposable {
   async start(...options: string[]): Promise<this> {
     const configPath = join(this.directory, "machine.json");
     writeFileSync(configPath, JSON.stringify(this.config));
-    const child = spawn(node, ["--no-warnings", main, "run", configPath, ...options], {
+    const child = spawn(node, ["--no-warnings", this.#program, "run", configPath, ...options], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#child = child;
