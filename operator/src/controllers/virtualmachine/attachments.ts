@@ -45,8 +45,8 @@ export function diskDigest(disk: Disk): string {
  */
 export function attachmentNames(vm: VirtualMachine, diskName: string): readonly [string, string] {
   const { name, uid } = identityOf(vm);
-  const first = `disk-${name}-${uid.slice(0, 8)}-${diskName}`;
-  return [first, `${first}.2`];
+  const rest = `${name}-${uid.slice(0, 8)}-${diskName}`;
+  return [`disk-${rest}`, `disk2-${rest}`];
 }
 
 /** Disks that a running machine can be given: those on claims that it was not started with. */

@@ -26,6 +26,7 @@ import {
 
 const HOLDER_UID = "22222222-0000-4000-8000-000000000002";
 const NAME = "disk-web-0f9a6c1e-data";
+const SECOND_NAME = "disk2-web-0f9a6c1e-data";
 const root = spec.disks[0] as Disk;
 const data: Disk = { name: "data", readOnly: false, persistentVolumeClaim: { claimName: "c" } };
 const claims: Claims = { c: claim("c") };
@@ -332,14 +333,14 @@ describe("an attachment pod", () => {
   it("that is leaving while the guest has its disk is replaced, and the guest keeps the disk", () => {
     const leaving = attachment({ meta: { deletionTimestamp: at(-1) } });
     const decision = look(now(data), [seen()], { attachments: [leaving] });
-    expect(deeds(decision)).toEqual([`create-attachment ${NAME}.2`]);
+    expect(deeds(decision)).toEqual([`create-attachment ${SECOND_NAME}`]);
     expect(volumeOf(decision)?.state).toBe("Attached");
-    const second = attachment({ name: `${NAME}.2`, meta: { uid: "x" } });
+    const second = attachment({ name: SECOND_NAME, meta: { uid: "x" } });
     expect(deeds(look(now(data), [seen()], { attachments: [leaving, second] }))).toEqual([]);
     expect(
       deeds(
         look(now(data), [seen()], {
-          attachments: [leaving, { ...leaving, metadata: { ...leaving.metadata, name: `${NAME}.2` } }],
+          attachments: [leaving, { ...leaving, metadata: { ...leaving.metadata, name: SECOND_NAME } }],
         }),
       ),
     ).toEqual([]);
@@ -348,7 +349,7 @@ describe("an attachment pod", () => {
   it("that has ended is replaced, and removed after a while", () => {
     const ended = attachment({ phase: "Failed" });
     const decision = look(now(data), [], { attachments: [ended] });
-    expect(deeds(decision)).toEqual([`create-attachment ${NAME}.2`]);
+    expect(deeds(decision)).toEqual([`create-attachment ${SECOND_NAME}`]);
     expect(decision.wakeAtMs).toBe(NOW_MS + 5_000);
     const old = attachment({ phase: "Failed", meta: { creationTimestamp: at(-20) } });
     expect(deeds(look(now(data), [], { attachments: [old] }))).toContain(`delete-attachment ${NAME}`);
