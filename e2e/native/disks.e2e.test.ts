@@ -255,6 +255,34 @@ describe("disks", () => {
     await eventually("the claim to go", 60_000, async () => (await kubectl.get("pvc", "data-templated")) === null);
   });
 
+  it("a claim of the default StorageClass gets its volume on the machine's node, and both go with the machine", async () => {
+    const volumeClaimTemplates = [
+      { metadata: { name: "data" }, spec: { resources: { requests: { storage: "64Mi" } } } },
+    ];
+    await kubectl.apply(
+      testGuest("dynamic", {
+        disks: [{ name: "root", volumeClaimTemplate: { name: "data" } }],
+        volumeClaimTemplates,
+        persistentVolumeClaimRetentionPolicy: { whenDeleted: "Delete" },
+      }),
+    );
+    await kubectl.waitFor("vm", "dynamic", "condition=Ready", START_TIMEOUT_MS);
+    const made = (await kubectl.get("pvc", "data-dynamic"))?.spec as { storageClassName: string; volumeName: string };
+    expect(made.storageClassName).toBe("local-path");
+    {
+      await using guest = await GuestSession.open(kubectl, "dynamic");
+      expect(await guest.diskInfo(0)).toEqual({ name: "root", sizeBytes: 64 * MIB });
+      await guest.writeSector(0, 5, 4711);
+    }
+    await restart("dynamic");
+    {
+      await using guest = await GuestSession.open(kubectl, "dynamic");
+      expect(await guest.readSector(0, 5)).toBe(4711n);
+    }
+    await kubectl.run(["delete", "vm", "dynamic", "--timeout=60s"], { timeoutMs: 70_000 });
+    await eventually("the volume to go", 60_000, async () => (await kubectl.get("pv", made.volumeName)) === null);
+  });
+
   it("an empty disk is empty at each start", async () => {
     await start("empty", [{ name: "scratch", emptyDisk: { size: "8Mi" } }]);
     {
