@@ -8,6 +8,7 @@ export const PAGE_SIZE = 4096;
 export class DirtyBitmap {
   readonly #pages: number;
   #words: Uint32Array | null = null;
+  readonly #watchers = new Set<(isOn: boolean) => void>();
 
   constructor(sizeBytes: number) {
     this.#pages = Math.ceil(sizeBytes / PAGE_SIZE);
@@ -16,10 +17,18 @@ export class DirtyBitmap {
   /** Starts with no page marked. */
   enable(): void {
     this.#words = new Uint32Array(Math.ceil(this.#pages / 32));
+    for (const watcher of this.#watchers) watcher(true);
   }
 
   disable(): void {
     this.#words = null;
+    for (const watcher of this.#watchers) watcher(false);
+  }
+
+  /** `watcher` is told before `enable` and `disable` return: for what has the kernel write guest memory unmarked. */
+  watch(watcher: (isOn: boolean) => void): Disposable {
+    this.#watchers.add(watcher);
+    return { [Symbol.dispose]: () => void this.#watchers.delete(watcher) };
   }
 
   /** Marks the pages of `[offsetBytes, offsetBytes + lengthBytes)`; the caller has checked the range. */

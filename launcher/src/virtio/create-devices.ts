@@ -53,8 +53,11 @@ export async function createVirtioDevices(options: VirtioDeviceOptions): Promise
   const others = [new RngDevice(), ...(console ? [new ConsoleDevice(console)] : [])].map(
     (device) => new VirtioPciDevice(device, host),
   );
+  const allInterfaces = new Interfaces(interfaces);
+  const logging = host.memory.dirty.watch((isOn) => allInterfaces.setLogged(isOn));
   let closing: Promise<void> | undefined;
   const close = async () => {
+    logging[Symbol.dispose]();
     await Promise.all([...nics, ...others].map((device) => device.reset()));
     for (const each of interfaces) each[Symbol.dispose]();
     await Promise.all(disks.all.map((disk) => disk.close()));
@@ -63,7 +66,7 @@ export async function createVirtioDevices(options: VirtioDeviceOptions): Promise
   return {
     devices: [...nics, ...disks.all.map(({ pciDevice }) => pciDevice), ...others],
     disks,
-    interfaces: new Interfaces(interfaces),
+    interfaces: allInterfaces,
     openDisk: async (config) => {
       const [disk] = await makeDisks([config], options);
       if (!disk) throw new TypeError("as many disks are made as were asked for");
