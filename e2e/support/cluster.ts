@@ -15,7 +15,7 @@ export const CLUSTER_NAME = process.env["TYPEVISOR_E2E_CLUSTER"] ?? "e2e";
 export const SYSTEM_NAMESPACE = "typevisor-system";
 export const RELEASE = "typevisor";
 
-/** The native cluster of the e2e tier: this machine is its node. */
+/** A cluster of the e2e tier. Of the native one, this machine is the node. */
 export interface TestCluster {
   readonly system: Kubectl;
   /** Makes a namespace that enforces Pod Security `restricted`. */
@@ -25,14 +25,14 @@ export interface TestCluster {
   /** Ends a program of the cluster, such as kubelet, and starts it again. */
   restart(program: string): Promise<void>;
   helm(...args: string[]): Promise<string>;
-  /** Processes of a pod on this node. */
+  /** Processes of a pod on this machine. */
   processesOf(podUid: string): Process[];
   /** Deletes a VM and waits until nothing is left of it: no object, process, mount, tap or loop device. */
   deleteVm(kubectl: Kubectl, name: string): Promise<void>;
 }
 
-export async function openTestCluster(): Promise<TestCluster> {
-  const layout = layoutOf(CLUSTER_NAME);
+export async function openTestCluster(clusterName = CLUSTER_NAME): Promise<TestCluster> {
+  const layout = layoutOf(clusterName);
   const tools = await ensureTools();
   const { kubeconfig } = layout;
   const helmPath = join(tools.helm, "helm");
@@ -51,10 +51,10 @@ export async function openTestCluster(): Promise<TestCluster> {
     },
     async restart(program) {
       await stopProcess(layout, program);
-      await run([join(root, "hack/cluster"), "up", "--name", CLUSTER_NAME], { timeoutMs: 300_000 });
+      await run([join(root, "hack/cluster"), "up", "--name", clusterName], { timeoutMs: 300_000 });
     },
     helm: (...args) =>
-      run([helmPath, "--kubeconfig", kubeconfig, "--namespace", SYSTEM_NAMESPACE, ...args], { timeoutMs: 180_000 }),
+      run([helmPath, "--kubeconfig", kubeconfig, "--namespace", SYSTEM_NAMESPACE, ...args], { timeoutMs: 600_000 }),
     processesOf,
     async deleteVm(kubectl, name) {
       const podUid = (await kubectl.get("pod", podOf(name)))?.metadata.uid ?? "none";

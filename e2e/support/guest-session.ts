@@ -17,7 +17,7 @@ export class GuestSession implements AsyncDisposable {
 
   static async open(kubectl: Kubectl, name: string): Promise<GuestSession> {
     const session = kubectl.interactive(["exec", "-i", podOf(name), "--", "console"]);
-    await session.expect(TEST_GUEST_READY);
+    await session.expect(TEST_GUEST_READY, ANSWER_TIMEOUT_MS);
     return new GuestSession(session);
   }
 

@@ -1,5 +1,5 @@
-import { readFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { mkdir, open, readFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { say, succeeds, waitFor } from "../../lib/step.ts";
 import { apiServerUrl, renderKubeProxyConfig } from "../control-plane.ts";
 import { renderKubeconfig } from "../kubeconfig.ts";
@@ -35,6 +35,7 @@ export async function ensureQemuNodes(
 ): Promise<void> {
   const image = await kubernetesNodeImage(options.tools);
   await ensureSshKey(layout);
+  const shared = await ensureDataDisk(layout, "shared");
   await Promise.all(
     nodes.map(async (node) => {
       const startedMs = performance.now();
@@ -44,7 +45,8 @@ export async function ensureQemuNodes(
         acceleration: options.acceleration,
         memoryMiB: options.memoryMiB,
         cgroupProcs: options.cgroupProcs,
-        files: await kubernetesFiles(layout, node),
+        files: [...(await kubernetesFiles(layout, node)), ...(node === nodes[0] ? await nfsFiles() : [])],
+        extraDisks: [{ file: await ensureDataDisk(layout, node.name) }, { file: shared, shared: true }],
         routes: others.map((other) => ({ range: other.podCidr, via: other.address })),
       });
       if (result === "kept") return;
@@ -71,7 +73,31 @@ export async function kubernetesNodeImage(tools: Tools): Promise<NodeImage> {
   add(tools.containerd, ["containerd", "containerd-shim-runc-v2", "ctr"]);
   add(tools.runc, ["runc"]);
   // The paths name the versions, so they stand for the content.
-  return buildNodeImage({ content });
+  return buildNodeImage({ content, extraPackages: storagePackages });
+}
+
+/** The kubelet mounts NFS volumes by mount.nfs; the first node serves them. */
+const storagePackages = ["nfs-common", "nfs-kernel-server"];
+
+async function nfsFiles(): Promise<OverlayFile[]> {
+  return [
+    { path: "/etc/node/nfs-server", content: await readFile(join(import.meta.dirname, "nfs-server")), mode: 0o755 },
+  ];
+}
+
+const DATA_DISK_BYTES = 2 ** 30;
+
+/** An empty sparse file for a disk of the nodes, kept as long as the cluster. */
+async function ensureDataDisk(layout: Layout, name: string): Promise<string> {
+  const file = join(layout.stateDir, "vms", `data-${name}.img`);
+  await mkdir(dirname(file), { recursive: true });
+  const handle = await open(file, "a");
+  try {
+    await handle.truncate(DATA_DISK_BYTES);
+  } finally {
+    await handle.close();
+  }
+  return file;
 }
 
 async function kubernetesFiles(layout: Layout, node: NodeIdentity): Promise<OverlayFile[]> {
