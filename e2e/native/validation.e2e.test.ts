@@ -35,7 +35,16 @@ describe("bad input", () => {
         { disks: [{ name: "d", readOnly: true, emptyDisk: { size: "1Gi" } }] },
         /readOnly makes no sense with emptyDisk.*remove readOnly/,
       ],
-      ["network interfaces", { interfaces: [{ name: "default", masquerade: {} }] }, /no network yet/],
+      [
+        "two interfaces on the pod network",
+        {
+          interfaces: [
+            { name: "one", masquerade: {} },
+            { name: "two", podIP: {} },
+          ],
+        },
+        /at most one of masquerade and podIP/,
+      ],
       ["live migration", { evictionStrategy: "LiveMigrate" }, /live migration is not available/],
     ])("%s", async (_name, spec, message) => {
       expect(await kubectl.refused(testGuest("refused", spec as object))).toMatch(message);
