@@ -58,7 +58,7 @@ const maximumStarts = 3;
 const prompts: Readonly<Record<GuestImage, RegExp>> = {
   hello: /hello# /,
   debian: /root@debian:~# /,
-  "debian-cloud": /root@debian:~# /,
+  "debian-cloud": /root@(debian|keeper):~# /,
 };
 
 /**
@@ -149,14 +149,14 @@ export async function startGuest(lab: LinuxLab, options: GuestOptions): Promise<
       attach,
       async [Symbol.asyncDispose]() {
         console.close();
-        await endLauncher(lab, pid);
+        await endLauncher(lab, pid, directory);
         await ended;
         await socket[Symbol.asyncDispose]();
         await lab.run(`rm -rf '${directory}'`);
       },
     };
   } catch (error) {
-    await endLauncher(lab, pid);
+    await endLauncher(lab, pid, directory);
     const end = await ended;
     throw end.termination ? new LauncherEndedEarly(end) : error;
   }
@@ -167,8 +167,9 @@ function inNamespace(namespace: string | undefined): string {
   return namespace === undefined ? "" : `ip netns exec '${namespace}'`;
 }
 
-async function endLauncher(lab: LinuxLab, pid: number): Promise<void> {
-  await lab.run(`kill -KILL ${pid} 2>/dev/null || true`);
+/** A node that was started since may have given the number to another. */
+async function endLauncher(lab: LinuxLab, pid: number, directory: string): Promise<void> {
+  await lab.run(`grep -sq '${directory}' /proc/${pid}/cmdline && kill -KILL ${pid} || true`);
 }
 
 /** Reads the process number that the shell printed first, and collects the rest. */

@@ -8,11 +8,13 @@ import type { ImageRecipe, ImageTools } from "./image.ts";
 import { keyOf } from "./key.ts";
 
 const rootUuid = "7e9f7a9e-0000-4000-8000-000000000001";
+/** What tests and benchmarks run in it. */
+const toolPackages = ["fio"];
 
 /** A whole Debian with systemd on an ext4 disk, and Debian's kernel beside it. */
 export const debian: ImageRecipe = {
   name: "guest-debian",
-  about: "Debian with systemd on an ext4 disk",
+  about: "Debian with systemd on an ext4 disk, and fio",
   inputs: async (tools) => [{ value: await kernelPackages(tools) }],
   make: async (tools) => {
     const kernel = await unpackedKernel(tools);
@@ -43,7 +45,7 @@ async function rootDisk(tools: ImageTools): Promise<string> {
     estimateSeconds: 60,
     build: async (directory, logFile) => {
       const root = join(directory, "root");
-      await bootstrap(root, [...basePackages, kernel], logFile);
+      await bootstrap(root, [...basePackages, ...toolPackages, kernel], logFile);
       await configure(root, [overlay]);
       await makeFileSystem(root, join(directory, "disk.img"), rootUuid);
       await rm(root, { recursive: true });
