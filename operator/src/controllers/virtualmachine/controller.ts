@@ -4,15 +4,13 @@ import type { Clock } from "../../runtime/clock.ts";
 import { ApiError, messageOf } from "../../runtime/errors.ts";
 import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
-import { Reflector } from "../../runtime/reflector.ts";
-import type { Store } from "../../runtime/store.ts";
+import { reflect, syncedOrAborted } from "../../runtime/reflect.ts";
 import {
   type Event,
   type KubernetesObject,
   type Node,
   type PersistentVolumeClaim,
   type Pod,
-  type Resource,
   resources,
 } from "../../runtime/wire.ts";
 import { WorkQueue } from "../../runtime/work-queue.ts";
@@ -100,30 +98,31 @@ export class VirtualMachineController {
   /** Follows the cluster until `signal` is aborted; leaders and others alike. */
   async watch(signal: AbortSignal): Promise<void> {
     const { world } = this;
+    const context = this.#options;
+    const machine = { resource: virtualMachines, store: world.virtualMachines, trim: trimVirtualMachine };
     const labelSelector = `${MANAGED_BY_LABEL}=${MANAGED_BY}`;
+    const pod = { resource: resources.pods, store: world.pods, trim: trimPod, labelSelector };
+    const node = {
+      resource: resources.nodes,
+      store: world.nodes,
+      trim: (each: KubernetesObject) => trimNode(each as Node),
+    };
+    const claim = {
+      resource: resources.persistentVolumeClaims,
+      store: world.claims,
+      trim: (each: KubernetesObject) => trimClaim(each as PersistentVolumeClaim),
+    };
     await Promise.all([
-      ...this.#reflect<StoredVirtualMachine>(
-        virtualMachines,
-        world.virtualMachines,
-        { trim: trimVirtualMachine },
-        signal,
-      ),
-      ...this.#reflect<Pod>(resources.pods, world.pods, { trim: trimPod, labelSelector }, signal),
-      ...this.#reflect<StoredNode>(resources.nodes, world.nodes, { trim: (node) => trimNode(node as Node) }, signal),
-      ...this.#reflect<StoredClaim>(
-        resources.persistentVolumeClaims,
-        world.claims,
-        { trim: (claim) => trimClaim(claim as PersistentVolumeClaim) },
-        signal,
-      ),
+      ...reflect<StoredVirtualMachine>(context, machine, signal),
+      ...reflect<Pod>(context, pod, signal),
+      ...reflect<StoredNode>(context, node, signal),
+      ...reflect<StoredClaim>(context, claim, signal),
     ]);
   }
 
   /** Works until `signal` is aborted, and then until what was begun is done; leaders only. */
   async work(signal: AbortSignal): Promise<void> {
-    const synced = Promise.all(Object.values(this.world).map((store) => store.synced));
-    const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-    await Promise.race([synced, aborted]);
+    await syncedOrAborted(Object.values(this.world), signal);
     if (signal.aborted) {
       return;
     }
@@ -345,9 +344,13 @@ export class VirtualMachineController {
 
   /** Leaders only: the API server keeps no cache of events, so that each watch of them costs it something. */
   #watchWarnings(signal: AbortSignal): Promise<void>[] {
-    const trim = (event: KubernetesObject) => trimWarning(event as Event);
-    const how = { trim, fieldSelector: WARNINGS_SELECTOR };
-    return this.#reflect<StoredWarning>(resources.events, this.#warnings, how, signal);
+    const warning = {
+      resource: resources.events,
+      store: this.#warnings,
+      trim: (event: KubernetesObject) => trimWarning(event as Event),
+      fieldSelector: WARNINGS_SELECTOR,
+    };
+    return reflect<StoredWarning>(this.#options, warning, signal);
   }
 
   #queueOwner(pod: Pod): void {
@@ -360,33 +363,5 @@ export class VirtualMachineController {
     for (const key of keys) {
       this.#queue.add(key);
     }
-  }
-
-  #reflect<T extends KubernetesObject>(
-    resource: Resource,
-    store: Pick<Store<T>, "put" | "remove" | "replace" | "markSynced">,
-    how: { readonly trim: (object: T) => T; readonly labelSelector?: string; readonly fieldSelector?: string },
-    signal: AbortSignal,
-  ): Promise<void>[] {
-    const { client, clock, logger, namespaces } = this.#options;
-    const scopes = resource.namespaced && namespaces.length > 0 ? namespaces : [undefined];
-    let waiting = scopes.length;
-    return scopes.map((namespace) =>
-      new Reflector<T>({
-        client,
-        resource,
-        selection: { namespace, labelSelector: how.labelSelector, fieldSelector: how.fieldSelector },
-        store,
-        clock,
-        logger,
-        trim: how.trim,
-        onSynced: () => {
-          waiting -= 1;
-          if (waiting === 0) {
-            store.markSynced();
-          }
-        },
-      }).run(signal),
-    );
   }
 }

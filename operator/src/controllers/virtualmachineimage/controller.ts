@@ -3,13 +3,11 @@ import type { Clock } from "../../runtime/clock.ts";
 import { ApiError, messageOf } from "../../runtime/errors.ts";
 import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
-import { Reflector } from "../../runtime/reflector.ts";
-import type { Store } from "../../runtime/store.ts";
+import { reflect, syncedOrAborted } from "../../runtime/reflect.ts";
 import {
   type KubernetesObject,
   type PersistentVolumeClaim,
   type Pod,
-  type Resource,
   resources,
   type StorageClass,
 } from "../../runtime/wire.ts";
@@ -73,23 +71,33 @@ export class VirtualMachineImageController {
 
   /** Follows the cluster until `signal` is aborted; leaders and others alike. */
   async watch(signal: AbortSignal): Promise<void> {
-    const { images, claims, pods, storageClasses, csiDrivers } = this.world;
-    const asClaim = (claim: KubernetesObject) => trimClaim(claim as PersistentVolumeClaim);
-    const asClass = (storageClass: KubernetesObject) => trimClass(storageClass as StorageClass);
+    const { images, claims, pods, storageClasses: classes, csiDrivers } = this.world;
+    const context = this.#options;
+    const image = { resource: virtualMachineImages, store: images, trim: (stored: StoredImage) => stored };
+    const claim = {
+      resource: resources.persistentVolumeClaims,
+      store: claims,
+      trim: (each: KubernetesObject) => trimClaim(each as PersistentVolumeClaim),
+    };
+    const pod = { resource: resources.pods, store: pods, trim: trimPod, labelSelector: IMPORT_LABEL };
+    const storageClass = {
+      resource: resources.storageClasses,
+      store: classes,
+      trim: (each: KubernetesObject) => trimClass(each as StorageClass),
+    };
+    const driver = { resource: resources.csiDrivers, store: csiDrivers, trim: trimDriver };
     await Promise.all([
-      ...this.#reflect<StoredImage>(virtualMachineImages, images, { trim: (image) => image }, signal),
-      ...this.#reflect<StoredClaim>(resources.persistentVolumeClaims, claims, { trim: asClaim }, signal),
-      ...this.#reflect<Pod>(resources.pods, pods, { trim: trimPod, labelSelector: IMPORT_LABEL }, signal),
-      ...this.#reflect<StoredClass>(resources.storageClasses, storageClasses, { trim: asClass }, signal),
-      ...this.#reflect<KubernetesObject>(resources.csiDrivers, csiDrivers, { trim: trimDriver }, signal),
+      ...reflect<StoredImage>(context, image, signal),
+      ...reflect<StoredClaim>(context, claim, signal),
+      ...reflect<Pod>(context, pod, signal),
+      ...reflect<StoredClass>(context, storageClass, signal),
+      ...reflect<KubernetesObject>(context, driver, signal),
     ]);
   }
 
   /** Works until `signal` is aborted, and then until what was begun is done; leaders only. */
   async work(signal: AbortSignal): Promise<void> {
-    const synced = Promise.all(Object.values(this.world).map((store) => store.synced));
-    const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-    await Promise.race([synced, aborted]);
+    await syncedOrAborted(Object.values(this.world), signal);
     if (signal.aborted) {
       return;
     }
@@ -148,33 +156,5 @@ export class VirtualMachineImageController {
     for (const key of keys) {
       this.#queue.add(key);
     }
-  }
-
-  #reflect<T extends KubernetesObject>(
-    resource: Resource,
-    store: Pick<Store<T>, "put" | "remove" | "replace" | "markSynced">,
-    how: { readonly trim: (object: T) => T; readonly labelSelector?: string },
-    signal: AbortSignal,
-  ): Promise<void>[] {
-    const { client, clock, logger, namespaces } = this.#options;
-    const scopes = resource.namespaced && namespaces.length > 0 ? namespaces : [undefined];
-    let waiting = scopes.length;
-    return scopes.map((namespace) =>
-      new Reflector<T>({
-        client,
-        resource,
-        selection: { namespace, labelSelector: how.labelSelector },
-        store,
-        clock,
-        logger,
-        trim: how.trim,
-        onSynced: () => {
-          waiting -= 1;
-          if (waiting === 0) {
-            store.markSynced();
-          }
-        },
-      }).run(signal),
-    );
   }
 }
