@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
+import { killedAtEachWrite } from "../../runtime/testing/mortal-operator.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { ATTACHMENT_LABEL } from "./names.ts";
 import { machine } from "./testing/fixtures.ts";
@@ -68,24 +69,22 @@ describe("a disk that is added to a running machine", () => {
     expect(simulation.events.map(({ reason }) => reason)).toEqual(
       expect.arrayContaining(["DiskAttaching", "DiskAttached", "DiskDetached"]),
     );
-    expect(simulation.writes).toBeLessThan(60);
+    expect(simulation.operator.writes).toBeLessThan(60);
   });
 
   it.each(["before", "after"] as const)(
     "goes the same way when the operator is killed at any one of its writes, %s it is carried out",
     async (when) => {
-      const failures: string[] = [];
-      let write = 0;
-      for (let killed = true; killed; ) {
-        write += 1;
-        await using simulation = await Simulation.start();
-        simulation.killAt = { write, when };
-        await life(simulation).catch((error: unknown) => failures.push(`write ${write}: ${error}`));
-        failures.push(...simulation.node.sins.map((sin) => `write ${write}: ${sin}`));
-        killed = simulation.kills > 0;
-      }
+      const start = () => Simulation.start();
+      const { lives, failures } = await killedAtEachWrite(when, start, async (simulation) => {
+        const wrong = await life(simulation).then(
+          () => [],
+          (error: unknown) => [String(error)],
+        );
+        return [...wrong, ...simulation.node.sins];
+      });
       expect(failures).toEqual([]);
-      expect(write).toBeGreaterThan(15);
+      expect(lives).toBeGreaterThan(15);
     },
     120_000,
   );
@@ -110,14 +109,18 @@ describe("a disk that is added to a running machine", () => {
     await using simulation = await Simulation.start();
     await run(simulation);
     await plugged(simulation);
-    const before = simulation.writes;
+    const before = simulation.operator.writes;
     for (let n = 0; n < 5; n += 1) {
-      simulation.kill();
+      simulation.operator.kill();
       const watching = simulation.server.requests.length;
       await simulation.until("the new operator watches", () => simulation.server.requests.length > watching + 5);
     }
     await simulation.until("some time has passed", () => simulation.clock.monotonic() > 60_000);
-    expect([simulation.writes, simulation.node.attached, attachments(simulation).length]).toEqual([before, 1, 1]);
+    expect([simulation.operator.writes, simulation.node.attached, attachments(simulation).length]).toEqual([
+      before,
+      1,
+      1,
+    ]);
   });
 
   it("is waited for when the guest does not give it up, and the machine's end takes it", async () => {
@@ -145,9 +148,9 @@ describe("a disk that is added to a running machine", () => {
     plug(simulation);
     await simulation.until("it is told", () => condition(simulation, "Reconciling")?.reason === "DiskNotAttached");
     expect(condition(simulation, "Reconciling")?.message).toMatch(/^Disk data: .*exceeded quota/);
-    const before = simulation.writes;
+    const before = simulation.operator.writes;
     await simulation.until("some tries have failed", () => simulation.clock.monotonic() > 120_000);
-    expect(simulation.writes - before).toBeLessThan(12);
+    expect(simulation.operator.writes - before).toBeLessThan(12);
     simulation.server.admit = undefined;
     await simulation.until("the guest has it", () => stateOf(simulation) === "Attached");
   });

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
+import { killedAtEachWrite } from "../../runtime/testing/mortal-operator.ts";
 import { machine } from "./testing/fixtures.ts";
 import { Simulation } from "./testing/simulation.ts";
 
@@ -62,27 +63,23 @@ describe("the life of a machine", () => {
     await life(simulation);
     expect(simulation.node.sins).toEqual([]);
     expect(simulation.node.starts).toBe(4);
-    expect(simulation.writes).toBeLessThan(60);
+    expect(simulation.operator.writes).toBeLessThan(60);
   });
 
   it.each(["before", "after"] as const)(
     "goes the same way when the operator is killed at any one of its writes, %s it is carried out",
     async (when) => {
-      const failures: string[] = [];
-      let write = 0;
-      for (let killed = true; killed; ) {
-        write += 1;
-        await using simulation = await Simulation.start();
-        simulation.killAt = { write, when };
-        await life(simulation).catch((error: unknown) => failures.push(`write ${write}: ${error}`));
-        failures.push(...simulation.node.sins.map((sin) => `write ${write}: ${sin}`));
-        if (simulation.node.starts !== 4) {
-          failures.push(`write ${write}: ${simulation.node.starts} starts`);
-        }
-        killed = simulation.kills > 0;
-      }
+      const start = () => Simulation.start();
+      const { lives, failures } = await killedAtEachWrite(when, start, async (simulation) => {
+        const wrong = await life(simulation).then(
+          () => [],
+          (error: unknown) => [String(error)],
+        );
+        const { starts, sins } = simulation.node;
+        return [...wrong, ...sins, ...(starts === 4 ? [] : [`${starts} starts`])];
+      });
       expect(failures).toEqual([]);
-      expect(write).toBeGreaterThan(20);
+      expect(lives).toBeGreaterThan(20);
     },
     120_000,
   );
@@ -94,9 +91,9 @@ describe("a running machine", () => {
     create(simulation);
     await simulation.until("it runs", () => phase(simulation) === "Running");
     const uid = simulation.machine("web")?.status?.podUID;
-    const before = simulation.writes;
+    const before = simulation.operator.writes;
     for (let n = 0; n < 5; n += 1) {
-      simulation.kill();
+      simulation.operator.kill();
       const watching = simulation.server.requests.length;
       await simulation.until("the new operator watches", () => simulation.server.requests.length > watching + 5);
       simulation.server.breakWatches();
@@ -104,7 +101,7 @@ describe("a running machine", () => {
     }
     await simulation.until("some time has passed", () => simulation.clock.monotonic() > 60_000);
     expect(simulation.machine("web")?.status?.podUID).toBe(uid);
-    expect(simulation.writes).toBe(before);
+    expect(simulation.operator.writes).toBe(before);
     expect(phase(simulation)).toBe("Running");
   });
 

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
+import { killedAtEachWrite } from "../../runtime/testing/mortal-operator.ts";
 import type { PersistentVolumeClaim } from "../../runtime/wire.ts";
 import { ImportSimulation } from "./testing/import-simulation.ts";
 
@@ -70,28 +71,26 @@ describe("an import", () => {
     });
     const marks = () => simulation.claim()?.metadata?.annotations?.["typevisor.io/import-state"];
     expect(marks()).toBe("Importing (40%)");
-    const before = simulation.writes;
+    const before = simulation.operator.writes;
     await simulation.until("time has passed", () => simulation.clock.monotonic() > 120_000);
     // What stays the same is not written again.
-    expect(simulation.writes).toBe(before);
+    expect(simulation.operator.writes).toBe(before);
   });
 
   it.each(["before", "after"] as const)(
     "goes the same way when the operator is killed at any one of its writes, %s it is carried out",
     async (when) => {
-      const failures: string[] = [];
-      let write = 0;
-      for (let killed = true; killed; ) {
-        write += 1;
-        await using simulation = await ImportSimulation.start();
-        simulation.killAt = { write, when };
-        await life(simulation).catch((error: unknown) => failures.push(`write ${write}: ${error}`));
-        failures.push(...simulation.storage.sins.map((sin) => `write ${write}: ${sin}`));
-        if (simulation.storage.attempts !== 3) failures.push(`write ${write}: ${simulation.storage.attempts} attempts`);
-        killed = simulation.kills > 0;
-      }
+      const start = () => ImportSimulation.start();
+      const { lives, failures } = await killedAtEachWrite(when, start, async (simulation) => {
+        const wrong = await life(simulation).then(
+          () => [],
+          (error: unknown) => [String(error)],
+        );
+        const { attempts, sins } = simulation.storage;
+        return [...wrong, ...sins, ...(attempts === 3 ? [] : [`${attempts} attempts`])];
+      });
       expect(failures).toEqual([]);
-      expect(write).toBeGreaterThan(10);
+      expect(lives).toBeGreaterThan(10);
     },
     120_000,
   );

@@ -1,8 +1,9 @@
 import { Client } from "../../../runtime/client.ts";
-import { type Connection, plainConnection } from "../../../runtime/connection.ts";
+import type { Connection } from "../../../runtime/connection.ts";
 import type { EventDraft } from "../../../runtime/event-recorder.ts";
-import { FakeApiServer, type FakeRequest } from "../../../runtime/testing/fake-api-server.ts";
+import { FakeApiServer } from "../../../runtime/testing/fake-api-server.ts";
 import { FakeClock } from "../../../runtime/testing/fake-clock.ts";
+import { MortalOperator } from "../../../runtime/testing/mortal-operator.ts";
 import { RecordingLogger } from "../../../runtime/testing/recording-logger.ts";
 import { VirtualMachineController } from "../controller.ts";
 import type { StoredVirtualMachine } from "../observe.ts";
@@ -12,12 +13,6 @@ import { settings } from "./fixtures.ts";
 /** Simulated time that passes at each tick. */
 const TICK_MS = 100;
 
-/** An operator that can be killed at any moment, and what it leaves behind is what another one finds. */
-interface Operator {
-  readonly stop: AbortController;
-  readonly ended: Promise<unknown>;
-}
-
 /** A cluster in memory with one operator, which is replaced by a new one as soon as it dies. */
 export class Simulation implements AsyncDisposable {
   readonly server: FakeApiServer;
@@ -25,20 +20,13 @@ export class Simulation implements AsyncDisposable {
   readonly clock = new FakeClock();
   readonly logger = new RecordingLogger();
   readonly events: EventDraft[] = [];
-  /** Writes of all operators so far, events apart. */
-  writes = 0;
-  kills = 0;
-  /** Kills the operator at its n-th write, before or after the API server has carried it out. */
-  killAt: { readonly write: number; readonly when: "before" | "after" } | undefined;
-  #operator: Operator;
-  #ended = false;
+  readonly operator: MortalOperator;
 
   private constructor(server: FakeApiServer) {
     this.server = server;
     server.now = () => this.clock.now();
     this.node = new FakeNode(server, () => this.clock.now());
-    server.intercept = (request) => this.#intercept(request);
-    this.#operator = this.#launch();
+    this.operator = new MortalOperator(server, (connection, signal) => this.#launch(connection, signal));
   }
 
   static async start(): Promise<Simulation> {
@@ -46,17 +34,8 @@ export class Simulation implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#ended = true;
-    this.#operator.stop.abort();
-    await this.#operator.ended;
+    await this.operator[Symbol.asyncDispose]();
     await this.server[Symbol.asyncDispose]();
-  }
-
-  /** Kills the operator now; another one takes its place. */
-  kill(): void {
-    this.kills += 1;
-    this.#operator.stop.abort();
-    this.#operator = this.#launch();
   }
 
   machine(name: string): StoredVirtualMachine | undefined {
@@ -81,23 +60,7 @@ export class Simulation implements AsyncDisposable {
     }
   }
 
-  #intercept(request: FakeRequest) {
-    if (!request.isWrite) {
-      return undefined;
-    }
-    this.writes += 1;
-    if (this.killAt === undefined || this.writes !== this.killAt.write || this.#ended) {
-      return undefined;
-    }
-    const { when } = this.killAt;
-    // The answer never arrives; nor does the dead operator send anything more.
-    this.kill();
-    return { kind: when === "before" ? ("drop-before" as const) : ("drop-after" as const) };
-  }
-
-  #launch(): Operator {
-    const stop = new AbortController();
-    const connection = mortal(plainConnection(this.server.url), stop.signal);
+  #launch(connection: Connection, signal: AbortSignal): Promise<unknown> {
     const controller = new VirtualMachineController({
       client: new Client(connection),
       clock: this.clock,
@@ -117,21 +80,6 @@ export class Simulation implements AsyncDisposable {
       launchers: this.node,
       events: { record: (_, draft) => this.events.push(draft) },
     });
-    const ended = Promise.all([controller.watch(stop.signal), controller.work(stop.signal)]);
-    return { stop, ended };
+    return Promise.all([controller.watch(signal), controller.work(signal)]);
   }
-}
-
-/** A connection that sends nothing once its process is dead. */
-function mortal(connection: Connection, dead: AbortSignal): Connection {
-  dead.addEventListener("abort", () => connection[Symbol.dispose]());
-  return {
-    ...connection,
-    prepare: async () => {
-      if (dead.aborted) {
-        throw new Error("the process is dead");
-      }
-      return await connection.prepare();
-    },
-  };
 }

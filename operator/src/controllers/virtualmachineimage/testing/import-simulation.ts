@@ -1,9 +1,10 @@
 import type { VirtualMachineImageStatus } from "../../../../../crds/src/virtualmachineimage.ts";
 import { Client } from "../../../runtime/client.ts";
-import { type Connection, plainConnection } from "../../../runtime/connection.ts";
+import type { Connection } from "../../../runtime/connection.ts";
 import type { EventDraft } from "../../../runtime/event-recorder.ts";
-import { FakeApiServer, type FakeRequest } from "../../../runtime/testing/fake-api-server.ts";
+import { FakeApiServer } from "../../../runtime/testing/fake-api-server.ts";
 import { FakeClock } from "../../../runtime/testing/fake-clock.ts";
+import { MortalOperator } from "../../../runtime/testing/mortal-operator.ts";
 import { RecordingLogger } from "../../../runtime/testing/recording-logger.ts";
 import type { PersistentVolumeClaim } from "../../../runtime/wire.ts";
 import { VirtualMachineImageController } from "../controller.ts";
@@ -32,20 +33,14 @@ export class ImportSimulation implements AsyncDisposable {
   readonly storage: FakeStorage;
   readonly clock = new FakeClock();
   readonly events: EventDraft[] = [];
-  writes = 0;
-  kills = 0;
-  /** Kills the operator at its n-th write, before or after the API server has carried it out. */
-  killAt: { readonly write: number; readonly when: "before" | "after" } | undefined;
+  readonly operator: MortalOperator;
   readonly #logger = new RecordingLogger();
-  #operator: { readonly stop: AbortController; readonly ended: Promise<unknown> };
-  #ended = false;
 
   private constructor(server: FakeApiServer) {
     this.server = server;
     server.now = () => this.clock.now();
     this.storage = new FakeStorage(server, () => this.clock.now());
-    server.intercept = (request) => this.#intercept(request);
-    this.#operator = this.#launch();
+    this.operator = new MortalOperator(server, (connection, signal) => this.#launch(connection, signal));
   }
 
   static async start(): Promise<ImportSimulation> {
@@ -53,9 +48,7 @@ export class ImportSimulation implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#ended = true;
-    this.#operator.stop.abort();
-    await this.#operator.ended;
+    await this.operator[Symbol.asyncDispose]();
     await this.server[Symbol.asyncDispose]();
   }
 
@@ -108,25 +101,9 @@ export class ImportSimulation implements AsyncDisposable {
     }
   }
 
-  #kill(): void {
-    this.kills += 1;
-    this.#operator.stop.abort();
-    this.#operator = this.#launch();
-  }
-
-  #intercept(request: FakeRequest) {
-    if (!request.isWrite) return undefined;
-    this.writes += 1;
-    if (this.killAt === undefined || this.writes !== this.killAt.write || this.#ended) return undefined;
-    const { when } = this.killAt;
-    this.#kill();
-    return { kind: when === "before" ? ("drop-before" as const) : ("drop-after" as const) };
-  }
-
-  #launch() {
-    const stop = new AbortController();
+  #launch(connection: Connection, signal: AbortSignal): Promise<unknown> {
     const controller = new VirtualMachineImageController({
-      client: new Client(mortal(plainConnection(this.server.url), stop.signal)),
+      client: new Client(connection),
       clock: this.clock,
       logger: this.#logger,
       settings,
@@ -143,19 +120,6 @@ export class ImportSimulation implements AsyncDisposable {
       }),
       events: { record: (_, draft) => this.events.push(draft) },
     });
-    const ended = Promise.all([controller.watch(stop.signal), controller.work(stop.signal)]);
-    return { stop, ended };
+    return Promise.all([controller.watch(signal), controller.work(signal)]);
   }
-}
-
-/** A connection that sends nothing once its process is dead. */
-function mortal(connection: Connection, dead: AbortSignal): Connection {
-  dead.addEventListener("abort", () => connection[Symbol.dispose]());
-  return {
-    ...connection,
-    prepare: async () => {
-      if (dead.aborted) throw new Error("the process is dead");
-      return await connection.prepare();
-    },
-  };
 }
