@@ -14,7 +14,15 @@ import { KvmSystem } from "../kvm/system.ts";
 import { Vcpu } from "../kvm/vcpu.ts";
 import { getClock, notePause, setClock } from "../kvm/x86/clock.ts";
 import { missingFeatures } from "../kvm/x86/cpu-compatibility.ts";
-import { type CpuidEntry, decodeCpuid, encodeCpuid, getCpuid, setCpuid, supportedCpuid } from "../kvm/x86/cpuid.ts";
+import {
+  type CpuidEntry,
+  decodeCpuid,
+  encodeCpuid,
+  getCpuid,
+  rawCpuid,
+  setCpuid,
+  supportedCpuid,
+} from "../kvm/x86/cpuid.ts";
 import { guestCpuid } from "../kvm/x86/guest-cpuid.ts";
 import {
   createInterruptControllers,
@@ -89,7 +97,7 @@ export class Board implements Disposable {
     const hasDeadlineTimer = system.capability("KVM_CAP_TSC_DEADLINE_TIMER") > 0;
     const cpuids = guestProcessors(supported, config.cpuCount, hasDeadlineTimer);
     this.vcpus = makeVcpus(system, vm.fd, cpuids, resources);
-    this.#cpuids = this.vcpus.map(({ fd }) => encodeCpuid(getCpuid(fd)));
+    this.#cpuids = this.vcpus.map(({ fd }) => rawCpuid(fd));
     this.msi = new KvmMsiSink(vm.fd);
     this.doorbells = new KvmDoorbells(vm.fd);
     this.#coalescedPortsPage = system.coalescedPortsPage();

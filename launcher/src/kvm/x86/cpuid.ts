@@ -25,15 +25,22 @@ const E2BIG = 7;
 
 /** What this host can give a guest (KVM_GET_SUPPORTED_CPUID). */
 export function supportedCpuid(kvmFd: number): CpuidEntry[] {
-  return entriesOf(kvmFd, "KVM_GET_SUPPORTED_CPUID");
+  return decodeCpuid(readCpuid(kvmFd, "KVM_GET_SUPPORTED_CPUID"));
 }
 
 /** What CPUID answers on a vCPU. */
 export function getCpuid(vcpuFd: number): CpuidEntry[] {
-  return entriesOf(vcpuFd, "KVM_GET_CPUID2");
+  return decodeCpuid(readCpuid(vcpuFd, "KVM_GET_CPUID2"));
 }
 
-function entriesOf(fd: number, request: "KVM_GET_SUPPORTED_CPUID" | "KVM_GET_CPUID2"): CpuidEntry[] {
+/** The same as `struct kvm_cpuid2`, for `decodeCpuid`. */
+export function rawCpuid(vcpuFd: number): DataView {
+  const view = readCpuid(vcpuFd, "KVM_GET_CPUID2");
+  const count = view.getUint32(structs.kvm_cpuid2.at.nent, true);
+  return new DataView(view.buffer.slice(view.byteOffset, view.byteOffset + HEADER_BYTES + count * ENTRY_BYTES));
+}
+
+function readCpuid(fd: number, request: "KVM_GET_SUPPORTED_CPUID" | "KVM_GET_CPUID2"): DataView {
   for (let room = CPUID_ENTRIES_LIMIT; ; room *= 2) {
     const view = newStruct("kvm_cpuid2", room * ENTRY_BYTES);
     view.setUint32(structs.kvm_cpuid2.at.nent, room, true);
@@ -43,7 +50,7 @@ function entriesOf(fd: number, request: "KVM_GET_SUPPORTED_CPUID" | "KVM_GET_CPU
       if (error instanceof SysError && error.errno === E2BIG) continue;
       throw error;
     }
-    return decodeCpuid(view);
+    return view;
   }
 }
 
