@@ -75,6 +75,13 @@ export interface DiskLimits {
 /**
  * What a disk stands on. Paths are absolute; sizes are bytes, multiples of 512, 512 to 2^50.
  * `files` and `cloudInit` are read-only by nature: their disk says `readOnly: true`, and `empty` says false.
+ *
+ * `copied` is for a launcher that takes its machine over (`launcher run --receive`), and tells it what its storage is. True: a
+ * claim of its own, which the source does not have; the migration fills it with what the source's disk of the same name holds,
+ * whatever kind that one is of. It is as large as that one to the byte; a `raw` path is overwritten, and a `directory` that has
+ * a disk.img already is refused, since nobody knows whose it is. False or absent: the very storage that the source has too
+ * (ReadWriteMany). The source is not told, it hears it from the target. Without `--receive` it means nothing; disks of kinds
+ * `image` and `empty` are always copied, and no read-only disk can be.
  */
 export type DiskSource =
   /**
@@ -83,7 +90,7 @@ export type DiskSource =
    */
   | { readonly kind: "image"; readonly imageRoot: string; readonly path?: string; readonly overlayPath: string }
   /** A raw file or block device (a Block claim's device node, which the agent opens), written in place. */
-  | { readonly kind: "raw"; readonly path: string }
+  | { readonly kind: "raw"; readonly path: string; readonly copied?: boolean }
   /** What another pod on the node (`launcher hold`, an attachment pod) offers to this one by way of the node agent. */
   | { readonly kind: "attachment"; readonly podUid: string }
   /**
@@ -91,7 +98,7 @@ export type DiskSource =
    * when missing (a read-only disk must have it), grown to `sizeBytes` when smaller, never shrunk. A symbolic link, or
    * anything else than a regular file, is refused.
    */
-  | { readonly kind: "directory"; readonly path: string; readonly sizeBytes: number }
+  | { readonly kind: "directory"; readonly path: string; readonly sizeBytes: number; readonly copied?: boolean }
   /** A sparse raw file at `path` in a directory that there is, made anew at each start of the process. */
   | { readonly kind: "empty"; readonly path: string; readonly sizeBytes: number }
   /**

@@ -53,7 +53,10 @@ export interface MigrationProgress {
   readonly sentBytes: number;
   /** What the pass that is under way has left, about. */
   readonly remainingBytes: number;
-  /** Measured in the last pass; 0 before. */
+  /** The same of the disks that are copied: `image` and `empty`, and those that the target's machine.json says are `copied`. */
+  readonly diskSentBytes: number;
+  readonly diskRemainingBytes: number;
+  /** Of memory and disks together, measured in the last pass; 0 before. */
   readonly bytesPerSecond: number;
   readonly dirtyBytesPerSecond: number;
   /** How much of the time the guest is held back, 0 to 0.99. */
@@ -73,6 +76,7 @@ export interface MigrationResult {
     readonly resumeMs: number;
   };
   readonly sentBytes: number;
+  readonly diskSentBytes: number;
   readonly rounds: number;
 }
 

@@ -195,6 +195,8 @@ function disk(field: Field): DiskConfig {
   const wanted = readOnlyBy[source.kind];
   if (wanted !== undefined && wanted !== readOnly)
     fields.readOnly.fail(`is ${readOnly}; a disk of kind ${source.kind} takes ${wanted} only`);
+  if ("copied" in source && source.copied && readOnly)
+    fields.readOnly.fail("is true, and source.copied too, which takes a disk that can be written; drop one of them");
   const queues = fields.queues.integer({ min: 1, max: 64 });
   return { name, readOnly, queues, source, ...(fields.limits.present && { limits: diskLimits(fields.limits) }) };
 }
@@ -226,9 +228,15 @@ function diskSource(field: Field): DiskSource {
         overlayPath: absolutePath(image.overlayPath),
       };
     }
-    case "raw":
-      return { kind, path: absolutePath(field.object(["kind", "path"]).path) };
-    case "directory":
+    case "raw": {
+      const { path, copied } = field.object(["kind", "path", "copied"]);
+      return { kind, path: absolutePath(path), ...(copied.present && { copied: copied.boolean() }) };
+    }
+    case "directory": {
+      const { path, sizeBytes, copied } = field.object(["kind", "path", "sizeBytes", "copied"]);
+      const source = { kind, path: absolutePath(path), sizeBytes: sizeBytes.integer(DISK_SIZE) } as const;
+      return { ...source, ...(copied.present && { copied: copied.boolean() }) };
+    }
     case "empty": {
       const { path, sizeBytes } = field.object(["kind", "path", "sizeBytes"]);
       return { kind, path: absolutePath(path), sizeBytes: sizeBytes.integer(DISK_SIZE) };

@@ -239,6 +239,7 @@ export class MigrationSource {
         resumeMs,
       },
       sentBytes: this.#sender?.sentBytes ?? 0,
+      diskSentBytes: 0,
       rounds: this.#rounds,
     };
     this.#note(GONE);
@@ -353,6 +354,8 @@ export class MigrationSource {
       rounds: this.#rounds,
       sentBytes: this.#sender?.sentBytes ?? 0,
       remainingBytes: this.#sender?.remainingBytes ?? this.#parts.machine.memory.memory.sizeBytes,
+      diskSentBytes: 0,
+      diskRemainingBytes: 0,
       bytesPerSecond: Math.round(last?.bytesPerSecond ?? 0),
       dirtyBytesPerSecond: Math.round(last?.dirtyBytesPerSecond ?? 0),
       throttle: this.#convergence?.throttle ?? 0,
