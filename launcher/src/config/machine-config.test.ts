@@ -194,7 +194,7 @@ describe("a wrong machine.json is refused with the field and the way out", () =>
     ["disks.3.source.sizeBytes", 2 ** 50 + 512, "disks[3].source.sizeBytes", /to 1125899906842624/],
     ["disks.1.source.copied", true, "disks[1].readOnly", /source\.copied too, which takes a disk that can be written/],
     ["disks.2.source.copied", 1, "disks[2].source.copied", /true or false/],
-    ["disks.3.source.copied", true, "disks[3].source.copied", /is unknown/],
+    ["disks.3.source.copied", true, "disks[3].source.copied", /not a known field/],
     ["disks.3.readOnly", true, "disks[3].readOnly", /kind empty takes false only/],
     ["disks.4.readOnly", false, "disks[4].readOnly", /kind files takes true only/],
     ["disks.4.source.volumeLabel", "", "disks[4].source.volumeLabel", /a label of letters/],
