@@ -77,6 +77,7 @@ describe("an installed release", () => {
 
   const system = release.namespace;
   const virtualmachines = { group: "typevisor.io", resource: "virtualmachines" };
+  const migrations = { group: "typevisor.io", resource: "virtualmachinemigrations" };
   const lease = { group: "coordination.k8s.io", resource: "leases", namespace: system };
   const roleBindings = { group: "rbac.authorization.k8s.io", resource: "rolebindings", namespace: "team-a" };
   it.each<[string, "may" | "may not", string, ResourceAttributes]>([
@@ -96,6 +97,8 @@ describe("an installed release", () => {
     ["operator", "may not", "replace a spec", { verb: "update", ...virtualmachines, namespace: "team-a" }],
     ["operator", "may not", "patch a spec", { verb: "patch", ...virtualmachines, namespace: "team-a" }],
     ["operator", "may not", "delete a machine", { verb: "delete", ...virtualmachines, namespace: "team-a" }],
+    ["operator", "may", "mark a migration", { verb: "patch", ...migrations, namespace: "team-a" }],
+    ["operator", "may not", "replace a migration", { verb: "update", ...migrations, namespace: "team-a" }],
     [
       "operator",
       "may not",

@@ -4,6 +4,7 @@ import { describe, expect, it } from "@jest/globals";
 import { parseAllDocuments } from "yaml";
 import { virtualMachine } from "./virtualmachine.ts";
 import { virtualMachineImage } from "./virtualmachineimage.ts";
+import { virtualMachineMigration } from "./virtualmachinemigration.ts";
 
 const examples = join(import.meta.dirname, "../../examples");
 const files = readdirSync(examples).filter((file) => file.endsWith(".yaml"));
@@ -13,9 +14,11 @@ describe("the examples", () => {
     const objects = parseAllDocuments(readFileSync(join(examples, file), "utf8")).map((document) => document.toJS());
     const ofKind = (kind: string) => objects.filter((object: { kind: string }) => object.kind === kind);
     const imported = ofKind("VirtualMachineImage").map((object) => virtualMachineImage.parse(object));
+    const moved = ofKind("VirtualMachineMigration").map((object) => virtualMachineMigration.parse(object));
     const [vm] = ofKind("VirtualMachine").map((object) => virtualMachine.parse(object));
     if (vm === undefined) throw new Error(`${file} holds no VirtualMachine`);
     expect(`${vm.metadata.name}.yaml`).toBe(file);
+    for (const { spec } of moved) expect(spec.virtualMachineName).toBe(vm.metadata.name);
     const images = [vm.spec.boot?.kernel, ...vm.spec.disks].flatMap((source) => source?.image ?? []);
     expect([...images, ...imported]).not.toEqual([]);
     for (const image of images) {

@@ -114,5 +114,7 @@ export async function takeDown(target: Target, repository: string, run: Runner):
   await run([...target.helm, "uninstall", release, "--namespace", namespace, "--ignore-not-found", "--wait"]);
   await kubectl("delete", "namespace", namespace, "--ignore-not-found");
   say("The definition of VirtualMachine stays with its machines; to remove all of them:");
-  say(`  ${target.kubectlHint} delete crd virtualmachines.typevisor.io virtualmachineimages.typevisor.io`);
+  say(
+    `  ${target.kubectlHint} delete crd virtualmachines.typevisor.io virtualmachineimages.typevisor.io virtualmachinemigrations.typevisor.io`,
+  );
 }

@@ -4,12 +4,13 @@ import { apiReference } from "./reference.ts";
 import { troubleshooting } from "./troubleshooting.ts";
 import { virtualMachineCrd } from "./virtualmachine-crd.ts";
 import { virtualMachineImageCrd } from "./virtualmachineimage-crd.ts";
+import { virtualMachineMigrationCrd } from "./virtualmachinemigration-crd.ts";
 
 const header = "# Generated from crds/src by hack/generate; do not edit.\n";
 
 /** Everything that is generated from the schemas: paths in the repository, and contents. */
 export function generatedFiles(): ReadonlyMap<string, string> {
-  const definitions = [virtualMachineCrd(), virtualMachineImageCrd()].flatMap((crd) => {
+  const definitions = [virtualMachineCrd(), virtualMachineImageCrd(), virtualMachineMigrationCrd()].flatMap((crd) => {
     const { plural } = crd.spec.names;
     return [
       [`crds/typevisor.io_${plural}.yaml`, header + toYaml(crd)],

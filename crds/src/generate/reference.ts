@@ -5,9 +5,11 @@ import { notYet } from "../not-yet.ts";
 import { reasons } from "../reasons.ts";
 import { phases } from "../status.ts";
 import { importPhases } from "../virtualmachineimage.ts";
+import { migrationConditionTypes, migrationPhases } from "../virtualmachinemigration.ts";
 import { nodeAt, type StructuralSchema } from "./structural-schema.ts";
 import { virtualMachineNames, virtualMachineSchema } from "./virtualmachine-crd.ts";
 import { virtualMachineImageNames, virtualMachineImageSchema } from "./virtualmachineimage-crd.ts";
+import { virtualMachineMigrationNames, virtualMachineMigrationSchema } from "./virtualmachinemigration-crd.ts";
 
 /** Fields that are exactly the PodSpec's: their parts are told by Kubernetes' own reference. */
 const asInPods = [
@@ -41,6 +43,7 @@ export function apiReference(): string {
     "Reasons of conditions and events. The message of each says more about the case at hand.",
     definitionTable("Reason", reasons),
     ...imageSections(),
+    ...migrationSections(),
   ].join("\n\n")}\n`;
 }
 
@@ -55,6 +58,23 @@ function imageSections(): string[] {
     ...sections,
     "### Phases of an import",
     definitionTable("Phase", importPhases),
+  ];
+}
+
+function migrationSections(): string[] {
+  const schema = virtualMachineMigrationSchema();
+  const { kind, plural, shortNames } = virtualMachineMigrationNames;
+  const rules = schema["x-kubernetes-validations"] ?? [];
+  return [
+    `## ${kind}`,
+    `\`${GROUP_VERSION}\`, namespaced. ${schema.description} [migration.md](migration.md) tells how.`,
+    `\`kubectl get ${shortNames.join("`, `kubectl get ")}\` (or \`${plural}\`) lists them.`,
+    `Rules:\n${rules.map((rule) => `- ${escapeText(rule.message)}`).join("\n")}`,
+    ...["spec", "status"].flatMap((part) => objectSections(part, nodeAt(schema, part))),
+    "### Phases of a migration",
+    definitionTable("Phase", migrationPhases),
+    "### Conditions of a migration",
+    definitionTable("Condition", migrationConditionTypes),
   ];
 }
 
