@@ -73,6 +73,10 @@ export interface LauncherStatus {
   readonly interfaces?: readonly InterfaceStatus[];
   /** What does the I/O of the disks that waits: io_uring, or threads where the kernel or seccomp refuses it. */
   readonly ioEngine?: IoEngineName;
+  /** Why this launcher cannot move the machine to another one, a sentence each; empty where it can. */
+  readonly cannotMove?: readonly string[];
+  /** What the guest's processors have, wherever the machine began: the format of cpu-features.ts. */
+  readonly cpuFeatures?: string;
 }
 
 export type IoEngineName = "io_uring" | "threads";

@@ -1,6 +1,9 @@
 import { describe, expect, it } from "@jest/globals";
+import { formatCpuFeatures } from "../../api/cpu-features.ts";
 import { decode, encode } from "../codec/codec.ts";
 import { StateRefused } from "../codec/state-refused.ts";
+import { openKvm } from "../kvm/system.ts";
+import { hostFeatures } from "../kvm/x86/host-features.ts";
 import { gpa } from "../memory/gpa.ts";
 import { type BoardState, boardStateCodec } from "./board-state.ts";
 import { TestBoard, type TestBoardOptions } from "./testing/test-board.ts";
@@ -50,6 +53,18 @@ describe("a board that was saved", () => {
       expect(board.events).toEqual([]);
     }
     board[Symbol.dispose]();
+  });
+
+  it("says of its guest what the host says that it gives, and of one that it took over what that one has", async () => {
+    using kvm = openKvm("/dev/kvm");
+    using board = await TestBoard.make({ cpuCount: 2, commands: "cpus; spin" });
+    expect(board.board.features).toBe(formatCpuFeatures(hostFeatures(kvm.fd)));
+    using weaker = await continued(board, { cpuCount: 2 }, (saved) => ({
+      ...saved,
+      vcpus: saved.vcpus.map((vcpu) => ({ ...vcpu, cpuid: vcpu.cpuid.filter(({ leaf }) => leaf !== 7) })),
+    }));
+    expect(weaker.board.features).not.toMatch(/ 7\//);
+    expect(board.board.features).toMatch(/ 1\/0\/edx:/);
   });
 
   it("saves the same again, before it runs, but for the time", async () => {

@@ -1,3 +1,4 @@
+import { formatCpuFeatures } from "../../api/cpu-features.ts";
 import type { EntryState } from "../boot/x86/entry.ts";
 import { KVM_IDENTITY_MAP, KVM_TSS, ramRegions } from "../boot/x86/layout.ts";
 import { refusing, StateRefused } from "../codec/state-refused.ts";
@@ -13,7 +14,7 @@ import { newStruct } from "../kvm/struct-view.ts";
 import { KvmSystem } from "../kvm/system.ts";
 import { Vcpu } from "../kvm/vcpu.ts";
 import { getClock, notePause, setClock } from "../kvm/x86/clock.ts";
-import { missingFeatures } from "../kvm/x86/cpu-compatibility.ts";
+import { featuresOf, missingFeatures } from "../kvm/x86/cpu-compatibility.ts";
 import {
   type CpuidEntry,
   decodeCpuid,
@@ -75,6 +76,8 @@ export class Board implements Disposable {
   readonly #layout: VcpuStateLayout;
   /** What CPUID answers on each processor, as bytes: asked for by a migration alone. */
   #cpuids: readonly DataView[];
+  /** Of `#cpuids`, once they were asked for. */
+  #features: string | undefined;
 
   /**
    * `kvm` is /dev/kvm, and the board's from now on, also when this throws. `milestone` is told of each step.
@@ -162,6 +165,12 @@ export class Board implements Disposable {
     return this.#cpuids.map((view) => decodeCpuid(view));
   }
 
+  /** What the guest may have based its code on; the format of launcher/api/cpu-features.ts. */
+  get features(): string {
+    this.#features ??= formatCpuFeatures(featuresOf(this.processors()[0] ?? []));
+    return this.#features;
+  }
+
   /** Why processors that were saved elsewhere cannot go on here; throws StateRefused then. No vCPU has run. */
   checkProcessors(saved: readonly Pick<BoardState["vcpus"][number], "cpuid">[]): void {
     if (saved.length !== this.vcpus.length)
@@ -191,6 +200,7 @@ export class Board implements Disposable {
       if (saved) refusing(part, () => restoreVcpu(fd, saved, { part, xsaveBytes, elapsedNs }));
     });
     this.#cpuids = state.vcpus.map(({ cpuid }) => encodeCpuid(cpuid));
+    this.#features = undefined;
     refusing("clock", () => setClock(this.vmFd, state.clockNs + elapsedNs));
   }
 

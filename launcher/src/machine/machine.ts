@@ -258,6 +258,8 @@ export class Machine implements StartableMachine, MovableMachine {
       disks: this.#parts.virtio.disks.status(),
       interfaces: this.#parts.virtio.interfaces.status(),
       ioEngine: this.#parts.ioEngine,
+      cannotMove: this.cannotMove,
+      cpuFeatures: board.features,
       ...(this.#lifecycle.state === "Paused" && {
         pause: { asked: this.#pauseAsked, storageFull: this.#parts.virtio.disks.full },
       }),

@@ -161,6 +161,17 @@ describe("parseAnswer", () => {
     expect([none.pause, none.disks]).toEqual([undefined, undefined]);
   });
 
+  it("takes over why it cannot move its machine, and what its guest's processors have, as far as they are that", () => {
+    const said = { cannotMove: ["disk root is its own", 7, "x".repeat(1000)], cpuFeatures: "GenuineIntel 1/0/ecx:1" };
+    expect(parseAnswer(200, JSON.stringify({ ...status, ...said }))).toMatchObject({
+      cannotMove: ["disk root is its own", "x".repeat(500)],
+      cpuFeatures: "GenuineIntel 1/0/ecx:1",
+    });
+    const odd = parseAnswer(200, JSON.stringify({ ...status, cannotMove: "no", cpuFeatures: "<script>" }));
+    expect([odd.cannotMove, odd.cpuFeatures]).toEqual([undefined, undefined]);
+    expect(parseAnswer(200, JSON.stringify({ ...status, cannotMove: [] })).cannotMove).toEqual([]);
+  });
+
   it("takes over what its interfaces are, and no address that is none", () => {
     const good = {
       name: "default",

@@ -8,6 +8,7 @@ import {
   type LauncherStatus,
   type MachineState,
 } from "../../../launcher/api/control.ts";
+import { parseCpuFeatures } from "../../../launcher/api/cpu-features.ts";
 import type { LinkState } from "../../../launcher/api/machine-config.ts";
 import type { ClientCredentials } from "../certificates/authority.ts";
 import { machineServerName } from "../certificates/identities.ts";
@@ -210,6 +211,23 @@ export function parseAnswer(statusCode: number, body: string): LauncherStatus {
     ...pauseOf(parsed["pause"]),
     ...disksOf(parsed["disks"]),
     ...interfacesOf(parsed["interfaces"]),
+    ...movabilityOf(parsed),
+  };
+}
+
+/** More than anyone reads. */
+const OBSTACLES_MAX = 64;
+const OBSTACLE_MAX_LENGTH = 500;
+
+function movabilityOf(parsed: Record<string, unknown>): Pick<LauncherStatus, "cannotMove" | "cpuFeatures"> {
+  const said = parsed["cannotMove"];
+  const features = text(parsed["cpuFeatures"]);
+  const obstacles = Array.isArray(said)
+    ? said.slice(0, OBSTACLES_MAX).flatMap((each: unknown) => text(each) ?? [])
+    : [];
+  return {
+    ...(Array.isArray(said) ? { cannotMove: obstacles.map((each) => each.slice(0, OBSTACLE_MAX_LENGTH)) } : {}),
+    ...(features === undefined || parseCpuFeatures(features) === undefined ? {} : { cpuFeatures: features }),
   };
 }
 

@@ -1,3 +1,4 @@
+import type { CpuFeatures } from "../../../api/cpu-features.ts";
 import type { CpuidEntry } from "./cpuid.ts";
 
 type RegisterName = "eax" | "ebx" | "ecx" | "edx";
@@ -29,11 +30,12 @@ const RULES: readonly Rule[] = [
   ...features(0x4000_0001, 0, "eax", "edx"),
 ];
 
-/** Bits that say how things are right now, or are the machine's own: OSXSAVE, OSPKE and more than one processor. */
+/** Bits that say how things are right now, or are the machine's own: OSXSAVE, OSPKE and more than one processor (twice). */
 const NOT_FEATURES: Readonly<Record<string, number>> = {
   "1/0/ecx": 1 << 27,
   "1/0/edx": 1 << 28,
   "7/0/ecx": 1 << 4,
+  "80000001/0/ecx": 1 << 1,
 };
 
 /** Names of bits that differ between processors that are in use, by leaf/subleaf/register. */
@@ -90,6 +92,25 @@ export function missingFeatures(guest: readonly CpuidEntry[], host: readonly Cpu
     const missing = wanted & ~offered & ~(NOT_FEATURES[key] ?? 0);
     return bitsOf(missing).map((bit) => NAMES[key]?.[bit] ?? `cpuid ${key} bit ${bit}`);
   });
+}
+
+/** The same rules' words of one processor, for those who compare where no KVM is: launcher/api/cpu-features.ts. */
+export function featuresOf(cpuid: readonly CpuidEntry[]): CpuFeatures {
+  const wordOf = (rule: Rule) => {
+    const key = `${rule.leaf.toString(16)}/${rule.subleaf}/${rule.register}`;
+    return [key, (registerOf(cpuid, rule) & ~(NOT_FEATURES[key] ?? 0)) >>> 0] as const;
+  };
+  const ofKind = (kind: Rule["kind"]) => new Map(RULES.filter((rule) => rule.kind === kind).map(wordOf));
+  return { vendor: vendorOf(cpuid), words: ofKind("features"), levels: ofKind("level") };
+}
+
+/** Twelve characters of leaf 0, in the order of Intel's SDM; spaces, which none of the known ones have, as dots. */
+function vendorOf(cpuid: readonly CpuidEntry[]): string {
+  const words = (["ebx", "edx", "ecx"] as const).map((register) =>
+    registerOf(cpuid, { leaf: 0, subleaf: 0, register, kind: "features" }),
+  );
+  const characters = words.flatMap((word) => [0, 8, 16, 24].map((shift) => (word >>> shift) & 0xff));
+  return characters.map((code) => (code > 0x20 && code < 0x7f ? String.fromCharCode(code) : ".")).join("");
 }
 
 function registerOf(entries: readonly CpuidEntry[], { leaf, subleaf, register }: Rule): number {
