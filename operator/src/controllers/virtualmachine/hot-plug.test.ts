@@ -16,6 +16,7 @@ import {
   launcherSays,
   machine,
   NOW_MS,
+  node,
   observation,
   POD_UID,
   podOf,
@@ -234,7 +235,7 @@ describe("a disk that a running machine's spec has gained", () => {
   });
 
   it("is left alone while the node does not answer", () => {
-    const lost = { name: "node-1", ready: "Unknown" as const, outOfService: false, kvmDevices: 1, memoryBytes: 1 };
+    const lost = { ...node, ready: "Unknown" as const };
     expect(deeds(look(now(data), [], { node: lost, attachments: [attachment()] }))).toEqual([]);
     expect(deeds(look(now(), [seen()], { node: null, attachments: [attachment()] }))).toEqual([]);
   });

@@ -2,6 +2,7 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import type { LauncherStatus } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import type { NodeCpu } from "../../scheduling/node-cpu.ts";
 import type { Claims } from "./claims.ts";
 
 /** All that a decision is made from, besides the settings and the time. */
@@ -71,6 +72,8 @@ export interface NodeFacts {
   readonly outOfService: boolean;
   readonly kvmDevices: number;
   readonly memoryBytes: number;
+  /** What its agent says of its processors: see scheduling/cpu-affinity.ts. */
+  readonly cpu: NodeCpu | undefined;
 }
 
 /** An event of type Warning about a pod that has not started. */

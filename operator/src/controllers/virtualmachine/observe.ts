@@ -3,6 +3,7 @@ import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
 import { Store } from "../../runtime/store.ts";
 import { controllerOf, type KubernetesObject, type Node, type Pod } from "../../runtime/wire.ts";
+import { nodeCpuOf } from "../../scheduling/node-cpu.ts";
 import { type Claims, claimDisks, claimKeysOfMachine, claimKeysOfPod, type StoredClaim, writesTo } from "./claims.ts";
 import { ATTACHMENT_LABEL, identityOf, podKeyOf, VM_LABEL } from "./names.ts";
 import type {
@@ -173,6 +174,7 @@ export function trimNode(node: Node): StoredNode {
       outOfService: (node.spec?.taints ?? []).some((taint) => taint.key === "node.kubernetes.io/out-of-service"),
       kvmDevices: parseQuantity(allocatable[KVM_RESOURCE] ?? 0),
       memoryBytes: parseQuantity(allocatable["memory"] ?? 0),
+      cpu: nodeCpuOf(node),
     },
   };
 }

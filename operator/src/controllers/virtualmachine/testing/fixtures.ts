@@ -70,6 +70,7 @@ export const node: NodeFacts = {
   outOfService: false,
   kvmDevices: 100,
   memoryBytes: 8 * 2 ** 30,
+  cpu: undefined,
 };
 
 /** The machine's pod as its node shows it at some point of its life. */
