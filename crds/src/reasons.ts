@@ -92,7 +92,12 @@ export const reasons = {
   Unknown: "The state is not known yet.",
 
   // Migratable and RestartRequired.
-  MigrationNotAvailable: "Live migration is not available in this version.",
+  NotRunning: "The machine does not run: there is nothing to move.",
+  DiskNotMigratable:
+    "A disk is on storage that another node cannot have at the same time; the message names it. Use a claim of access mode ReadWriteMany.",
+  InterfaceNotMigratable:
+    "An interface has the pod's own address, which stays behind; the message names it. Use masquerade or multus.",
+  LauncherNotMigratable: "The launcher cannot move the machine; the message has its words, and what to do.",
   SpecChanged: "The spec differs from what the machine runs with; delete its pod to restart it with the new spec.",
 
   // Disks of a running machine.

@@ -41,7 +41,7 @@ describe("from kubectl apply to the guest's console", () => {
       Stalled: "False",
       Running: "True",
       Paused: "False",
-      Migratable: "False",
+      Migratable: "True",
       RestartRequired: "False",
     });
     for (const condition of conditions) expect(condition.observedGeneration).toBe(1);

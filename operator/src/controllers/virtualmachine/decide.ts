@@ -10,6 +10,7 @@ import { type HotPlugPlan, hotPlugPlan } from "./hot-plug.ts";
 import { interfaceStatuses } from "./interface-status.ts";
 import { relabel } from "./labels.ts";
 import { machineConfig } from "./machine-config.ts";
+import { migratableCondition } from "./migratable.ts";
 import { annotations, identityOf } from "./names.ts";
 import type { Observation } from "./observation.ts";
 import { isFinished } from "./observe.ts";
@@ -61,6 +62,7 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
       volumes: volumeFacts(observation, own, hotPlug),
       disk: diskInTheWay(previous, hotPlug),
       interfaces: interfaceStatuses(observation, own),
+      migratable: migratableCondition(observation, own, plan.view),
       nowMs,
     });
     if (!sameStatus(vm.status, status)) {

@@ -41,11 +41,12 @@ export function buildStatus(
     /** What a disk that comes or goes waits for. */
     readonly disk: { readonly reason: Reason; readonly message: string } | undefined;
     readonly interfaces: NonNullable<VirtualMachineStatus["interfaces"]>;
+    readonly migratable: ConditionDraft<Condition>;
     readonly nowMs: number;
   },
 ): VirtualMachineStatus {
   const generation = vm.metadata.generation ?? 0;
-  const drafts = conditionDrafts(parts.view, parts.drift, parts.disk);
+  const drafts = conditionDrafts(parts);
   const conditions = settleConditions<Condition>(vm.status?.conditions, drafts, generation, parts.nowMs);
   return {
     observedGeneration: generation,
@@ -96,11 +97,12 @@ function volumesOf(
   return [...ofSpec, ...leaving.map((name) => ({ name, ...states[name] }))];
 }
 
-function conditionDrafts(
-  view: View,
-  drift: readonly string[],
-  disk: { readonly reason: Reason; readonly message: string } | undefined,
-): ConditionDraft<Condition>[] {
+function conditionDrafts({
+  view,
+  drift,
+  disk,
+  migratable,
+}: Pick<Parameters<typeof buildStatus>[1], "view" | "drift" | "disk" | "migratable">): ConditionDraft<Condition>[] {
   const { reason, message } = view;
   const asExpected = { status: "False", reason: "AsExpected", message: "" } as const;
   // A machine that runs is ready, whatever disk is still to come.
@@ -119,12 +121,7 @@ function conditionDrafts(
         ? ({ ...cause, reason: reason === "StorageFull" ? reason : "Paused" } as const)
         : asExpected),
     },
-    {
-      type: "Migratable",
-      status: "False",
-      reason: "MigrationNotAvailable",
-      message: "Live migration is not available in this version",
-    },
+    migratable,
     {
       type: "RestartRequired",
       ...(drift.length === 0
