@@ -1,4 +1,5 @@
 import type { DiskConfig, LinkState } from "./machine-config.ts";
+import type { MigrationResult } from "./migration.ts";
 
 /**
  * Launcher API: JSON over HTTPS with mutual TLS on the pod IP, and the same routes on a unix socket in the container.
@@ -146,6 +147,8 @@ export interface TerminationMessage {
   readonly reason: TerminationReason;
   /** A sentence: what happened, and what to do next where something can be done. */
   readonly message: string;
+  /** Of a machine that has Migrated. */
+  readonly migration?: MigrationResult;
 }
 
 export const exitCodes = {

@@ -11,6 +11,8 @@
 
 /** Where to, and how. */
 export interface MigrationRequest {
+  /** Told again in the status of the source, so that who asked knows this migration from others; up to 64 characters. */
+  readonly id?: string;
   /** IP address and port of the target's control connection; memory goes to the port above. */
   readonly address: string;
   readonly port: number;
@@ -36,13 +38,15 @@ export type TargetPhase = "Listening" | "Receiving" | "Prepared" | "Undecided" |
 
 export interface MigrationStatus {
   readonly role: "none" | "source" | "target";
+  /** Of a source whose request had one. */
+  readonly id?: string;
   /** Null where the role is none. */
   readonly phase: SourcePhase | TargetPhase | null;
   /** A sentence: what is going on, or why it failed. */
   readonly message: string;
   /** Of a source. */
   readonly progress?: MigrationProgress;
-  /** Of a source that is Gone. */
+  /** Of a source that is Gone; its launcher ends then, and has it in its termination message too. */
   readonly result?: MigrationResult;
 }
 

@@ -20,17 +20,28 @@ const open = (count: number): OwnedFd[] => Array.from({ length: count }, () => o
 describe("what an interface asks of the node agent", () => {
   it("is a TAP whose wiring keeps the launcher's own ports", () => {
     const ports = [{ protocol: "TCP", port: 80 }] as const;
-    expect(tapWant(config({ kind: "masquerade", ports }), control)).toMatchObject({
+    expect(tapWant(config({ kind: "masquerade", ports }), { control })).toMatchObject({
       ...{ kind: "tap", name: "default", queues: 2 },
       binding: { kind: "masquerade", mac: "02:5a:00:12:34:56", ports, ownPorts: [10443, 10080] },
     });
-    expect(tapWant(config({ kind: "podIP" }), { socketPath: "/x" })?.binding).toEqual({ kind: "podIP", ownPorts: [] });
+    expect(tapWant(config({ kind: "podIP" }), { control: { socketPath: "/x" } })?.binding).toEqual({
+      kind: "podIP",
+      ownPorts: [],
+    });
     const multus = { kind: "multus", podInterface: "net1" } as const;
-    expect(tapWant(config(multus), control)?.binding).toEqual(multus);
+    expect(tapWant(config(multus), { control })?.binding).toEqual(multus);
+  });
+
+  it("keeps the two ports of a migration as well", () => {
+    const paths = { certPath: "/a", keyPath: "/b", caPath: "/c" };
+    const migration = { address: "::", port: 10444, ...paths };
+    const binding = { ownPorts: [10443, 10080, 10444, 10445] };
+    expect(tapWant(config({ kind: "masquerade" }), { control, migration })).toMatchObject({ binding });
+    expect(tapWant(config({ kind: "podIP" }), { control, migration })).toMatchObject({ binding });
   });
 
   it("is nothing for one that is attached by hand", () => {
-    expect(tapWant(config({ kind: "tap", device: "tap0" }), control)).toBeNull();
+    expect(tapWant(config({ kind: "tap", device: "tap0" }), { control })).toBeNull();
   });
 });
 

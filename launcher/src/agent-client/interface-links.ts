@@ -1,12 +1,15 @@
 import type { TapBinding, TapWant } from "../../api/agent.ts";
-import type { ControlConfig, InterfaceConfig } from "../../api/machine-config.ts";
+import type { InterfaceConfig, MachineConfig } from "../../api/machine-config.ts";
 import { NetworkError, type NetworkLink } from "../net/network-link.ts";
 import type { Granted } from "./agent-client.ts";
 
+/** Who listens in this process, as far as others reach it. */
+export type Listeners = Pick<MachineConfig, "control" | "migration">;
+
 /** What to ask the agent for an interface; null for one that is attached by hand. */
-export function tapWant(config: InterfaceConfig, control: ControlConfig): TapWant | null {
+export function tapWant(config: InterfaceConfig, machine: Listeners): TapWant | null {
   const { name, queues, dataPath, limits } = config;
-  const binding = bindingOf(config, ownPorts(control));
+  const binding = bindingOf(config, ownPorts(machine));
   // Limits are kept in this process.
   return binding && { kind: "tap", name, queues, vhost: dataPath === "auto" && limits === undefined, binding };
 }
@@ -25,8 +28,9 @@ function bindingOf({ mac, attachment }: InterfaceConfig, ownPorts: readonly numb
 }
 
 /** TCP ports that this process listens on, at an address that others reach. */
-function ownPorts({ https, telemetry }: ControlConfig): readonly number[] {
-  return [...(https ? [https.port] : []), ...(telemetry ? [telemetry.port] : [])];
+function ownPorts({ control: { https, telemetry }, migration }: Listeners): readonly number[] {
+  const ofMigration = migration ? [migration.port, migration.port + 1] : [];
+  return [...(https ? [https.port] : []), ...(telemetry ? [telemetry.port] : []), ...ofMigration];
 }
 
 /** The link that the agent granted for an interface. Throws NetworkError where the answer has none. */

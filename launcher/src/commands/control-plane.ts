@@ -1,4 +1,5 @@
 import type { MachineConfig } from "../../api/machine-config.ts";
+import type { MigrationResult } from "../../api/migration.ts";
 import { ConfigInvalid } from "../config/field.ts";
 import type { GuestConsole } from "../control/console/guest-console.ts";
 import { closeServer } from "../control/http-limits.ts";
@@ -31,6 +32,8 @@ const CLOSE_GRACE_MS = 500;
 export interface ControlPlane {
   /** Ends consoles behind their last output, and lets clients that wait have their answer. */
   close(): Promise<void>;
+  /** Of a machine that has migrated away. */
+  migrationResult(): Promise<MigrationResult | undefined>;
 }
 
 /** Opens the listeners that `config` names. What was opened is closed again where one fails. */
@@ -71,6 +74,7 @@ export async function openControlPlane(parts: ControlPlaneParts): Promise<Contro
       console.close();
       await cleanup.disposeAsync();
     },
+    migrationResult: async () => (await migration?.())?.status().result,
   };
 }
 

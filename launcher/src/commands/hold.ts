@@ -33,7 +33,7 @@ export async function hold(options: HoldOptions): Promise<never> {
     await new Holder(options, log, stop.signal).toItsEnd();
   } catch (error) {
     const termination = terminationOf(error);
-    log.error("holder ends", { ...termination });
+    log.error("holder ends", { reason: termination.reason, message: termination.message });
     // The path of a pod; there is no configuration that would name another.
     const path = terminationPathOfBrokenConfig("");
     if (path !== undefined) writeTermination(path, termination);

@@ -98,8 +98,9 @@ class MachineRun {
     if (target) await Promise.race([target.running, machine.ended]);
     settleHeapLater();
     const termination = await machine.ended;
+    const migration = termination.reason === "Migrated" ? await controlPlane.migrationResult() : undefined;
     await controlPlane.close();
-    return termination;
+    return { ...termination, ...(migration && { migration }) };
   }
 
   async #listen(machine: StartableMachine, guestConsole: GuestConsole): Promise<MigrationTarget> {
@@ -206,8 +207,8 @@ class MachineRun {
 
   /** /dev/kvm and all TAPs in one exchange: the machine starts the sooner. */
   async #askForAll(options: AskOptions): Promise<Pick<MachineDependencies, "kvm" | "links">> {
-    const { interfaces = [], control } = this.#config;
-    const wants = interfaces.map((config) => tapWant(config, control));
+    const { interfaces = [] } = this.#config;
+    const wants = interfaces.map((config) => tapWant(config, this.#config));
     const granted = await askAgent([{ kind: "kvm" }, ...wants.filter((want) => want !== null)], options);
     using cleanup = new DisposableStack();
     for (const { fds } of granted) for (const fd of fds) cleanup.use(fd);

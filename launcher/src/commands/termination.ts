@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import type { TerminationMessage, TerminationReason } from "../../api/control.ts";
+import type { MigrationResult } from "../../api/migration.ts";
 
 /** The kubelet reads no more than this of a container. */
 const FILE_MAX_BYTES = 4096;
@@ -9,15 +10,17 @@ export const DEFAULT_TERMINATION_PATH = "/dev/termination-log";
 export interface Termination {
   readonly reason: TerminationReason;
   readonly message: string;
+  /** Of a machine that has migrated away. */
+  readonly migration?: MigrationResult;
 }
 
 /**
  * Writes the last word in place: in a pod the file is a mount of its own, and cannot be renamed over.
  * Throws what the file system says.
  */
-export function writeTermination(path: string, { reason, message }: Termination): void {
+export function writeTermination(path: string, { reason, message, migration }: Termination): void {
   writeLastWord(path, message, (words) => {
-    const value: TerminationMessage = { version: 1, reason, message: words };
+    const value: TerminationMessage = { version: 1, reason, message: words, ...(migration && { migration }) };
     return JSON.stringify(value);
   });
 }

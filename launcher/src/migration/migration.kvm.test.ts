@@ -68,7 +68,10 @@ async function begin(source: RealLauncher, target: RealLauncher, more: object = 
 async function moved(source: RealLauncher, target: RealLauncher, more: object = {}): Promise<void> {
   expect((await begin(source, target, more)).status).toBe(202);
   const end = await source.ended();
-  expect(end).toMatchObject({ exitCode: 0, termination: { reason: "Migrated" } });
+  expect(end).toMatchObject({
+    exitCode: 0,
+    termination: { reason: "Migrated", migration: { rounds: expect.any(Number) } },
+  });
 }
 
 describe("a machine that migrates", () => {

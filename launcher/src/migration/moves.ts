@@ -65,7 +65,11 @@ export class Moves {
   }
 }
 
-type Limits = Readonly<Record<Exclude<keyof MigrationRequest, "address" | "autoConverge">, readonly [number, number]>>;
+const ID_MAX_LENGTH = 64;
+
+type Limits = Readonly<
+  Record<Exclude<keyof MigrationRequest, "id" | "address" | "autoConverge">, readonly [number, number]>
+>;
 
 const LIMITS: Limits = {
   port: [1, 65534],
@@ -77,18 +81,21 @@ const LIMITS: Limits = {
 
 /** Throws TypeError, which names the member. */
 export function planOf(request: Readonly<Record<string, unknown>>): MigrationPlan {
-  const { address, autoConverge = DEFAULTS.autoConverge, ...numbers } = request;
+  const { id, address, autoConverge = DEFAULTS.autoConverge, ...numbers } = request;
+  if (id !== undefined && (typeof id !== "string" || id.length > ID_MAX_LENGTH))
+    throw new TypeError(`id must be a text of at most ${ID_MAX_LENGTH} characters`);
   if (typeof address !== "string" || isIP(address) === 0) throw new TypeError("address must be an IP address");
   if (typeof autoConverge !== "boolean") throw new TypeError("autoConverge must be true or false");
   for (const [name, value] of Object.entries(numbers)) {
     const limits = LIMITS[name as keyof Limits];
     if (!limits)
       throw new TypeError(
-        `there is no member ${name}; known are address, autoConverge, ${Object.keys(LIMITS).join(", ")}`,
+        `there is no member ${name}; known are id, address, autoConverge, ${Object.keys(LIMITS).join(", ")}`,
       );
     if (typeof value !== "number" || !Number.isInteger(value) || value < limits[0] || value > limits[1])
       throw new TypeError(`${name} must be a whole number from ${limits[0]} to ${limits[1]}`);
   }
   if (numbers["port"] === undefined) throw new TypeError("port is missing");
-  return { ...DEFAULTS, ...(numbers as unknown as { port: number }), address, autoConverge };
+  const given = numbers as unknown as { port: number };
+  return { ...DEFAULTS, ...given, address, autoConverge, ...(id !== undefined && { id }) };
 }

@@ -37,7 +37,7 @@ export interface SourceParts {
   readonly log: Logger;
 }
 
-export type MigrationPlan = Required<MigrationRequest>;
+export type MigrationPlan = Required<Omit<MigrationRequest, "id">> & Pick<MigrationRequest, "id">;
 
 /** One migration away from here. */
 export class MigrationSource {
@@ -78,6 +78,7 @@ export class MigrationSource {
   status(): MigrationStatus {
     return {
       role: "source",
+      ...(this.#plan.id !== undefined && { id: this.#plan.id }),
       phase: this.#phases.current,
       message: this.#message,
       progress: this.#progress(),

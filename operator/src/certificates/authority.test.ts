@@ -82,7 +82,8 @@ describe("Authority", () => {
     expect(certificate.subject).toBe("CN=machine:uid-1");
     expect(certificate.subjectAltName).toBe("DNS:uid-1.machine.typevisor.internal");
     expect(certificate.ca).toBe(false);
-    expect(certificate.keyUsage).toEqual(["1.3.6.1.5.5.7.3.1"]);
+    // Server and client: a migration's two ends show it to each other.
+    expect(certificate.keyUsage).toEqual(["1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"]);
     expect(certificate.checkIssued(new X509Certificate(issued.trust))).toBe(true);
     expect(Math.round((issued.renewAtMs - NOW_MS) / DAY_MS)).toBe(20);
   });

@@ -85,13 +85,13 @@ export class Authority implements Disposable {
     return { authorityMs: notAfterMs(this.#state?.current), operatorMs: notAfterMs(this.#operator?.credentials) };
   }
 
-  /** A server certificate for one machine, by its UID. */
+  /** A certificate for one machine, by its UID: of its launcher's server, and of both ends of a migration. */
   async issueForMachine(uid: string): Promise<MachineCertificate> {
     const state = this.#require();
     const subject = {
       commonName: machineCommonName(uid),
       dnsNames: [machineServerName(uid)],
-      usages: ["server"],
+      usages: ["server", "client"],
     } as const;
     const pair = await issueCertificate(state.current, subject, this.#options.clock.now(), MACHINE_LIFE_MS);
     const renewAtMs = renewalTimeMs(validityOf(pair.certificate));
