@@ -10,6 +10,7 @@ export const conditionTypes = {
   Running: "The guest's processors run or are paused: the machine exists on a node.",
   Paused: "The guest's processors are stopped and its memory is kept.",
   Migratable: "The machine can move to another node while it runs.",
+  Migrating: "The machine is moving to another pod while it runs.",
   RestartRequired: "The spec has changed in a way that takes effect at the next restart.",
 } as const satisfies Record<string, string>;
 

@@ -9,7 +9,7 @@ const GUEST_PORTS_MAX = 64;
 const INTERFACE_NAME_MAX_LENGTH = 63;
 
 /** Names of the launcher's own ports in its container, which the names of the guest's must differ from. */
-export const LAUNCHER_PORT_NAMES = ["control", "telemetry"] as const;
+export const LAUNCHER_PORT_NAMES = ["control", "telemetry", "migration", "migration-data"] as const;
 
 /** The annotation that has Multus make more interfaces in a pod. */
 export const MULTUS_NETWORKS_ANNOTATION = "k8s.v1.cni.cncf.io/networks";
@@ -27,7 +27,7 @@ const guestPort = z.strictObject({
     },
     {
       rule: LAUNCHER_PORT_NAMES.map((name) => `self != '${name}'`).join(" && "),
-      message: `name must be another than ${LAUNCHER_PORT_NAMES.join(" and ")}, which are ports of the launcher itself`,
+      message: `name must be another than ${LAUNCHER_PORT_NAMES.join(", ")}, which are ports of the launcher itself`,
     },
   ).exactOptional(),
   protocol: z.enum(["TCP", "UDP", "SCTP"]).describe("Protocol of the port.").default("TCP"),

@@ -100,6 +100,26 @@ export const reasons = {
   LauncherNotMigratable: "The launcher cannot move the machine; the message has its words, and what to do.",
   SpecChanged: "The spec differs from what the machine runs with; delete its pod to restart it with the new spec.",
 
+  // Live migration: of the machine that moves, and of VirtualMachineMigrations.
+  Migrating: "The machine is moving to another pod; the message says how far that is.",
+  MigrationPending: "The migration waits for its turn, or for its machine; the message says for what.",
+  MigrationPreparing: "The pod that the machine moves to is being started; the message says what it waits for.",
+  MigrationHandingOver: "The guest stands still, or it is being found out which of its two pods it goes on in.",
+  MigrationFinishing: "The machine goes on in its new pod, and the old one is ending.",
+  MigrationCancelling: "The migration is being taken back.",
+  MigrationSucceeded: "The machine has moved.",
+  MigrationCancelled: "The migration was deleted, or its machine stopped, before the machine had moved.",
+  MigrationFailed:
+    "The machine has not moved and runs where it was; the message says why. Create another migration to try again.",
+  MigrationLost:
+    "Both pods of a machine that moved ended in the middle of the hand-over; spec.runStrategy says whether it starts afresh.",
+  MachineNotFound:
+    "There is no VirtualMachine of that name in the namespace of the migration; correct virtualMachineName.",
+  MachineNotRunning: "Only a machine that runs can move, and this one does not.",
+  NotMigratable: "The machine cannot move while it runs; its condition Migratable says why.",
+  TargetInvalid: "The migration names a node that the machine cannot move to; correct spec.target.",
+  TargetNotReady: "The pod that the machine was to move to did not come in time; the message says what it waited for.",
+
   // Disks of a running machine.
   DiskAttaching: "A disk that spec.disks has since the machine runs is on its way; the message says what it waits for.",
   DiskDetaching:

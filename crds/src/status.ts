@@ -113,6 +113,22 @@ export const status = z.strictObject({
     })
     .describe("Live migration under way.")
     .exactOptional(),
+  lastMigration: z
+    .strictObject({
+      name: text("VirtualMachineMigration that it was."),
+      phase: text("How it ended: Succeeded, Failed or Cancelled."),
+      message: text("Why, for a person."),
+      source: migrationEnd("from"),
+      target: migrationEnd("to"),
+      downtimeMilliseconds: z
+        .number()
+        .min(0)
+        .describe("How long the guest stood still, where that is known.")
+        .exactOptional(),
+      completedAt: time("When it ended."),
+    })
+    .describe("Live migration that ended last.")
+    .exactOptional(),
   restarts: count("How often the machine was started again since the VirtualMachine was created."),
   reboots: count("How often the guest rebooted in this run; a reboot is no restart, the pod stays."),
   consecutiveCrashes: count("Ends in a fault in a row; the delay before the next start doubles with each."),

@@ -83,7 +83,9 @@ export async function getRunningPod(cluster: Cluster, name: string): Promise<Pod
 /** The launcher pod of this very machine, if there is one. */
 export async function findPod(cluster: Cluster, machine: Machine): Promise<Pod | undefined> {
   const { name = "", namespace = "", uid } = machine.metadata;
-  const pod = await orUndefined(cluster.client.get<Pod>(resources.pods, namespace, podNameOf(name)));
+  // A machine that has moved is in a pod of another name.
+  const podName = machine.status?.podName || podNameOf(name);
+  const pod = await orUndefined(cluster.client.get<Pod>(resources.pods, namespace, podName));
   return pod?.metadata?.ownerReferences?.some((owner) => owner.uid === uid) ? pod : undefined;
 }
 

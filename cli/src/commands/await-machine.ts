@@ -73,8 +73,11 @@ export function conditionOf(machine: Machine, type: string) {
   return machine.status?.conditions?.find((condition) => condition.type === type);
 }
 
+/** Phases of a machine whose guest runs. */
+const RUNNING: ReadonlySet<string> = new Set(["Running", "Migrating"]);
+
 export const expectations = {
-  running: { what: "running", isMet: (machine) => isCurrent(machine) && machine.status?.phase === "Running" },
+  running: { what: "running", isMet: (machine) => isCurrent(machine) && RUNNING.has(machine.status?.phase ?? "") },
   off: {
     what: "off",
     isMet: (machine) =>

@@ -21,7 +21,8 @@ export async function attachConsole(
   environment: Environment,
 ): Promise<number> {
   if (options.wait) {
-    const isMet = ({ status }: { status?: { phase?: string } }) => ["Running", "Paused"].includes(status?.phase ?? "");
+    const isMet = ({ status }: { status?: { phase?: string } }) =>
+      ["Running", "Paused", "Migrating"].includes(status?.phase ?? "");
     await awaitMachine(cluster, name, { what: "running", isMet }, { ...options, signal: environment.signal });
   }
   const pod = await getRunningPod(cluster, name);

@@ -34,6 +34,15 @@ describe("flags of the controllers", () => {
     expect(config.settings).toMatchObject({ cpuRatio: 1, launcherImagePullSecrets: ["x"] });
   });
 
+  it("bound migrations", () => {
+    expect(parse(image).migrationSettings).toEqual({
+      ...{ perCluster: 5, perNode: 2, maxDowntimeMs: 300, deadlineSeconds: 3600, autoConverge: true },
+      ttlSeconds: 86_400,
+    });
+    const { migrationSettings } = parse(image, "--migration-bandwidth=100Mi", "--migration-auto-converge=false");
+    expect(migrationSettings).toMatchObject({ bandwidthBytesPerSecond: 100 * 2 ** 20, autoConverge: false });
+  });
+
   it("give each process an identity of its own", () => {
     expect(parse(image).identity).toMatch(/^operator-0_/);
     expect(parse(image).identity).not.toBe(parse(image).identity);
@@ -45,6 +54,10 @@ describe("flags of the controllers", () => {
     [[image, "--overhead-fixed=many"], /--overhead-fixed: "many" must be a size/],
     [[image, "--launcher-control-port=0"], /--launcher-control-port: "0" must be a whole number from 1/],
     [[image, "--launcher-control-port=10080"], /--launcher-telemetry-port: must differ/],
+    [[image, "--launcher-migration-port=10442"], /--launcher-migration-port: and the port above must differ/],
+    [[image, "--migrations-per-node=0"], /--migrations-per-node: "0" must be a whole number from 1/],
+    [[image, "--migration-bandwidth=fast"], /--migration-bandwidth: "fast" must be a size/],
+    [[image, "--migration-auto-converge=yes"], /--migration-auto-converge: "yes" must be one of true, false/],
     [[image, "--log-level=loud"], /--log-level: "loud" must be one of/],
     [[image, "--launcher-listen-address=localhost"], /not an IP address/],
     [[image, "--no-such-flag"], /no-such-flag/],

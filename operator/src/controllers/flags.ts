@@ -4,6 +4,7 @@ import { parseQuantity } from "../../../crds/src/quantity.ts";
 import { ConfigError } from "../runtime/config-error.ts";
 import { defaultOverhead, type Settings } from "./virtualmachine/settings.ts";
 import type { ImportSettings } from "./virtualmachineimage/settings.ts";
+import type { MigrationSettings } from "./virtualmachinemigration/settings.ts";
 
 /** What `operator controllers` was told. */
 export interface ControllersConfig {
@@ -22,6 +23,7 @@ export interface ControllersConfig {
   readonly context?: string | undefined;
   readonly settings: Settings;
   readonly importSettings: ImportSettings;
+  readonly migrationSettings: MigrationSettings;
 }
 
 type LogLevel = "debug" | "info" | "warn" | "error";
@@ -40,6 +42,7 @@ const FLAGS = {
   "launcher-listen-address": ["0.0.0.0", "address that launchers listen on; :: in IPv6 clusters"],
   "launcher-control-port": ["10443", "port of the Launcher API on the pod IP"],
   "launcher-telemetry-port": ["10080", "port of health and metrics on the pod IP"],
+  "launcher-migration-port": ["10444", "port that a launcher takes its machine over at; memory comes to the one above"],
   "launcher-priority-class": ["", "PriorityClass of machines that name none"],
   "overhead-fixed": [defaultOverhead.fixed, "memory that a pod requests beyond the guest's"],
   "overhead-per-cpu": [defaultOverhead.perCpu, "and for each virtual processor"],
@@ -50,6 +53,13 @@ const FLAGS = {
   "importer-memory-limit": ["256Mi", "and may have; xz -9 alone takes 66Mi of it"],
   "importer-back-off": ["10", "seconds before a failed import is tried again; doubles"],
   "importer-back-off-max": ["300", "and at most"],
+  "migrations-per-cluster": ["5", "live migrations at the same time"],
+  "migrations-per-node": ["2", "and away from one node"],
+  "migration-bandwidth": ["", "most that one sends a second, e.g. 100Mi; no limit when empty"],
+  "migration-max-downtime": ["300", "milliseconds that a guest may stand still"],
+  "migration-deadline": ["3600", "seconds after which a migration is given up"],
+  "migration-auto-converge": ["true", "true or false: slow guests down that write faster than is sent"],
+  "migration-ttl": ["86400", "seconds that a VirtualMachineMigration is kept after its end"],
   "watch-namespaces": ["", "namespaces to serve, comma-separated; all when empty"],
   "lease-name": ["typevisor-operator", "Lease by which replicas elect a leader"],
   "ca-secret": ["typevisor-ca", "Secret of the certificate authority"],
@@ -101,6 +111,13 @@ export function parseControllersFlags(
   if (controlPort === telemetryPort) {
     throw new ConfigError("--launcher-telemetry-port", "must differ from --launcher-control-port");
   }
+  const migrationPort = wholeNumber("launcher-migration-port", text("launcher-migration-port"), 1, 65_534);
+  if ([controlPort, telemetryPort].some((other) => other === migrationPort || other === migrationPort + 1)) {
+    throw new ConfigError(
+      "--launcher-migration-port",
+      "and the port above must differ from the launcher's other ports",
+    );
+  }
   return {
     namespace: environment["POD_NAMESPACE"] || "typevisor-system",
     identity: `${environment["POD_NAME"] || "operator"}_${crypto.randomUUID()}`,
@@ -127,6 +144,7 @@ export function parseControllersFlags(
       listenAddress,
       controlPort,
       telemetryPort,
+      migrationPort,
       priorityClassName: optional("launcher-priority-class"),
       scrapeAnnotations: values["launcher-scrape-annotations"] === true,
     },
@@ -142,6 +160,17 @@ export function parseControllersFlags(
       memoryLimit: quantityText("importer-memory-limit", text("importer-memory-limit")),
       backOffMinMs: 1000 * wholeNumber("importer-back-off", text("importer-back-off"), 1, DAY_SECONDS),
       backOffMaxMs: 1000 * wholeNumber("importer-back-off-max", text("importer-back-off-max"), 1, DAY_SECONDS),
+    },
+    migrationSettings: {
+      perCluster: wholeNumber("migrations-per-cluster", text("migrations-per-cluster"), 1, 1000),
+      perNode: wholeNumber("migrations-per-node", text("migrations-per-node"), 1, 1000),
+      ...(text("migration-bandwidth") !== "" && {
+        bandwidthBytesPerSecond: bytes("migration-bandwidth", text("migration-bandwidth")),
+      }),
+      maxDowntimeMs: wholeNumber("migration-max-downtime", text("migration-max-downtime"), 1, 60_000),
+      deadlineSeconds: wholeNumber("migration-deadline", text("migration-deadline"), 1, 7 * DAY_SECONDS),
+      autoConverge: oneOf("migration-auto-converge", text("migration-auto-converge"), ["true", "false"]) === "true",
+      ttlSeconds: wholeNumber("migration-ttl", text("migration-ttl"), 0, 2 ** 31 - 1),
     },
   };
 }

@@ -4,8 +4,8 @@ import { controllerOf, type Pod, resources } from "../../runtime/wire.ts";
 import type { Hands } from "./act.ts";
 import { attachmentPod } from "./attachment-pod.ts";
 import { asDiskRefusal, DiskRefusedError } from "./disk-refused.ts";
-import { FIELD_MANAGER, identityOf, podKeyOf } from "./names.ts";
-import type { StoredVirtualMachine } from "./observe.ts";
+import { FIELD_MANAGER, identityOf } from "./names.ts";
+import { podsOf, type StoredVirtualMachine } from "./observe.ts";
 import type { Action } from "./plan.ts";
 
 /** Makes an attachment pod for the launcher that there is; another launcher by now is the next pass's business. */
@@ -16,7 +16,7 @@ export async function createAttachment(
 ): Promise<void> {
   const { name, disk, claims, launcherUID } = action;
   const identity = identityOf(vm);
-  const launcher = world.pods.get(podKeyOf(identity));
+  const { pod: launcher } = podsOf(world, vm);
   if (launcher?.metadata?.uid !== launcherUID) return;
   const pod = attachmentPod(vm, { settings, name, disk, claims, launcher });
   try {

@@ -25,8 +25,8 @@ import {
   identityOf,
   MANAGED_BY,
   MANAGED_BY_LABEL,
-  podKeyOf,
   podNameOf,
+  podNamesOf,
   secretNameOf,
   VM_LABEL,
   virtualMachines,
@@ -119,7 +119,7 @@ function questionOf(
   about: { readonly podUID: string; readonly ip: string },
   { world }: Hands,
 ): Question {
-  const pod = world.pods.get(podKeyOf(identityOf(vm)));
+  const pod = ownPod(vm, about.podUID, world);
   return questionAbout(vm, { ...about, readiness: pod === undefined ? "" : readinessOf(pod) });
 }
 
@@ -129,6 +129,18 @@ function questionAbout(
 ): Question {
   const { name, namespace, uid } = identityOf(vm);
   return { ip: about.ip, uid, podUID: about.podUID, key: `${namespace}/${name}`, readiness: about.readiness };
+}
+
+/** One of the pods that the machine can have. */
+function ownPod(vm: StoredVirtualMachine, podUID: string, world: World): Pod | undefined {
+  const { namespace, name } = identityOf(vm);
+  const named = podNamesOf(name).map((podName) => world.pods.get(`${namespace}/${podName}`));
+  return named.find((pod) => pod?.metadata?.uid === podUID);
+}
+
+/** One that is gone has no name; a precondition on its UID then finds out. */
+function nameOfPod(vm: StoredVirtualMachine, podUID: string, world: World): string {
+  return ownPod(vm, podUID, world)?.metadata?.name ?? podNameOf(identityOf(vm).name);
 }
 
 /** Secret, then pod, without reading in between: the Secret must be there when the kubelet mounts it. */
@@ -269,7 +281,7 @@ async function renewCertificate(vm: StoredVirtualMachine, podUID: string, hands:
       },
     },
   };
-  const pod = { namespace: identity.namespace, name: podNameOf(identity.name) };
+  const pod = { namespace: identity.namespace, name: nameOfPod(vm, podUID, world) };
   world.pods.put(await client.mergePatch<Pod>(resources.pods, pod, marks, FIELD_MANAGER));
   logger.info({ ...identity, renewAt: formatTime(certificate.renewAtMs) }, "Renewed the machine's certificate");
 }
@@ -279,8 +291,8 @@ async function labelPod(
   { podUID, labels, annotations }: Extract<Action, { kind: "label-pod" }>,
   { client, world, logger }: Hands,
 ): Promise<void> {
-  const { name, namespace } = identityOf(vm);
-  const target = { namespace, name: podNameOf(name) };
+  const { namespace } = identityOf(vm);
+  const target = { namespace, name: nameOfPod(vm, podUID, world) };
   // A null takes a label away: RFC 7386.
   const patch = { metadata: { uid: podUID, labels: labels as Record<string, string>, annotations } };
   world.pods.put(await client.mergePatch<Pod>(resources.pods, target, patch, FIELD_MANAGER));
@@ -294,7 +306,7 @@ async function deletePod(
 ): Promise<void> {
   const { client, world, logger } = hands;
   const identity = identityOf(vm);
-  const name = podNameOf(identity.name);
+  const name = nameOfPod(vm, action.uid, world);
   const target = { namespace: identity.namespace, name };
   try {
     const options = { uid: action.uid, ...(action.force ? { gracePeriodSeconds: 0 } : {}) };

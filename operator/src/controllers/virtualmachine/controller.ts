@@ -15,11 +15,14 @@ import {
 } from "../../runtime/wire.ts";
 import { WorkQueue } from "../../runtime/work-queue.ts";
 import type { WorkQueueMetrics } from "../../runtime/work-queue-metrics.ts";
+import { virtualMachineMigrations } from "../virtualmachinemigration/names.ts";
+import { machineKeyOf, type StoredMigration, trimMigration } from "../virtualmachinemigration/stored.ts";
 import { act, ClaimRefusedError, type Hands, RefusedError } from "./act.ts";
 import { claimKeysOfMachine, claimKeysOfPod, type StoredClaim, trimClaim } from "./claims.ts";
 import { decide } from "./decide.ts";
 import { DiskRefusedError } from "./disk-refused.ts";
 import { type LauncherCalls, LauncherMonitor } from "./launcher-monitor.ts";
+import { isIncoming } from "./launcher-pods.ts";
 import type { VirtualMachineMetrics } from "./metrics.ts";
 import { MANAGED_BY, MANAGED_BY_LABEL, virtualMachines } from "./names.ts";
 import type { ClaimRefusal, DiskRefusal, Refusal } from "./observation.ts";
@@ -112,7 +115,9 @@ export class VirtualMachineController {
       store: world.claims,
       trim: (each: KubernetesObject) => trimClaim(each as PersistentVolumeClaim),
     };
+    const migration = { resource: virtualMachineMigrations, store: world.migrations, trim: trimMigration };
     await Promise.all([
+      ...reflect<StoredMigration>(context, migration, signal),
       ...reflect<StoredVirtualMachine>(context, machine, signal),
       ...reflect<Pod>(context, pod, signal),
       ...reflect<StoredNode>(context, node, signal),
@@ -284,7 +289,11 @@ export class VirtualMachineController {
   }
 
   #connect(): void {
-    const { virtualMachines: vms, pods, nodes, claims } = this.world;
+    const { virtualMachines: vms, pods, nodes, claims, migrations } = this.world;
+    migrations.onChange(({ previous, current }) => {
+      const keys = [previous, current].flatMap((each) => (each === undefined ? [] : machineKeyOf(each)));
+      this.#addAll([...new Set(keys)]);
+    });
     vms.onChange(({ key, previous, current }) => {
       if (current === undefined) {
         this.#refusals.delete(previous?.metadata.uid ?? "");
@@ -318,9 +327,10 @@ export class VirtualMachineController {
           this.#queue.add(key);
           continue;
         }
-        if (current !== undefined) {
+        const isMine = !isIncoming(current ?? previous ?? {});
+        if (current !== undefined && isMine) {
           this.#departed.delete(key);
-        } else if (previous !== undefined && vms.get(key) !== undefined) {
+        } else if (current === undefined && previous !== undefined && isMine && vms.get(key) !== undefined) {
           this.#departed.set(key, previous);
         }
         this.#queue.add(key);

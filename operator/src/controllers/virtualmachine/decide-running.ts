@@ -4,6 +4,7 @@ import type { Pod } from "../../runtime/wire.ts";
 import { claimDisks, diskBytes, isOnClaim } from "./claims.ts";
 import { describeReadiness, hasGuestReadiness } from "./guest-probes.ts";
 import { interfacesOf, linkStateOf } from "./interfaces.ts";
+import { isSameRun } from "./launcher-pods.ts";
 import { annotations, LAUNCHER_CONTAINER } from "./names.ts";
 import { type LauncherFacts, readinessOf } from "./observation.ts";
 import { type Action, type Case, nodeLost, type Plan, stalled, underWay } from "./plan.ts";
@@ -173,7 +174,7 @@ function asBefore(previous: VirtualMachineStatus, pod: Pod): View {
 
 function ranInPod(previous: VirtualMachineStatus, pod: Pod): boolean {
   const running = previous.conditions?.find((condition) => condition.type === "Running");
-  return previous.podUID === pod.metadata?.uid && running?.status === "True";
+  return isSameRun(pod, previous.podUID) && running?.status === "True";
 }
 
 function running(pod: Pod): View {

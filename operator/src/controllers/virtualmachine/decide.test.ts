@@ -739,7 +739,9 @@ describe("events", () => {
 it("the first status has every condition, each about the generation it was made for", () => {
   const status = statusOf(now(observation(machine(), { pod: podOf(machine(), "unscheduled") })));
   expect(status.conditions?.map((c) => [c.type, c.observedGeneration])).toEqual(
-    ["Ready", "Reconciling", "Stalled", "Running", "Paused", "Migratable", "RestartRequired"].map((type) => [type, 3]),
+    ["Ready", "Reconciling", "Stalled", "Running", "Paused", "Migratable", "Migrating", "RestartRequired"].map(
+      (type) => [type, 3],
+    ),
   );
   expect(status.observedGeneration).toBe(3);
 });

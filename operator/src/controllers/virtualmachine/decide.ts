@@ -9,8 +9,10 @@ import { driftedFields, fieldDigests, fieldsForRestart } from "./drift.ts";
 import { type HotPlugPlan, hotPlugPlan } from "./hot-plug.ts";
 import { interfaceStatuses } from "./interface-status.ts";
 import { relabel } from "./labels.ts";
+import { isSameRun } from "./launcher-pods.ts";
 import { machineConfig } from "./machine-config.ts";
 import { migratableCondition } from "./migratable.ts";
+import { migrationView } from "./migration-status.ts";
 import { annotations, identityOf } from "./names.ts";
 import type { Observation } from "./observation.ts";
 import { isFinished } from "./observe.ts";
@@ -30,7 +32,7 @@ import { countEnd, doubling, restartDelayMs, startsAgain } from "./restart.ts";
 import type { Settings } from "./settings.ts";
 import { SpecError } from "./spec-error.ts";
 import { buildStatus, type StatusRecord, sameStatus, type View, type VolumeFacts } from "./status.ts";
-import { classOf, NEEDS_CHANGE, terminationOf, vanished } from "./termination.ts";
+import { classOf, lastWordOf, NEEDS_CHANGE, parseTerminationMessage, terminationOf, vanished } from "./termination.ts";
 import { transitions } from "./transitions.ts";
 import { REASONS_FROM_EVENTS } from "./trouble.ts";
 import { type Waiting, whatPodWaitsFor } from "./waiting.ts";
@@ -63,6 +65,7 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
       disk: diskInTheWay(previous, hotPlug),
       interfaces: interfaceStatuses(observation, own),
       migratable: migratableCondition(observation, own, plan.view),
+      migration: migrationView(observation.migrations, vm.status),
       nowMs,
     });
     if (!sameStatus(vm.status, status)) {
@@ -100,7 +103,7 @@ function volumeFacts(
     const leaving = Object.keys(hotPlug.disks).filter((name) => !isOfSpec(name));
     return { claims, claimRefusals, seenBytes, states: Object.fromEntries([...started, ...hot]), leaving };
   }
-  const before = (uid !== undefined && vm.status?.podUID === uid ? vm.status.volumes : undefined) ?? [];
+  const before = (own !== undefined && isSameRun(own, vm.status?.podUID) ? vm.status?.volumes : undefined) ?? [];
   const states = before.flatMap(({ name, state, message }) =>
     state === undefined ? [] : [[name, { state, ...(message === undefined ? {} : { message }) }] as const],
   );
@@ -134,6 +137,9 @@ function planFor(c: Case): Plan {
   if (vm.metadata.deletionTimestamp !== undefined) {
     return deleting(c);
   }
+  if (mayGoOnElsewhere(c.observation)) {
+    return whileBeingDecided(c);
+  }
   if (pod === undefined) {
     return withoutPod(c);
   }
@@ -152,6 +158,26 @@ function planFor(c: Case): Plan {
     return { ...stopping, before: [deletePod(pod, "Stops the machine, as spec.runStrategy is Halted")] };
   }
   return pod.status?.phase === "Running" ? decideRunning(c, pod, record) : whilePending(c, pod, record);
+}
+
+/** Its pod has ended or is gone, and there is one that it was moving to. */
+function mayGoOnElsewhere({ pod, incoming, ...others }: Observation): boolean {
+  return incoming !== undefined && (pod === undefined || !isOwn({ pod, incoming, ...others }, pod) || isFinished(pod));
+}
+
+/** What becomes of the machine is the migration's to say: nothing starts meanwhile, and no end is counted. */
+function whileBeingDecided(c: Case): Plan {
+  const { pod, incoming } = c.observation;
+  const { podName, podUID, podIP, node, startedAt, launcherVersion, reboots } = c.previous;
+  const seen = { podName, podUID, podIP, node, startedAt, launcherVersion, reboots };
+  const record = { ...c.kept, ...Object.fromEntries(Object.entries(seen).filter(([, value]) => value !== undefined)) };
+  const hasLeft = pod !== undefined && parseTerminationMessage(lastWordOf(pod))?.reason === "Migrated";
+  if (hasLeft) {
+    const message = `The machine goes on in pod ${incoming?.metadata?.name}, on node ${incoming?.spec?.nodeName}`;
+    return { view: { ...underWay("Migrating", message), ready: "True", running: "True" }, record };
+  }
+  const message = `Pod ${podName} has ended, and it is being found out whether the machine goes on in pod ${incoming?.metadata?.name}`;
+  return { view: { ...underWay("Migrating", message), ready: "Unknown", running: "Unknown" }, record };
 }
 
 /** The garbage collector stops the pod; all that is left is to start nothing. */
@@ -366,7 +392,7 @@ function podFields(pod: Pod): StatusRecord {
 
 /** What is known of the run in this pod. */
 function runFields(previous: VirtualMachineStatus, pod: Pod): StatusRecord {
-  if (previous.podUID !== pod.metadata?.uid) {
+  if (!isSameRun(pod, previous.podUID)) {
     return {};
   }
   const { startedAt, launcherVersion, reboots } = previous;

@@ -56,6 +56,8 @@ export function hotPlugPlan(observation: Observation, settings: Settings, nowMs:
   const isOver = pod === undefined || pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
   const orphans = all.filter((each) => isOver || each.launcherUID !== uid);
   const actions: Action[] = orphans.flatMap((each) => remove(each, "Its launcher has ended"));
+  // Its new pod is made as the old one is: nothing comes or goes until the machine has moved.
+  if (observation.incoming !== undefined) return { ...NOTHING, actions, isUnknown: true };
   const isStopping = pod?.metadata?.deletionTimestamp !== undefined || vm.spec.runStrategy === "Halted";
   if (isOver || isStopping || pod.status?.phase !== "Running") return { ...NOTHING, actions };
   const started = startedDisks(pod);

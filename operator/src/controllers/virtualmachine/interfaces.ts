@@ -66,8 +66,8 @@ function attachmentOf(entry: NetworkInterface): InterfaceAttachment {
 }
 
 /** Which ports the launcher has is the chart's choice, so the API server cannot know. */
-function checkPorts(spec: VirtualMachineSpec, { controlPort, telemetryPort }: Settings): void {
-  const own = new Set([controlPort, telemetryPort]);
+function checkPorts(spec: VirtualMachineSpec, settings: Settings): void {
+  const own = new Set(Object.values(launcherPortNumbers(settings)));
   const refuse = (field: string, port: number): never => {
     throw new SpecError(field, `is port ${port}, which the launcher itself listens on; have the guest use another`);
   };
@@ -106,9 +106,14 @@ export function guestPorts(spec: VirtualMachineSpec): ContainerPort[] {
   );
 }
 
+function launcherPortNumbers({ controlPort, telemetryPort, migrationPort }: Settings) {
+  const migration = { migration: migrationPort, "migration-data": migrationPort + 1 };
+  return { control: controlPort, telemetry: telemetryPort, ...migration };
+}
+
 /** The launcher's own ports, by their names in the container. */
-export function launcherPorts({ controlPort, telemetryPort }: Settings): ContainerPort[] {
-  const numbers = { control: controlPort, telemetry: telemetryPort };
+export function launcherPorts(settings: Settings): ContainerPort[] {
+  const numbers = launcherPortNumbers(settings);
   return LAUNCHER_PORT_NAMES.map((name) => ({ name, containerPort: numbers[name], protocol: "TCP" }));
 }
 

@@ -21,6 +21,13 @@ import { SpecError } from "./spec-error.ts";
 const QUEUES_MAX = 8;
 const CONSOLE_HISTORY_BYTES = 64 * 1024;
 
+/** Files of the machine's Secret. */
+const machineCertificate = {
+  certPath: `${paths.machine}/tls.crt`,
+  keyPath: `${paths.machine}/tls.key`,
+  caPath: `${paths.machine}/ca.crt`,
+};
+
 /** What the launcher is told; throws SpecError where the spec cannot be carried out. */
 export function machineConfig(vm: VirtualMachine, settings: Settings, claims: Claims): MachineConfig {
   const { spec } = vm;
@@ -39,12 +46,15 @@ export function machineConfig(vm: VirtualMachine, settings: Settings, claims: Cl
       https: {
         address: settings.listenAddress,
         port: settings.controlPort,
-        certPath: `${paths.machine}/tls.crt`,
-        keyPath: `${paths.machine}/tls.key`,
-        caPath: `${paths.machine}/ca.crt`,
+        ...machineCertificate,
         allowedClients: [OPERATOR_COMMON_NAME],
       },
       telemetry: { address: settings.listenAddress, port: settings.telemetryPort },
+    },
+    migration: {
+      address: settings.listenAddress,
+      port: settings.migrationPort,
+      ...machineCertificate,
     },
     kvm: { agentSocketPath: `${AGENT_MOUNT_PATH}/${AGENT_SOCKET_NAME}` },
     terminationMessagePath: paths.terminationMessage,

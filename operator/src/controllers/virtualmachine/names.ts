@@ -33,6 +33,10 @@ export const annotations = {
   labels: "typevisor.io/labels",
   /** Which authorities the pod was told to trust. */
   trust: "typevisor.io/trust",
+  /** On the pod that a machine moves to: UIDs of the migration and of the pod that it moves from, and when it took over. */
+  migration: "typevisor.io/migration",
+  takesOverFrom: "typevisor.io/takes-over-from",
+  tookOver: "typevisor.io/took-over",
   /** On attachment pods: the disk's name, a digest of what it was made from, and the UID of the launcher's pod. */
   attachedDisk: "typevisor.io/attached-disk",
   attachedAs: "typevisor.io/attached-as",
@@ -72,9 +76,14 @@ export function identityOf(vm: VirtualMachine): Identity {
   return { name, namespace, uid };
 }
 
-/** The one pod that a VirtualMachine can have: that its name is fixed is what keeps a second one from existing. */
+/** The one pod that a VirtualMachine is started in: that its name is fixed is what keeps a second one from existing. */
 export function podNameOf(vmName: string): string {
   return `vm-${vmName}`;
+}
+
+/** Names of the pods that a VirtualMachine can have: a machine that moves goes from one to the other. */
+export function podNamesOf(vmName: string): readonly [string, string] {
+  return [podNameOf(vmName), `vm2-${vmName}`];
 }
 
 /** The Secret with machine.json and certificates; part of the UID keeps it from meeting anyone else's. */
@@ -82,7 +91,7 @@ export function secretNameOf(identity: Identity): string {
   return `vm-${identity.name}-${identity.uid.slice(0, 8)}`;
 }
 
-/** "namespace/name" of the pod, as stores key it. */
-export function podKeyOf(identity: Identity): string {
-  return `${identity.namespace}/${podNameOf(identity.name)}`;
+/** "namespace/name" of each of those pods, as stores key them. */
+export function podKeysOf({ namespace, name }: Identity): readonly string[] {
+  return podNamesOf(name).map((podName) => `${namespace}/${podName}`);
 }

@@ -3,13 +3,18 @@ import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import type { LauncherStatus } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import type { NodeCpu } from "../../scheduling/node-cpu.ts";
+import type { StoredMigration } from "../virtualmachinemigration/stored.ts";
 import type { Claims } from "./claims.ts";
 
 /** All that a decision is made from, besides the settings and the time. */
 export interface Observation {
   readonly vm: VirtualMachine;
-  /** The pod of the name that the VirtualMachine's pod must have, whoever it belongs to. */
+  /** The pod that the machine is in; or what has the name that its pod must have, whoever that belongs to. */
   readonly pod: Pod | undefined;
+  /** The pod that the machine is to move to. */
+  readonly incoming: Pod | undefined;
+  /** All migrations of the machine that there still are. */
+  readonly migrations: readonly StoredMigration[];
   /** The last pod of that name that is gone, as it was last seen: a deleted pod goes as soon as it has ended. */
   readonly departed: Pod | undefined;
   /** The pod's node: null when the pod has one that no longer exists, undefined when it has none. */

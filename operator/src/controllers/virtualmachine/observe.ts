@@ -4,8 +4,10 @@ import { KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
 import { Store } from "../../runtime/store.ts";
 import { controllerOf, type KubernetesObject, type Node, type Pod } from "../../runtime/wire.ts";
 import { nodeCpuOf } from "../../scheduling/node-cpu.ts";
+import { machineKeyOf, type StoredMigration } from "../virtualmachinemigration/stored.ts";
 import { type Claims, claimDisks, claimKeysOfMachine, claimKeysOfPod, type StoredClaim, writesTo } from "./claims.ts";
-import { ATTACHMENT_LABEL, identityOf, podKeyOf, VM_LABEL } from "./names.ts";
+import { type LauncherPods, launcherPodsOf } from "./launcher-pods.ts";
+import { ATTACHMENT_LABEL, identityOf, podKeysOf, VM_LABEL } from "./names.ts";
 import type {
   ClaimRefusal,
   DiskRefusal,
@@ -31,11 +33,13 @@ export interface World {
   readonly pods: Store<Pod>;
   readonly nodes: Store<StoredNode>;
   readonly claims: Store<StoredClaim>;
+  readonly migrations: Store<StoredMigration>;
 }
 
 const POD_NODE_INDEX = "node";
 const ATTACHMENT_INDEX = "attachment";
 const CLAIM_INDEX = "claim";
+const MACHINE_INDEX = "machine";
 
 /** Empty stores with the indexes that the controller needs. */
 export function createWorld(): World {
@@ -48,6 +52,7 @@ export function createWorld(): World {
     }),
     nodes: new Store(),
     claims: new Store(),
+    migrations: new Store({ [MACHINE_INDEX]: (migration) => [machineKeyOf(migration)] }),
   };
 }
 
@@ -70,6 +75,18 @@ function attachmentsOf(world: World, vm: StoredVirtualMachine): Pod[] {
   return world.pods
     .byIndex(ATTACHMENT_INDEX, `${vm.metadata.namespace}/${vm.metadata.name}`)
     .filter((pod) => controllerOf(pod)?.uid === vm.metadata.uid);
+}
+
+/** The launcher pods of a machine, told apart. */
+export function podsOf(world: Pick<World, "pods">, vm: StoredVirtualMachine): LauncherPods {
+  const identity = identityOf(vm);
+  const named = podKeysOf(identity).flatMap((key) => world.pods.get(key) ?? []);
+  return launcherPodsOf(named, identity.uid);
+}
+
+/** Migrations of a machine, whatever has become of them. */
+export function migrationsOf(world: Pick<World, "migrations">, vm: StoredVirtualMachine): StoredMigration[] {
+  return world.migrations.byIndex(MACHINE_INDEX, `${vm.metadata.namespace}/${vm.metadata.name}`);
 }
 
 /** Keys of the VirtualMachines that a node is of interest to: those on it, and all that wait for one. */
@@ -145,6 +162,7 @@ const RUN_PHASES: ReadonlySet<string> = new Set([
   "Starting",
   "Running",
   "Paused",
+  "Migrating",
   "Stopping",
   "CrashBackOff",
   "Unknown",
@@ -205,13 +223,15 @@ export function observe(
     readonly trustId: string;
   },
 ): Observation {
-  const pod = world.pods.get(podKeyOf(identityOf(vm)));
+  const { pod, incoming } = podsOf(world, vm);
   const nodeName = pod?.spec?.nodeName;
   const attachments = attachmentsOf(world, vm);
   const uids = attachments.map((each) => each.metadata?.uid ?? "");
   return {
     vm,
     pod,
+    incoming,
+    migrations: migrationsOf(world, vm),
     departed: memory.departed,
     node: nodeName === undefined ? undefined : (world.nodes.get(nodeName)?.facts ?? null),
     nodes: pod !== undefined && nodeName === undefined ? [...world.nodes.values()].map((node) => node.facts) : [],

@@ -122,6 +122,8 @@ describe("the launcher pod", () => {
     expect(pod.spec?.containers[0]?.ports).toEqual([
       { name: "control", containerPort: 10443, protocol: "TCP" },
       { name: "telemetry", containerPort: 10080, protocol: "TCP" },
+      { name: "migration", containerPort: 10444, protocol: "TCP" },
+      { name: "migration-data", containerPort: 10445, protocol: "TCP" },
       { name: "http", containerPort: 80, protocol: "TCP" },
       { containerPort: 53, protocol: "UDP" },
     ]);

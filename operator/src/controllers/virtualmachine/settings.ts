@@ -17,6 +17,8 @@ export interface Settings {
   readonly controlPort: number;
   /** Port of /healthz, /readyz and /metrics on the pod IP. */
   readonly telemetryPort: number;
+  /** Port that a launcher listens on while its machine moves there; the memory comes to the one above. */
+  readonly migrationPort: number;
   /** PriorityClass of machines that name none. */
   readonly priorityClassName?: string | undefined;
   /** prometheus.io/* annotations on pods, for clusters where Prometheus finds its targets by them. */

@@ -5,6 +5,7 @@ import type { Phase, VirtualMachineStatus } from "../../../../crds/src/status.ts
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { type ConditionDraft, settleConditions } from "../../runtime/conditions.ts";
 import { type Claims, claimNameOf } from "./claims.ts";
+import type { MigrationView } from "./migration-status.ts";
 import type { ClaimRefusal } from "./observation.ts";
 import { overheadBytes } from "./overhead.ts";
 import type { Settings } from "./settings.ts";
@@ -25,7 +26,7 @@ export interface View {
 /** What a status holds beside conditions and what follows from the spec. */
 export type StatusRecord = Omit<
   VirtualMachineStatus,
-  "observedGeneration" | "phase" | "conditions" | "overhead" | "volumes" | "interfaces" | "migration"
+  "observedGeneration" | "phase" | "conditions" | "overhead" | "volumes" | "interfaces" | "migration" | "lastMigration"
 >;
 
 /** The whole status of a machine that stands as `view` says. */
@@ -42,6 +43,7 @@ export function buildStatus(
     readonly disk: { readonly reason: Reason; readonly message: string } | undefined;
     readonly interfaces: NonNullable<VirtualMachineStatus["interfaces"]>;
     readonly migratable: ConditionDraft<Condition>;
+    readonly migration: MigrationView;
     readonly nowMs: number;
   },
 ): VirtualMachineStatus {
@@ -56,6 +58,8 @@ export function buildStatus(
     interfaces: parts.interfaces,
     volumes: volumesOf(vm, parts.volumes),
     overhead: { memory: formatBytes(overheadBytes(vm.spec, parts.settings)) },
+    ...(parts.migration.underWay && { migration: parts.migration.underWay }),
+    ...(parts.migration.last && { lastMigration: parts.migration.last }),
   };
 }
 
@@ -102,7 +106,11 @@ function conditionDrafts({
   drift,
   disk,
   migratable,
-}: Pick<Parameters<typeof buildStatus>[1], "view" | "drift" | "disk" | "migratable">): ConditionDraft<Condition>[] {
+  migration,
+}: Pick<
+  Parameters<typeof buildStatus>[1],
+  "view" | "drift" | "disk" | "migratable" | "migration"
+>): ConditionDraft<Condition>[] {
   const { reason, message } = view;
   const asExpected = { status: "False", reason: "AsExpected", message: "" } as const;
   // A machine that runs is ready, whatever disk is still to come.
@@ -122,6 +130,7 @@ function conditionDrafts({
         : asExpected),
     },
     migratable,
+    { type: "Migrating", ...(migration.underWay === undefined ? asExpected : moving(migration.underWay)) },
     {
       type: "RestartRequired",
       ...(drift.length === 0
@@ -133,6 +142,12 @@ function conditionDrafts({
           }),
     },
   ];
+}
+
+function moving({ name, source, target }: NonNullable<VirtualMachineStatus["migration"]>) {
+  const to = target?.node === undefined ? "" : ` to node ${target.node}`;
+  const message = `VirtualMachineMigration ${name} moves the machine from node ${source?.node}${to}`;
+  return { status: "True", reason: "Migrating", message } as const;
 }
 
 const FIELDS_SHOWN = 20;
@@ -167,6 +182,7 @@ export function phaseOf(conditions: readonly Condition[]): Phase {
     return "Failed";
   }
   if (running === "True" && byReason !== "Stopping") {
+    if (find("Migrating")?.status === "True") return "Migrating";
     return find("Paused")?.status === "True" ? "Paused" : "Running";
   }
   return byReason ?? "Pending";
@@ -174,8 +190,7 @@ export function phaseOf(conditions: readonly Condition[]): Phase {
 
 /** True when writing `next` over `previous` would change nothing of ours. */
 export function sameStatus(previous: VirtualMachineStatus | undefined, next: VirtualMachineStatus): boolean {
-  const { migration: _, ...ours } = previous ?? {};
-  return canonical(ours) === canonical(next);
+  return canonical(previous ?? {}) === canonical(next);
 }
 
 function canonical(value: unknown): string {

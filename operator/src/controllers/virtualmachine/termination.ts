@@ -24,7 +24,8 @@ const launcherReasonClasses: Readonly<Record<TerminationReason, EndClass>> = {
   Stopped: "success",
   StopTimeout: "success",
   Suspended: "success",
-  Migrated: "success",
+  // Counted only where nobody took the machine over.
+  Migrated: "disruption",
   ConfigInvalid: "crash",
   BootImageInvalid: "crash",
   DiskUnavailable: "crash",
@@ -62,6 +63,11 @@ export function classOf(termination: Termination): EndClass {
     return "crash";
   }
   return termination.startedAt === undefined ? "never-started" : "disruption";
+}
+
+/** What the launcher of a pod left behind when it ended. */
+export function lastWordOf(pod: Pod): string | undefined {
+  return pod.status?.containerStatuses?.find(({ name }) => name === LAUNCHER_CONTAINER)?.state?.terminated?.message;
 }
 
 /** Kubernetes' own word that it took the pod away. */

@@ -63,7 +63,7 @@ class Refusal extends Error {
 }
 
 /** Resources whose status is a subresource of its own, and whose spec changes raise the generation. */
-const WITH_STATUS = new Set(["virtualmachines", "virtualmachineimages", "pods", "nodes"]);
+const WITH_STATUS = new Set(["virtualmachines", "virtualmachineimages", "virtualmachinemigrations", "pods", "nodes"]);
 
 /**
  * An API server in memory, over real HTTP on the loopback interface: resourceVersion conflicts, status subresource,

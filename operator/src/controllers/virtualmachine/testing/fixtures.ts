@@ -27,6 +27,7 @@ export const settings: Settings = {
   listenAddress: "0.0.0.0",
   controlPort: 10443,
   telemetryPort: 10080,
+  migrationPort: 10444,
 };
 
 export const spec: VirtualMachineSpec = {
@@ -192,6 +193,8 @@ export function observation(vm: StoredVirtualMachine, parts: Partial<Observation
   return {
     vm,
     pod: undefined,
+    incoming: undefined,
+    migrations: [],
     departed: undefined,
     node: onNode ? node : undefined,
     nodes: onNode || parts.pod === undefined ? [] : [node],

@@ -1,0 +1,65 @@
+import { describe, expect, it } from "@jest/globals";
+import { decide } from "./decide.ts";
+import { launcherSays, machine, NOW_MS, observation, podOf, settings } from "./testing/fixtures.ts";
+import { migrationOf, targetPodOf } from "./testing/migration-fixtures.ts";
+
+describe("a machine that moves", () => {
+  const ends = { source: { node: "node-1", podName: "vm-web" }, target: { node: "node-2", podName: "vm2-web" } };
+  const underWay = migrationOf({ phase: "Copying", startedAt: "2026-01-01T00:00:00Z", ...ends });
+  const vm = machine({ disks: [] });
+  const source = podOf(vm, "running");
+  const write = (parts: Parameters<typeof observation>[1], subject = vm) => {
+    const { actions } = decide(observation(subject, parts), settings, NOW_MS);
+    return actions.find((action) => action.kind === "write-status");
+  };
+  const running = write({ pod: source, launcher: launcherSays(source, {}) })?.status;
+  const known = { ...vm, ...(running && { status: running }) };
+
+  it("says from where to where, and is as ready as before", () => {
+    const parts = { pod: source, incoming: targetPodOf(vm, "running"), launcher: launcherSays(source, {}) };
+    const status = write({ ...parts, migrations: [underWay] }, known)?.status;
+    expect(status).toMatchObject({ phase: "Migrating", migration: { name: "move", phase: "Copying", ...ends } });
+    expect(status?.podName).toBe("vm-web");
+    expect(status?.conditions).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({ type: "Ready", status: "True" }),
+        expect.objectContaining({
+          type: "Migrating",
+          status: "True",
+          message: "VirtualMachineMigration move moves the machine from node node-1 to node node-2",
+        }),
+      ]),
+    );
+  });
+
+  it("is not started again when its pod has ended, while it may go on in the other", () => {
+    const incoming = targetPodOf(vm, "running");
+    for (const pod of [undefined, { ...source, status: { phase: "Failed" } }]) {
+      const { actions } = decide(observation(known, { ...(pod && { pod }), incoming }), settings, NOW_MS);
+      expect(actions.map(({ kind }) => kind)).toEqual(["write-status"]);
+      expect(actions[0]).toMatchObject({ status: { podName: "vm-web", restarts: 0 } });
+      expect(actions[0]).not.toHaveProperty("status.lastTermination");
+    }
+  });
+
+  it("goes on with the same run in its new pod, and tells how long it stood still", () => {
+    const pod = targetPodOf(vm, "running", true);
+    const result = {
+      ...{ totalMilliseconds: 300, downtimeMilliseconds: 21 },
+      downtime: { halt: 1, lastPass: 10, state: 3, load: 3, resume: 4 },
+    };
+    const over = migrationOf({ ...underWay.status, phase: "Succeeded", completedAt: "2026-01-01T00:01:00Z", result });
+    const status = write({ pod, migrations: [over] }, known)?.status;
+    expect(status).toMatchObject({
+      phase: "Running",
+      podName: "vm2-web",
+      node: "node-2",
+      startedAt: running?.startedAt,
+    });
+    expect(status?.lastMigration).toMatchObject({ name: "move", phase: "Succeeded", downtimeMilliseconds: 21 });
+    expect(status?.conditions?.find(({ type }) => type === "Ready")?.status).toBe("True");
+    // The object is collected some day; what was is kept.
+    const later = write({ pod, migrations: [] }, { ...known, ...(status && { status }) })?.status ?? status;
+    expect(later?.lastMigration).toMatchObject({ name: "move" });
+  });
+});
