@@ -10,6 +10,10 @@ import type { MigrationResult } from "./migration.ts";
  *   POST /v1/disks/NAME/resize  {"sizeBytes": N}         -> LauncherStatus, once the guest is told of the new size
  *        Grows a disk: a file to N bytes; of a block device the size is read anew, and must be N or more by then.
  *        404 for an unknown disk, 400 for N that is no multiple of 512, 409 where the disk cannot grow or would shrink.
+ *   POST /v1/disks/NAME/overlay-limit  {"bytes": N}      -> LauncherStatus
+ *        How much of its volume the overlay of an image disk may take from now on; a guest that waits for more goes on. A
+ *        limit below what it has takes nothing back. 400 for N below 2^20 or above 2^50, 404 for an unknown disk, 409 for
+ *        one without an overlay.
  *   POST /v1/disks  DiskConfig                           -> LauncherStatus, once the disk is on the PCI bus (Attaching)
  *        Adds a disk to the running machine; the same one again changes nothing. 400 for a bad DiskConfig, 409 where another
  *        disk has the name, the disk cannot be opened, or the bus is full; code NotReady where an attachment's holder does
@@ -87,7 +91,7 @@ export interface PauseStatus {
   /** A pause was asked for, and not taken back. */
   readonly asked: boolean;
   /**
-   * Names of the disks that wait for room in their storage (ENOSPC, EDQUOT). The launcher tries again by itself, and at
+   * Names of the disks that wait for room in their storage (ENOSPC, EDQUOT, or the limit of an overlay). The launcher tries again by itself, and at
    * once when it is asked to resume.
    */
   readonly storageFull: readonly string[];
@@ -98,8 +102,19 @@ export interface DiskStatus {
   /** As the guest sees it. */
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  /** Of disks of images; absent from launchers that cannot tell. */
+  readonly overlay?: OverlayStatus;
   /** Absent from launchers that cannot tell: Attached. */
   readonly state?: DiskState;
+}
+
+/** What the guest wrote beside its image, as its file system counts it. */
+export interface OverlayStatus {
+  readonly usedBytes: number;
+  /** Absent where there is no limit. */
+  readonly limitBytes?: number;
+  /** A write needs more than the limit leaves, and waits. */
+  readonly isFull: boolean;
 }
 
 /**

@@ -86,9 +86,16 @@ export interface DiskLimits {
 export type DiskSource =
   /**
    * Read-only base file of an image by the containerDisk convention, raw or qcow2: the one file in `imageRoot`/disk, or
-   * `path` inside `imageRoot`. Writes go to a sparse overlay file that is made anew at each start of the process.
+   * `path` inside `imageRoot`. Writes go to a sparse overlay file that is made anew at each start of the process. It takes
+   * at most `overlayLimitBytes` (2^20 to 2^50) of its file system; writes that need more wait as for a full one.
    */
-  | { readonly kind: "image"; readonly imageRoot: string; readonly path?: string; readonly overlayPath: string }
+  | {
+      readonly kind: "image";
+      readonly imageRoot: string;
+      readonly path?: string;
+      readonly overlayPath: string;
+      readonly overlayLimitBytes?: number;
+    }
   /** A raw file or block device (a Block claim's device node, which the agent opens), written in place. */
   | { readonly kind: "raw"; readonly path: string; readonly copied?: boolean }
   /** What another pod on the node (`launcher hold`, an attachment pod) offers to this one by way of the node agent. */

@@ -185,6 +185,7 @@ describe("a wrong machine.json is refused with the field and the way out", () =>
     ["disks.0.limits", { iops: 5 }, "disks[0].limits.iops", /is not a known field/],
     ["disks.0.queues", 65, "disks[0].queues", /from 1 to 64/],
     ["disks.0.readOnly", 0, "disks[0].readOnly", /true or false/],
+    ["disks.0.source.overlayLimitBytes", 1000, "disks[0].source.overlayLimitBytes", /1048576/],
     ["disks.0.source.kind", "qcow2", "disks[0].source.kind", /one of image, raw, directory, empty,/],
     ["disks.1.source.overlayPath", "/x", "disks[1].source.overlayPath", /use one of kind, path/],
     ["disks.2.source.path", "claim", "disks[2].source.path", /an absolute path/],

@@ -220,12 +220,13 @@ function diskSource(field: Field): DiskSource {
   const kind = field.loose("kind").oneOf(["image", "raw", "directory", "empty", "files", "cloudInit", "attachment"]);
   switch (kind) {
     case "image": {
-      const image = field.object(["kind", "imageRoot", "path", "overlayPath"]);
+      const image = field.object(["kind", "imageRoot", "path", "overlayPath", "overlayLimitBytes"]);
       return {
         kind,
         imageRoot: absolutePath(image.imageRoot),
         ...(image.path.present && { path: pathInImage(image.path) }),
         overlayPath: absolutePath(image.overlayPath),
+        ...(image.overlayLimitBytes.present && { overlayLimitBytes: image.overlayLimitBytes.integer(OVERLAY_LIMIT) }),
       };
     }
     case "raw": {
@@ -253,6 +254,7 @@ function diskSource(field: Field): DiskSource {
 }
 
 const POD_UID = { maxBytes: 36, pattern: POD_UID_PATTERN, wanted: "the UID of a pod" };
+const OVERLAY_LIMIT = { min: MIB, max: 2 ** 50 };
 const DISK_SIZE = { min: 512, max: 2 ** 50, multipleOf: 512 };
 /** ISO 9660 has room for 32 bytes. */
 const VOLUME_LABEL = {

@@ -89,6 +89,12 @@ describe("the Launcher API", () => {
     expect([...api.requests]).toEqual([["POST /v1/disks/NAME/resize 200", 1]]);
   });
 
+  it("limits an overlay", async () => {
+    const { status, body } = await ask("POST", "/v1/disks/root/overlay-limit", '{"bytes": 1073741825}');
+    expect([status, body["state"], machine.calls]).toEqual([200, "Running", ["limitOverlay root 1073741825"]]);
+    expect([...api.requests]).toEqual([["POST /v1/disks/NAME/overlay-limit 200", 1]]);
+  });
+
   it("changes an interface's link, to up or down and nothing else", async () => {
     const { status } = await ask("POST", "/v1/interfaces/net-1/link", '{"state": "down"}');
     expect([status, machine.calls]).toEqual([200, ["setLink net-1 down"]]);
@@ -190,6 +196,17 @@ describe("the Launcher API", () => {
     ["POST", "/v1/disks/data/resize", '{"sizeBytes": 0}', 400, "BadRequest", /sizeBytes must be/],
     ["POST", "/v1/disks/data/resize", '{"sizeBytes": "512"}', 400, "BadRequest", /sizeBytes must be/],
     ["POST", "/v1/disks/data/resize", '{"sizeBytes": 1e300}', 400, "BadRequest", /sizeBytes must be/],
+    [
+      "POST",
+      "/v1/disks/data/overlay-limit",
+      '{"bytes": 1048575}',
+      400,
+      "BadRequest",
+      /bytes must be an integer from 1048576/,
+    ],
+    ["POST", "/v1/disks/data/overlay-limit", '{"bytes": 1048576.5}', 400, "BadRequest", /bytes must be an integer/],
+    ["POST", "/v1/disks/data/overlay-limit", '{"bytes": "2097152"}', 400, "BadRequest", /bytes must be an integer/],
+    ["POST", "/v1/disks/data/overlay-limit", '{"sizeBytes": 2097152}', 400, "BadRequest", /known are: bytes/],
     ["POST", "/v1/disks/data/resize?force=1", '{"sizeBytes": 512}', 400, "BadRequest", /unknown here/],
     ["POST", "/v1/stop", "[]", 400, "BadRequest", /not a JSON object/],
     ["POST", "/v1/stop", "{", 400, "BadRequest", /not a JSON object/],

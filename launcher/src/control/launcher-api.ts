@@ -20,6 +20,7 @@ import {
   choice,
   diskConfigFrom,
   diskSizeFrom,
+  overlayLimitFrom,
   parseTarget,
   readBody,
   type Target,
@@ -32,9 +33,10 @@ const DEFAULT_WAIT_MS = 30_000;
 const CONSOLE_PATH = "/v1/console";
 /** NAME stands for the name of a disk or interface in the list of routes, and in metrics. */
 const RESIZE_PATH = "/v1/disks/NAME/resize";
+const OVERLAY_LIMIT_PATH = "/v1/disks/NAME/overlay-limit";
 const DISKS_PATH = "/v1/disks";
 const DISK_PATH = "/v1/disks/NAME";
-const DISK_PATTERN = /^\/v1\/disks\/([a-z0-9-]{1,20})(\/resize)?$/;
+const DISK_PATTERN = /^\/v1\/disks\/([a-z0-9-]{1,20})(\/resize|\/overlay-limit)?$/;
 const LINK_PATH = "/v1/interfaces/NAME/link";
 const LINK_PATTERN = /^\/v1\/interfaces\/([a-z0-9-]{1,63})\/link$/;
 const METHODS = ["GET", "POST", "DELETE"] as const;
@@ -77,6 +79,7 @@ export class LauncherApi {
       ["/v1/power-button", action(() => this.#machine.pressPowerButton())],
       ["/v1/reset", action(() => this.#machine.reset())],
       [RESIZE_PATH, { method: "POST", handle: this.#resizeDisk }],
+      [OVERLAY_LIMIT_PATH, { method: "POST", handle: this.#limitOverlay }],
       [DISKS_PATH, { method: "POST", handle: this.#attachDisk }],
       [DISK_PATH, { method: "DELETE", handle: this.#detachDisk }],
       [LINK_PATH, { method: "POST", handle: this.#setLink }],
@@ -172,6 +175,14 @@ export class LauncherApi {
     const body = await readBody(request);
     allowOnlyMembers(body, ["sizeBytes"]);
     await this.#machine.growDisk(diskNameIn(path), diskSizeFrom(body["sizeBytes"]));
+    return { status: 200, value: this.#machine.status() };
+  };
+
+  readonly #limitOverlay: Handler = async (request, { path, query }) => {
+    allowOnly(query, []);
+    const body = await readBody(request);
+    allowOnlyMembers(body, ["bytes"]);
+    this.#machine.limitOverlay(diskNameIn(path), overlayLimitFrom(body["bytes"]));
     return { status: 200, value: this.#machine.status() };
   };
 
@@ -299,7 +310,7 @@ function routeOf(path: string): string {
   if (LINK_PATTERN.test(path)) return LINK_PATH;
   const match = DISK_PATTERN.exec(path);
   if (!match) return path;
-  return match[2] === undefined ? DISK_PATH : RESIZE_PATH;
+  return `${DISK_PATH}${match[2] ?? ""}`;
 }
 
 function diskNameIn(path: string): string {

@@ -75,6 +75,18 @@ export function diskSizeFrom(value: unknown): number {
   );
 }
 
+const OVERLAY_LIMIT_MIN_BYTES = 2 ** 20;
+
+/** Throws RequestRefused. */
+export function overlayLimitFrom(value: unknown): number {
+  const isLimit = Number.isInteger(value) && Number(value) >= OVERLAY_LIMIT_MIN_BYTES;
+  if (isLimit && Number(value) <= SIZE_MAX_BYTES) return Number(value);
+  throw new RequestRefused(
+    "BadRequest",
+    `bytes must be an integer from ${OVERLAY_LIMIT_MIN_BYTES} to ${SIZE_MAX_BYTES}`,
+  );
+}
+
 /** The JSON object in a request's body; empty when there is no body. Throws RequestRefused. */
 export async function readBody(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
   const chunks: Buffer[] = [];

@@ -23,6 +23,8 @@ export interface MachineControls {
    * shrink, and with IllegalTransition after the end.
    */
   growDisk(name: string, sizeBytes: number): Promise<void>;
+  /** How much the overlay of an image's disk may take. Throws UnknownDisk, DiskError or IllegalTransition. */
+  limitOverlay(name: string, bytes: number): void;
   /**
    * Puts a disk on the PCI bus of the running machine, and tells the guest; the same disk again changes nothing. Rejects
    * with DiskError, PciSpaceError, and IllegalTransition unless Running or Paused.

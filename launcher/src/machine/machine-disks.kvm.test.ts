@@ -146,3 +146,55 @@ describe("a machine whose disk's storage is full", () => {
     expect(test.machine.status()).toMatchObject({ state: "Running", reboots: 1 });
   });
 });
+
+describe("a machine whose overlay is as large as it may be", () => {
+  const MIB = 2 ** 20;
+  const image = (): DiskConfig => {
+    const imageRoot = join(directory, "image");
+    mkdirSync(join(imageRoot, "disk"), { recursive: true });
+    writeFileSync(join(imageRoot, "disk", "root.img"), new Uint8Array(4 * MIB));
+    const source = {
+      kind: "image",
+      imageRoot,
+      overlayPath: join(directory, "overlay"),
+      overlayLimitBytes: MIB,
+    } as const;
+    return { name: "root", readOnly: false, queues: 1, source };
+  };
+  const CLUSTERS = MIB / 4096;
+  /** A running machine whose guest has written all that it may, and waits for one cluster more. */
+  const waiting = async () => {
+    const test = await TestMachine.start({ disks: [image()] });
+    await test.console.ask(`blkbench 0 1 ${CLUSTERS} 4096 0 1`, `blkbench done ${CLUSTERS} failed 0`);
+    await test.console.ask(`blkwrite 0 ${(CLUSTERS - 1) * 8} 7`, "blkwrite status 0");
+    test.console.text = "";
+    test.console.type(`blkwrite 0 ${CLUSTERS * 8} 9`);
+    test.console.type(`blkread 0 ${CLUSTERS * 8}`);
+    await until(() => test.machine.status().state === "Paused");
+    return test;
+  };
+
+  it("is paused with the figures, and goes on when the limit is raised", async () => {
+    await using test = await waiting();
+    expect(test.machine.status()).toMatchObject({
+      reason: "StorageFull",
+      message: `the overlay of disk root has ${MIB} bytes and may have ${MIB}; the guest is paused until there is room: raise the limit`,
+      pause: { asked: false, storageFull: ["root"] },
+      disks: [{ name: "root", overlay: { usedBytes: MIB, limitBytes: MIB, isFull: true } }],
+    });
+    test.machine.limitOverlay("root", 2 * MIB);
+    await test.console.said("blkread status 0 data 0x9");
+    expect(test.machine.status()).toMatchObject({
+      state: "Running",
+      disks: [{ overlay: { limitBytes: 2 * MIB, isFull: false } }],
+    });
+    await test.console.ask(`blkread 0 ${(CLUSTERS - 1) * 8}`, "blkread status 0 data 0x7");
+  });
+
+  it("has no limit to raise on other disks, nor after its end", async () => {
+    await using test = await TestMachine.start({ disks: [scratch(64 * SECTOR)] });
+    expect(() => test.machine.limitOverlay("scratch", MIB)).toThrow(/disk scratch: it has no overlay/);
+    await test.machine.stop(0);
+    expect(() => test.machine.limitOverlay("scratch", MIB)).toThrow(IllegalTransition);
+  });
+});

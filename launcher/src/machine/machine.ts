@@ -25,6 +25,7 @@ import { ResetGuard } from "./reset-guard.ts";
 import type { MachineSnapshot } from "./snapshot.ts";
 import { Throttle } from "./throttle.ts";
 import { VcpuRunner } from "./vcpu-runner.ts";
+import { whyFull } from "./why-full.ts";
 
 export interface MachineParts {
   /** Its uid. */
@@ -276,7 +277,7 @@ export class Machine implements StartableMachine, MovableMachine {
       case "Paused":
         if (this.#isFrozen) return { reason: "Frozen", message: "the machine is being saved or moved" };
         if (this.#parts.virtio.disks.full.length > 0)
-          return storageFull(this.#parts.virtio.disks.full, this.#pauseAsked);
+          return { reason: "StorageFull", message: whyFull(this.#parts.virtio.disks, this.#pauseAsked) };
         return { reason: "PauseRequested", message: "the guest is paused until it is resumed" };
       case "Stopping":
         return { reason: "StopRequested", message: "the power button was pressed, and the guest has time to react" };
@@ -360,6 +361,13 @@ export class Machine implements StartableMachine, MovableMachine {
     this.#checkThawed("grow a disk of");
     await this.#parts.virtio.disks.grow(name, sizeBytes);
     this.#parts.log.info("disk has grown", { reason: "DiskGrown", disk: name, sizeBytes });
+  }
+
+  limitOverlay(name: string, bytes: number): void {
+    const { state } = this.#lifecycle;
+    if (state === "Ended") throw new IllegalTransition(state, "limit the overlay of a disk of");
+    this.#parts.virtio.disks.limitOverlay(name, bytes);
+    this.#parts.log.info("overlay has another limit", { reason: "OverlayLimited", disk: name, bytes });
   }
 
   async attachDisk(config: DiskConfig): Promise<void> {
@@ -585,14 +593,4 @@ async function within(limitMs: number, work: Promise<void>): Promise<void> {
   } finally {
     clearTimeout(timer);
   }
-}
-
-function storageFull(
-  disks: readonly string[],
-  isAsked: boolean,
-): { readonly reason: string; readonly message: string } {
-  const what =
-    disks.length === 1 ? `the storage of disk ${disks[0]} is` : `the storages of disks ${disks.join(", ")} are`;
-  const until = isAsked ? "there is room and it is resumed" : "there is room: enlarge it or free some";
-  return { reason: "StorageFull", message: `${what} full; the guest is paused until ${until}` };
 }

@@ -12,7 +12,7 @@ export function clusterOf(offsetBytes: number): number {
   return Math.floor(offsetBytes / CLUSTER_BYTES);
 }
 
-/** Which clusters an overlay holds: a bit each, in memory that is taken only where some are (4 KiB for 128 MiB). */
+/** A set of an overlay's clusters: a bit each, in memory that is taken only where some are (4 KiB for 128 MiB). */
 export class ClusterMap {
   readonly #chunks: (Uint32Array | undefined)[] = [];
 
@@ -36,6 +36,17 @@ export class ClusterMap {
     return cluster;
   }
 
+  /** How many of `first` to `last` are missing. */
+  countMissing(first: number, last: number): number {
+    let missing = 0;
+    for (let cluster = first; cluster <= last; ) {
+      const end = this.endOfRun(cluster, last);
+      if (!this.has(cluster)) missing += end - cluster;
+      cluster = end;
+    }
+    return missing;
+  }
+
   /** The chunks there are, by their place. */
   get chunks(): readonly { readonly index: number; readonly words: Uint32Array }[] {
     return this.#chunks.flatMap((words, index) => (words ? [{ index, words }] : []));
@@ -52,13 +63,19 @@ export class ClusterMap {
   }
 
   add(first: number, last: number): void {
-    for (let cluster = first; cluster <= last; ) {
-      const at = Math.floor(cluster / CHUNK_CLUSTERS);
+    for (const { at, from, to } of chunksOf(first, last)) {
       const chunk = this.#chunks[at] ?? new Uint32Array(CHUNK_WORDS);
       this.#chunks[at] = chunk;
-      const start = at * CHUNK_CLUSTERS;
-      setBits(chunk, cluster - start, Math.min(last - start, CHUNK_CLUSTERS - 1));
-      cluster = start + CHUNK_CLUSTERS;
+      setBits(chunk, from, to);
+    }
+  }
+
+  remove(first: number, last: number): void {
+    for (const { at, from, to } of chunksOf(first, last)) {
+      const chunk = this.#chunks[at];
+      if (!chunk) continue;
+      if (from === 0 && to === CHUNK_CLUSTERS - 1) this.#chunks[at] = undefined;
+      else clearBits(chunk, from, to);
     }
   }
 }
@@ -78,6 +95,29 @@ export const clusterMapCodec: Codec<ClusterMap> = {
     return map;
   },
 };
+
+/** The part of `first` to `last` that is in each chunk. */
+function* chunksOf(first: number, last: number): Generator<{ at: number; from: number; to: number }> {
+  for (let cluster = first; cluster <= last; ) {
+    const at = Math.floor(cluster / CHUNK_CLUSTERS);
+    const start = at * CHUNK_CLUSTERS;
+    yield { at, from: cluster - start, to: Math.min(last - start, CHUNK_CLUSTERS - 1) };
+    cluster = start + CHUNK_CLUSTERS;
+  }
+}
+
+function clearBits(words: Uint32Array, first: number, last: number): void {
+  const [firstWord, lastWord] = [first >>> 5, last >>> 5];
+  const beforeFirst = ~(~0 << (first & 31));
+  const afterLast = ~(~0 >>> (31 - (last & 31)));
+  if (firstWord === lastWord) {
+    words[firstWord] = (words[firstWord] ?? 0) & (beforeFirst | afterLast);
+    return;
+  }
+  words[firstWord] = (words[firstWord] ?? 0) & beforeFirst;
+  words.fill(0, firstWord + 1, lastWord);
+  words[lastWord] = (words[lastWord] ?? 0) & afterLast;
+}
 
 /** Sets bits `first` to `last`, whole words at a time. */
 function setBits(words: Uint32Array, first: number, last: number): void {

@@ -14,6 +14,7 @@ import { finish, readDisk, writeDisk } from "./testing/memory-buffer.ts";
 jest.setTimeout(60_000);
 
 const SECTOR = 512;
+const ENOSPC = 28;
 
 let directory: string;
 let imageRoot: string;
@@ -42,10 +43,18 @@ function expectSame(actual: Uint8Array, expected: Uint8Array) {
   if (Buffer.compare(actual, expected) !== 0) expect(actual).toEqual(expected);
 }
 
-const open = (path?: string) =>
-  openImageDisk("root", { imageRoot, overlayPath, ...(path === undefined ? {} : { path }) }, new IoPool(), {
-    readOnly: false,
-  });
+const open = (path?: string, overlayLimitBytes?: number) =>
+  openImageDisk(
+    "root",
+    {
+      imageRoot,
+      overlayPath,
+      ...(path === undefined ? {} : { path }),
+      ...(overlayLimitBytes === undefined ? {} : { overlayLimitBytes }),
+    },
+    new IoPool(),
+    { readOnly: false },
+  );
 
 describe("an image under an overlay", () => {
   it("reads the image, keeps writes in the overlay, and leaves the image alone", async () => {
@@ -188,6 +197,100 @@ describe("an image under an overlay", () => {
   });
 });
 
+describe("an overlay with a limit", () => {
+  const LIMIT_CLUSTERS = 64;
+  const clusters = (count: number, fill = 0xee) => new Uint8Array(count * CLUSTER_BYTES).fill(fill);
+  /** A disk whose overlay is as large as it may be: its first half. */
+  const openFull = async () => {
+    makeImage(2 * LIMIT_CLUSTERS * CLUSTER_BYTES);
+    const disk = open(undefined, LIMIT_CLUSTERS * CLUSTER_BYTES);
+    expect(await writeDisk(disk, 0, clusters(LIMIT_CLUSTERS))).toBe(0);
+    return disk;
+  };
+  const beyond = LIMIT_CLUSTERS * CLUSTER_BYTES;
+
+  it("has no room for a cluster more, of which nothing is written", async () => {
+    const disk = await openFull();
+    expect(disk.overlay).toMatchObject({ limitBytes: beyond, usedBytes: beyond, isFull: false });
+    expect(await writeDisk(disk, beyond, clusters(1))).toBe(ENOSPC);
+    expect(await writeDisk(disk, beyond - SECTOR, clusters(1))).toBe(ENOSPC);
+    expect(disk.overlay).toMatchObject({ usedBytes: beyond, isFull: true });
+    expectSame(await readDisk(disk, beyond, SECTOR), pattern(beyond + SECTOR).subarray(beyond));
+    expectSame(await readDisk(disk, beyond - SECTOR, SECTOR), new Uint8Array(SECTOR).fill(0xee));
+    await disk.close();
+  });
+
+  it("takes what needs no room: what it has is written anew, read and zeroed", async () => {
+    const disk = await openFull();
+    expect(await writeDisk(disk, SECTOR, clusters(LIMIT_CLUSTERS - 1, 0xdd))).toBe(0);
+    expect(await finish((done) => disk.writeZeroes(beyond + CLUSTER_BYTES, CLUSTER_BYTES, true, done))).toBe(0);
+    expectSame(await readDisk(disk, beyond + CLUSTER_BYTES, SECTOR), new Uint8Array(SECTOR));
+    expect(disk.overlay?.usedBytes).toBe(beyond);
+    await disk.close();
+  });
+
+  it("has the room again that was given back, and not twice what is written there anew", async () => {
+    const disk = await openFull();
+    expect(await finish((done) => disk.discard(0, 2 * CLUSTER_BYTES, done))).toBe(0);
+    expect(await writeDisk(disk, beyond, clusters(2))).toBe(0);
+    expect(disk.overlay?.isFull).toBe(false);
+    // Once discarded they are holes: to write there takes room, though they were the overlay's before.
+    expect(await writeDisk(disk, 0, clusters(1))).toBe(ENOSPC);
+    expect(disk.overlay?.usedBytes).toBe(beyond);
+    await disk.close();
+  });
+
+  it("has more room once the limit is raised, and keeps all that it has when it is lowered", async () => {
+    const disk = await openFull();
+    expect(await writeDisk(disk, beyond, clusters(1))).toBe(ENOSPC);
+    disk.overlay.limitBytes = beyond + CLUSTER_BYTES;
+    expect(disk.overlay.isFull).toBe(false);
+    expect(await writeDisk(disk, beyond, clusters(1))).toBe(0);
+    disk.overlay.limitBytes = CLUSTER_BYTES;
+    expect(await writeDisk(disk, 0, clusters(2, 0xdd))).toBe(0);
+    expect(await writeDisk(disk, beyond + CLUSTER_BYTES, clusters(1))).toBe(ENOSPC);
+    expectSame(await readDisk(disk, beyond, SECTOR), new Uint8Array(SECTOR).fill(0xee));
+    await disk.close();
+  });
+
+  it("is told of after the disk is closed, as it was", async () => {
+    const disk = await openFull();
+    await disk.close();
+    rmSync(overlayPath);
+    expect(disk.overlay).toMatchObject({ limitBytes: beyond, usedBytes: beyond });
+  });
+
+  it("is kept by whoever writes, zeroes and discards at the same time", async () => {
+    const total = 2 * LIMIT_CLUSTERS;
+    const action = fc.record({
+      kind: fc.constantFrom("write", "write", "write", "zero", "discard"),
+      first: fc.nat(total * 8 - 1),
+      sectors: fc.integer({ min: 1, max: 20 * 8 }),
+    });
+    makeImage(total * CLUSTER_BYTES);
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.array(action, { maxLength: 8 }), { maxLength: 8 }), async (batches) => {
+        const disk = open(undefined, beyond);
+        for (const batch of batches) {
+          const running = batch.map(({ kind, first, sectors }) => {
+            const bytes = Math.min(sectors, total * 8 - first) * SECTOR;
+            if (kind === "write") return writeDisk(disk, first * SECTOR, new Uint8Array(bytes).fill(1));
+            return finish((done) =>
+              kind === "zero"
+                ? disk.writeZeroes(first * SECTOR, bytes, true, done)
+                : disk.discard(first * SECTOR, bytes, done),
+            );
+          });
+          for (const errno of await Promise.all(running)) expect([0, ENOSPC]).toContain(errno);
+          expect(disk.overlay.usedBytes).toBeLessThanOrEqual(beyond);
+        }
+        await disk.close();
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
 describe("finding the disk of an image", () => {
   const refused = (message: RegExp, path?: string) => {
     expect(() => open(path)).toThrow(DiskError);
@@ -286,11 +389,21 @@ describe("the map of clusters", () => {
           map.add(first, first + more);
           for (let cluster = first; cluster <= first + more; cluster++) held.add(cluster);
         }
+        const [, , [from, more] = [0, -1]] = ranges;
+        map.remove(from, from + more);
+        for (let cluster = from; cluster <= from + more; cluster++) held.delete(cluster);
         for (let cluster = 0; cluster < 115_000; cluster++)
           if (map.has(cluster) !== held.has(cluster)) throw new Error(`cluster ${cluster}`);
       }),
       { numRuns: 10 },
     );
+  });
+
+  it("counts what is missing of a run", () => {
+    const map = new ClusterMap();
+    map.add(31, 33);
+    map.add(35, 35);
+    expect([map.countMissing(30, 36), map.countMissing(31, 33), map.countMissing(34, 34)]).toEqual([3, 0, 1]);
   });
 
   it("finds where a run of clusters ends", () => {

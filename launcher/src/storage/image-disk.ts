@@ -7,6 +7,7 @@ import { asDiskError, DiskError } from "./disk-error.ts";
 import { FileIo } from "./file-io.ts";
 import { type ImageFileSource, openImageFile } from "./image-file.ts";
 import type { IoPool } from "./io-pool.ts";
+import { OverlayBudget } from "./overlay-budget.ts";
 import { OverlayDisk } from "./overlay-disk.ts";
 import type { DamageReport } from "./qcow2/damage.ts";
 import { describeHeader, isQcow2 } from "./qcow2/header.ts";
@@ -18,6 +19,7 @@ const SIZE_LIMIT_BYTES = 64 * 2 ** 40;
 
 export interface ImageSource extends ImageFileSource {
   readonly overlayPath: string;
+  readonly overlayLimitBytes?: number;
 }
 
 /** First bytes of files that are no disks that we read, though people put them where one is wanted. */
@@ -60,6 +62,7 @@ export function openImageDisk(name: string, source: ImageSource, pool: IoPool, o
       base: image ?? new FileIo(file.fd, lane, true),
       overlay: new FileIo(overlay.fd, lane, true),
       held,
+      budget: new OverlayBudget(overlay.fd, source.overlayLimitBytes),
       sizeBytes,
       readOnly: options.readOnly,
       description: `image, ${qcow2 ? describeHeader(qcow2.header) : `raw, ${fileBytes} bytes`}`,

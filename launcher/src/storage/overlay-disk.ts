@@ -1,21 +1,15 @@
 import { decode, encode } from "../codec/codec.ts";
-import { CLUSTER_BYTES, type ClusterMap, clusterMapCodec } from "./cluster-map.ts";
-import type { FileIo } from "./file-io.ts";
+import { CLUSTER_BYTES, clusterMapCodec } from "./cluster-map.ts";
 import type { IoLane } from "./io-pool.ts";
 import type { IoVector } from "./io-vector.ts";
-import { OverlayState } from "./overlay-state.ts";
+import type { OverlayBudget } from "./overlay-budget.ts";
+import { type OverlayFiles, OverlayState } from "./overlay-state.ts";
 import { OverlayWrite } from "./overlay-write.ts";
 import { OverlayZero } from "./overlay-zero.ts";
 import { PartedRead } from "./parted-read.ts";
-import { type IoCompletion, type ReadSource, SECTOR_BYTES, type Storage } from "./storage.ts";
+import { type IoCompletion, SECTOR_BYTES, type Storage } from "./storage.ts";
 
-export interface OverlayDiskParts {
-  readonly base: ReadSource;
-  /** As large as the disk, and sparse. */
-  readonly overlay: FileIo;
-  /** Clusters that were put into the overlay already. */
-  readonly held: ClusterMap;
-  readonly sizeBytes: number;
+export interface OverlayDiskParts extends OverlayFiles {
   readonly readOnly: boolean;
   readonly description: string;
   readonly lane: IoLane;
@@ -44,7 +38,11 @@ export class OverlayDisk implements Storage {
     this.readOnly = parts.readOnly;
     this.description = parts.description;
     this.#parts = parts;
-    this.#state = new OverlayState(parts.base, parts.overlay, parts.held, parts.sizeBytes);
+    this.#state = new OverlayState(parts);
+  }
+
+  get overlay(): OverlayBudget {
+    return this.#state.budget;
   }
 
   read(offsetBytes: number, vector: IoVector, completion: IoCompletion): void {
@@ -76,11 +74,15 @@ export class OverlayDisk implements Storage {
   }
 
   restoreState(state: Uint8Array, version: number): void {
-    this.#parts.held.addAll(decode(clusterMapCodec, state, version));
+    const held = decode(clusterMapCodec, state, version);
+    this.#parts.held.addAll(held);
+    // Which of them are holes is not known any more. The budget looks at the file itself.
+    this.#state.stored.addAll(held);
   }
 
   async close(): Promise<void> {
     await this.#parts.lane.close();
+    this.#state.budget.close();
     for (const resource of this.#parts.resources) resource[Symbol.dispose]();
   }
 

@@ -1,7 +1,10 @@
-import { CLUSTER_BYTES, type ClusterMap, clusterOf } from "./cluster-map.ts";
+import { CLUSTER_BYTES, ClusterMap, clusterOf } from "./cluster-map.ts";
 import type { FileIo } from "./file-io.ts";
+import type { OverlayBudget } from "./overlay-budget.ts";
 import type { PartedRead, PartReader } from "./parted-read.ts";
 import type { ReadSource } from "./storage.ts";
+
+export const ENOSPC = 28;
 
 /** An operation that changes clusters. */
 export interface Changer {
@@ -11,23 +14,40 @@ export interface Changer {
   begin(): void;
 }
 
+export interface OverlayFiles {
+  readonly base: ReadSource;
+  /** As large as the disk, and sparse. */
+  readonly overlay: FileIo;
+  /** Clusters that were put into the overlay already. */
+  readonly held: ClusterMap;
+  /** Of the overlay's file. */
+  readonly budget: OverlayBudget;
+  readonly sizeBytes: number;
+}
+
 /**
- * What the operations of one overlay share: the files, the map, and who is bringing which clusters into the overlay.
+ * What the operations of one overlay share: the files, the maps, and who is bringing which clusters into the overlay.
  * A cluster is copied up by one operation at a time, which has a claim on it; its bit is set when all of it is in the
  * overlay, so that readers see either all old or all new.
  */
 export class OverlayState implements PartReader {
   readonly base: ReadSource;
   readonly overlay: FileIo;
+  /** Clusters that are read from the overlay. */
   readonly held: ClusterMap;
+  /** Of these, the ones that take room there: the others are holes. */
+  readonly stored = new ClusterMap();
+  readonly budget: OverlayBudget;
   readonly sizeBytes: number;
   readonly #claims = new Set<Changer>();
   #waiting: Changer[] = [];
 
-  constructor(base: ReadSource, overlay: FileIo, held: ClusterMap, sizeBytes: number) {
+  constructor({ base, overlay, held, budget, sizeBytes }: OverlayFiles) {
     this.base = base;
     this.overlay = overlay;
     this.held = held;
+    this.stored.addAll(held);
+    this.budget = budget;
     this.sizeBytes = sizeBytes;
   }
 
@@ -66,9 +86,12 @@ export class OverlayState implements PartReader {
     this.#claims.add(changer);
   }
 
-  /** Ends a claim; `isHeld` when its clusters are in the overlay now. */
-  release(changer: Changer, isHeld: boolean): void {
-    if (isHeld) this.held.add(changer.firstCluster, changer.lastCluster);
+  /** Ends a claim: its clusters are data of the overlay now, a hole of it, or as they were. */
+  release(changer: Changer, now: "stored" | "hole" | "asBefore"): void {
+    const { firstCluster, lastCluster } = changer;
+    if (now !== "asBefore") this.held.add(firstCluster, lastCluster);
+    if (now === "stored") this.stored.add(firstCluster, lastCluster);
+    if (now === "hole") this.stored.remove(firstCluster, lastCluster);
     this.#claims.delete(changer);
     if (this.#waiting.length === 0) return;
     const waiting = this.#waiting;

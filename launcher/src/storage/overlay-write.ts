@@ -1,7 +1,7 @@
 import { Mapping } from "../sys/mapping.ts";
 import { CLUSTER_BYTES, clusterOf } from "./cluster-map.ts";
 import { IoVector } from "./io-vector.ts";
-import type { Changer, OverlayState } from "./overlay-state.ts";
+import { type Changer, ENOSPC, type OverlayState } from "./overlay-state.ts";
 import type { IoCompletion } from "./storage.ts";
 
 /**
@@ -21,6 +21,8 @@ export class OverlayWrite implements IoCompletion, Changer, Disposable {
   #vector: IoVector | null = null;
   #completion: IoCompletion | null = null;
   #hasClaim = false;
+  /** Clusters that the overlay's file gets by it. */
+  #newClusters = 0;
   #offsetBytes = 0;
   #headBytes = 0;
   #tailBytes = 0;
@@ -43,11 +45,17 @@ export class OverlayWrite implements IoCompletion, Changer, Disposable {
   begin(): void {
     const vector = this.#vector;
     if (!vector || this.#state.mustWait(this)) return;
-    const { held } = this.#state;
+    const { held, stored, budget } = this.#state;
+    const newClusters = stored.countMissing(this.firstCluster, this.lastCluster);
+    if (!budget.take(newClusters)) {
+      this.#finish(ENOSPC);
+      return;
+    }
+    this.#newClusters = newClusters;
     const end = this.#offsetBytes + vector.lengthBytes;
     this.#headBytes = held.has(this.firstCluster) ? 0 : this.#offsetBytes - this.firstCluster * CLUSTER_BYTES;
     this.#tailBytes = held.has(this.lastCluster) ? 0 : this.#state.clusterEnd(this.lastCluster) - end;
-    this.#hasClaim = !held.hasAll(this.firstCluster, this.lastCluster);
+    this.#hasClaim = newClusters > 0;
     if (this.#hasClaim) this.#state.claim(this);
     this.#step = "readHead";
     this.#proceed();
@@ -109,7 +117,11 @@ export class OverlayWrite implements IoCompletion, Changer, Disposable {
     const completion = this.#completion;
     this.#vector = null;
     this.#completion = null;
-    if (this.#hasClaim) this.#state.release(this, errno === 0);
+    this.#state.budget.settle(this.#newClusters);
+    this.#newClusters = 0;
+    const hadClaim = this.#hasClaim;
+    this.#hasClaim = false;
+    if (hadClaim) this.#state.release(this, errno === 0 ? "stored" : "asBefore");
     this.#recycle(this);
     completion?.completed(errno);
   }

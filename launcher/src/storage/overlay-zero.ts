@@ -2,7 +2,7 @@ import { Mapping } from "../sys/mapping.ts";
 import { CLUSTER_BYTES, clusterOf } from "./cluster-map.ts";
 import { EOPNOTSUPP } from "./file-io.ts";
 import { IoVector } from "./io-vector.ts";
-import type { Changer, OverlayState } from "./overlay-state.ts";
+import { type Changer, ENOSPC, type OverlayState } from "./overlay-state.ts";
 import { OverlayWrite } from "./overlay-write.ts";
 import type { IoCompletion } from "./storage.ts";
 import { ZeroWriter } from "./zero-writer.ts";
@@ -47,19 +47,33 @@ export class OverlayZero implements IoCompletion, Changer {
 
   /** Of the hole, then of each edge. */
   completed(errno: number): void {
-    if (this.#hasClaim && errno === EOPNOTSUPP && this.#kind === "zero") {
-      const offsetBytes = this.firstCluster * CLUSTER_BYTES;
-      const byWriting: IoCompletion = { completed: (result) => this.#holeMade(result) };
-      const lengthBytes = this.#state.clusterEnd(this.lastCluster) - offsetBytes;
-      new ZeroWriter(this.#state.overlay, byWriting).write(offsetBytes, lengthBytes);
-    } else if (this.#hasClaim) this.#holeMade(errno);
+    if (this.#hasClaim && errno === EOPNOTSUPP && this.#kind === "zero") this.#writeZeroes();
+    else if (this.#hasClaim) this.#changed(errno, "hole");
     else if (errno !== 0) this.#finish(errno);
     else this.#zeroEdges();
   }
 
-  #holeMade(errno: number): void {
+  #writeZeroes(): void {
+    const { stored, budget, overlay } = this.#state;
+    const newClusters = stored.countMissing(this.firstCluster, this.lastCluster);
+    if (!budget.take(newClusters)) {
+      this.#changed(ENOSPC, "stored");
+      return;
+    }
+    const completion: IoCompletion = {
+      completed: (errno) => {
+        budget.settle(newClusters);
+        this.#changed(errno, "stored");
+      },
+    };
+    const offsetBytes = this.firstCluster * CLUSTER_BYTES;
+    const lengthBytes = this.#state.clusterEnd(this.lastCluster) - offsetBytes;
+    new ZeroWriter(overlay, completion).write(offsetBytes, lengthBytes);
+  }
+
+  #changed(errno: number, to: "hole" | "stored"): void {
     this.#hasClaim = false;
-    this.#state.release(this, errno === 0);
+    this.#state.release(this, errno === 0 ? to : "asBefore");
     // A discard is a hint: where it cannot be taken, everything stays as it is.
     if (errno !== 0 && this.#kind === "zero") this.#finish(errno);
     else this.#zeroEdges();

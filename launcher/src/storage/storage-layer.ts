@@ -1,14 +1,17 @@
 import { CodecError } from "../codec/codec-error.ts";
 import type { IoVector } from "./io-vector.ts";
+import type { OverlayBudget } from "./overlay-budget.ts";
 import type { IoCompletion, Storage } from "./storage.ts";
 
 /** A disk in front of another: hands everything on. Subclasses step in between. */
 export abstract class StorageLayer implements Storage {
   readonly grow?: (sizeBytes: number) => Promise<void>;
+  readonly overlay?: OverlayBudget;
   protected readonly below: Storage;
 
   constructor(below: Storage) {
     this.below = below;
+    if (below.overlay) this.overlay = below.overlay;
     if (below.grow) this.grow = (sizeBytes) => below.grow?.(sizeBytes) ?? Promise.resolve();
   }
 

@@ -1,4 +1,5 @@
 import type { IoVector } from "./io-vector.ts";
+import type { OverlayBudget } from "./overlay-budget.ts";
 
 /** What virtio-blk counts in, whatever the disk's blocks are (virtio 1.2, section 5.2). */
 export const SECTOR_BYTES = 512;
@@ -33,6 +34,9 @@ export interface Storage {
   readonly logicalBlockBytes: number;
   /** What they better are multiples of. */
   readonly physicalBlockBytes: number;
+
+  /** Of a disk that writes beside its image: how much it may write. */
+  readonly overlay?: OverlayBudget;
 
   /** Fills the memory of `vector` from `offsetBytes` on. */
   read(offsetBytes: number, vector: IoVector, completion: IoCompletion): void;

@@ -71,6 +71,9 @@ export class FakeMachine implements MachineControls {
   async growDisk(name: string, sizeBytes: number): Promise<void> {
     this.#note(`growDisk ${name} ${sizeBytes}`);
   }
+  limitOverlay(name: string, bytes: number): void {
+    this.#note(`limitOverlay ${name} ${bytes}`);
+  }
   async attachDisk({ name, source }: DiskConfig): Promise<void> {
     this.#note(`attachDisk ${name} ${source.kind}`);
   }

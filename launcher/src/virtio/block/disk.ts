@@ -1,7 +1,8 @@
 import { getSystemErrorName } from "node:util";
-import type { DiskState, DiskStatus } from "../../../api/control.ts";
+import type { DiskState, DiskStatus, OverlayStatus } from "../../../api/control.ts";
 import type { DiskConfig } from "../../../api/machine-config.ts";
 import { DiskError } from "../../storage/disk-error.ts";
+import type { OverlayBudget } from "../../storage/overlay-budget.ts";
 import type { PatientDisk } from "../../storage/patient-disk.ts";
 import type { VirtioPciDevice } from "../transport/virtio-pci-device.ts";
 import type { BlockDevice } from "./device.ts";
@@ -43,8 +44,17 @@ export class Disk {
   }
 
   get status(): DiskStatus {
-    const { sizeBytes, readOnly } = this.storage;
-    return { name: this.name, sizeBytes, readOnly, state: this.state };
+    const { sizeBytes, readOnly, overlay } = this.storage;
+    const common = { name: this.name, sizeBytes, readOnly, state: this.state };
+    return overlay ? { ...common, overlay: overlayStatus(overlay) } : common;
+  }
+
+  /** How much its overlay may take from now on. Throws DiskError. */
+  limitOverlay(bytes: number): void {
+    const { overlay } = this.storage;
+    if (!overlay) throw new DiskError(this.name, "it has no overlay to limit: it is not the disk of an image");
+    overlay.limitBytes = bytes;
+    this.storage.retry();
   }
 
   /** See Storage.grow; the driver is told when it resolves. Rejects with DiskError. */
@@ -71,4 +81,8 @@ export class Disk {
     this.#closing ??= this.pciDevice.reset().then(() => this.storage.close());
     return this.#closing;
   }
+}
+
+function overlayStatus({ usedBytes, limitBytes, isFull }: OverlayBudget): OverlayStatus {
+  return { usedBytes, ...(Number.isFinite(limitBytes) && { limitBytes }), isFull };
 }

@@ -98,6 +98,11 @@ export class Disks {
     for (const { storage } of this.#disks) storage.retry();
   }
 
+  /** See Disk.limitOverlay. Throws UnknownDisk or DiskError. */
+  limitOverlay(name: string, bytes: number): void {
+    this.get(name).limitOverlay(bytes);
+  }
+
   /** See Disk.grow. Rejects with UnknownDisk or DiskError. */
   async grow(name: string, sizeBytes: number): Promise<void> {
     const disk = this.get(name);
