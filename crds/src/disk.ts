@@ -15,6 +15,11 @@ const imageDisk = z
       "path",
       "Disk file in the image. Default, the containerDisk convention: the only file in /disk.",
     ).exactOptional(),
+    overlaySizeLimit: byteQuantity(
+      "overlaySizeLimit",
+      { minimum: "1Mi", maximum: "64Ti", stepBytes: 512 },
+      "How much the guest may write beside the image. A guest that needs more is paused until this is raised, which a running machine takes without a restart, up to twice what it was started with. The chart has the default, launcher.overlaySizeLimit.",
+    ).exactOptional(),
   })
   .describe(
     "A disk from an OCI image, pulled by the node as an image volume. The image stays as it is: what the guest writes lives as long as the pod.",

@@ -12,7 +12,7 @@ export const reasons = {
   GuestNotReady: "The guest runs, and spec.readinessProbe does not succeed: it still boots, or its service is down.",
   Paused: "The guest is paused because spec.paused is true; set it to false to go on.",
   StorageFull:
-    "The guest is paused because the storage of a disk is full; it goes on by itself once there is room. Make room, or grow the claim.",
+    "The guest is paused because the storage of a disk is full; it goes on by itself once there is room. Make room, grow the claim, or raise the limit that the message names.",
   Pausing: "The launcher has been asked to pause the guest because spec.paused is true.",
   Resuming: "The launcher has been asked to let the guest go on because spec.paused is false.",
   Stopping: "The guest was asked to power off and has until the end of its grace period.",

@@ -296,6 +296,34 @@ describe("disks", () => {
     expect(await guest.readSector(0, 3)).toBe(0n);
   });
 
+  it("a guest that has written as much beside its image as it may is paused, and goes on when it may write more", async () => {
+    // Any file of an image is a disk; this one has 4 MiB.
+    const image = (overlaySizeLimit: string) => ({
+      reference: "docker.io/typevisor/launcher:dev",
+      path: "/usr/share/typevisor/CLOUDHV_EFI.fd",
+      overlaySizeLimit,
+    });
+    const { status } = await start("limited", [{ name: "root", image: image("1Mi") }]);
+    await using guest = await GuestSession.open(kubectl, "limited");
+    const clusters = MIB / 4096;
+    expect(await guest.ask(`blkbench 0 1 ${clusters} 4096 0 1`)).toContain(`blkbench done ${clusters} failed 0`);
+    await guest.writeSector(0, 3, 4711);
+    const beyond = clusters * 8 + 3;
+    const written = guest.writeSector(0, beyond, 4712);
+    const ready = await kubectl.vmCondition("limited", "Ready", "False", "StorageFull");
+    expect(ready.message).toMatch(
+      /written 1Mi beside .* disk root, and may write 1Mi: raise .*overlaySizeLimit, up to 2Mi/,
+    );
+    await kubectl.apply(testGuest("limited", { disks: [{ name: "root", image: image("2Mi") }] }));
+    await written;
+    expect(await guest.readSector(0, 3)).toBe(4711n);
+    expect(await guest.readSector(0, beyond)).toBe(4712n);
+    const vm = await kubectl.waitFor("vm", "limited", "condition=Ready", START_TIMEOUT_MS);
+    expect(vm.status.podUID).toBe(status.podUID);
+    const restart = vm.status.conditions?.find(({ type }: { type: string }) => type === "RestartRequired");
+    expect(restart?.status).toBe("False");
+  });
+
   describe("disks of files", () => {
     const secretText = "cucumber-sandwich";
     const firstBytes = (text: string) => Buffer.from(text.slice(0, 8)).readBigUInt64LE();

@@ -16,6 +16,7 @@ describe("flags of the controllers", () => {
       watchNamespaces: [],
       settings: {
         overhead: { fixedBytes: 48 * 2 ** 20, perCpuBytes: 2 ** 20, perGuestGiBytes: 8 * 2 ** 20 },
+        overlaySizeLimitBytes: 10 * 2 ** 30,
         cpuRatio: 0.1,
         controlPort: 10443,
       },
@@ -52,6 +53,7 @@ describe("flags of the controllers", () => {
     [[], /--launcher-image: is required/],
     [[image, "--cpu-ratio=2"], /--cpu-ratio: "2" must be above 0/],
     [[image, "--overhead-fixed=many"], /--overhead-fixed: "many" must be a size/],
+    [[image, "--overlay-size-limit=1Ki"], /--overlay-size-limit: "1Ki" must be a size .* at least 1Mi/],
     [[image, "--launcher-control-port=0"], /--launcher-control-port: "0" must be a whole number from 1/],
     [[image, "--launcher-control-port=10080"], /--launcher-telemetry-port: must differ/],
     [[image, "--launcher-migration-port=10442"], /--launcher-migration-port: and the port above must differ/],

@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
 import { parseArgs } from "node:util";
-import { parseQuantity } from "../../../crds/src/quantity.ts";
+import { formatBytes, parseQuantity } from "../../../crds/src/quantity.ts";
 import { ConfigError } from "../runtime/config-error.ts";
 import { defaultOverhead, type Settings } from "./virtualmachine/settings.ts";
 import type { ImportSettings } from "./virtualmachineimage/settings.ts";
@@ -48,6 +48,7 @@ const FLAGS = {
   "overhead-per-cpu": [defaultOverhead.perCpu, "and for each virtual processor"],
   "overhead-per-guest-gi": [defaultOverhead.perGuestGi, "and for each GiB of the guest's memory"],
   "cpu-ratio": ["0.1", "CPU that a pod requests for each virtual processor, in cores"],
+  "overlay-size-limit": ["10Gi", "how much a guest may write beside the image of a disk that does not say"],
   "importer-cpu": ["100m", "CPU that the pod of an import requests"],
   "importer-memory": ["64Mi", "memory that it requests"],
   "importer-memory-limit": ["256Mi", "and may have; xz -9 alone takes 66Mi of it"],
@@ -140,6 +141,7 @@ export function parseControllersFlags(
         perCpuBytes: bytes("overhead-per-cpu", text("overhead-per-cpu")),
         perGuestGiBytes: bytes("overhead-per-guest-gi", text("overhead-per-guest-gi")),
       },
+      overlaySizeLimitBytes: bytes("overlay-size-limit", text("overlay-size-limit"), 2 ** 20),
       cpuRatio: ratio("cpu-ratio", text("cpu-ratio")),
       listenAddress,
       controlPort,
@@ -216,16 +218,19 @@ function quantityText(flag: Flag, value: string): string {
   throw new ConfigError(`--${flag}`, `"${value}" must be a quantity such as 100m or 64Mi`);
 }
 
-function bytes(flag: Flag, value: string): number {
+function bytes(flag: Flag, value: string, minimum = 0): number {
   try {
     const size = parseQuantity(value);
-    if (Number.isSafeInteger(size) && size >= 0) {
+    if (Number.isSafeInteger(size) && size >= minimum) {
       return size;
     }
   } catch {
     // Said below.
   }
-  throw new ConfigError(`--${flag}`, `"${value}" must be a size in whole bytes such as 64Mi`);
+  throw new ConfigError(
+    `--${flag}`,
+    `"${value}" must be a size in whole bytes such as 64Mi${minimum > 0 ? `, at least ${formatBytes(minimum)}` : ""}`,
+  );
 }
 
 function ratio(flag: Flag, value: string): number {

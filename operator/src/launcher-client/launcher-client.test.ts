@@ -64,6 +64,7 @@ describe("LauncherClient", () => {
     await client.pause(target);
     await client.resume(target);
     await client.resizeDisk(target, "data", 1024);
+    await client.limitOverlay(target, "root", 2 ** 30);
     const source = { kind: "attachment", podUid: UID } as const;
     await client.attachDisk(target, { name: "data", readOnly: false, queues: 1, source });
     await client.detachDisk(target, "data");
@@ -75,6 +76,8 @@ describe("LauncherClient", () => {
       "POST /v1/resume",
       "POST /v1/disks/data/resize",
       '{"sizeBytes":1024}',
+      "POST /v1/disks/root/overlay-limit",
+      '{"bytes":1073741824}',
       "POST /v1/disks",
       `{"name":"data","readOnly":false,"queues":1,"source":{"kind":"attachment","podUid":"${UID}"}}`,
       "DELETE /v1/disks/data",
@@ -147,15 +150,20 @@ describe("parseAnswer", () => {
 
   it("takes over why a machine is paused, and how large its disks are", () => {
     const pause = { asked: false, storageFull: ["data"] };
-    const disks = [{ name: "data", sizeBytes: 1024, readOnly: true }];
+    const overlay = { usedBytes: 4096, limitBytes: 1 << 20, isFull: true };
+    const disks = [
+      { name: "data", sizeBytes: 1024, readOnly: true },
+      { name: "root", sizeBytes: 1024, readOnly: false, overlay },
+      { name: "base", sizeBytes: 1024, readOnly: false, overlay: { usedBytes: 0, isFull: false } },
+    ];
     expect(parseAnswer(200, JSON.stringify({ ...status, pause, disks }))).toMatchObject({ pause, disks });
     const odd = {
       pause: { asked: 1, storageFull: [7, "data"] },
-      disks: [null, { name: 7 }, { name: "a", sizeBytes: -1 }],
+      disks: [null, { name: 7 }, { name: "a", sizeBytes: -1, overlay: { usedBytes: "x", isFull: 1 } }],
     };
     expect(parseAnswer(200, JSON.stringify({ ...status, ...odd }))).toMatchObject({
       pause: { asked: false, storageFull: ["data"] },
-      disks: [{ name: "a", sizeBytes: 0, readOnly: false }],
+      disks: [{ name: "a", sizeBytes: 0, readOnly: false, overlay: { usedBytes: 0, isFull: false } }],
     });
     const none = parseAnswer(200, JSON.stringify({ ...status, pause: "no", disks: {} }));
     expect([none.pause, none.disks]).toEqual([undefined, undefined]);

@@ -4,6 +4,7 @@ import { type ConnectionOptions, createSecureContext, type SecureContext } from 
 import {
   type AttachDiskRequest,
   type DiskState,
+  type DiskStatus,
   LAUNCHER_API_VERSION,
   type LauncherStatus,
   type MachineState,
@@ -89,6 +90,12 @@ export class LauncherClient {
   resizeDisk(target: LauncherTarget, disk: string, sizeBytes: number): Promise<LauncherStatus> {
     const path = `/v1/disks/${encodeURIComponent(disk)}/resize`;
     return this.#call(target, { method: "POST", path, body: { sizeBytes }, timeoutMs: CALL_TIMEOUT_MS });
+  }
+
+  /** Changes how much the overlay of a disk may take. */
+  limitOverlay(target: LauncherTarget, disk: string, bytes: number): Promise<LauncherStatus> {
+    const path = `/v1/disks/${encodeURIComponent(disk)}/overlay-limit`;
+    return this.#call(target, { method: "POST", path, body: { bytes }, timeoutMs: CALL_TIMEOUT_MS });
   }
 
   /** Gives the running machine a disk. */
@@ -250,10 +257,22 @@ function disksOf(value: unknown): Pick<LauncherStatus, "disks"> {
     const name = text(disk?.["name"]);
     if (disk === undefined || name === undefined) return [];
     const state = DISK_STATES.find((known) => known === disk["state"]);
-    const common = { name, sizeBytes: count(disk["sizeBytes"]), readOnly: disk["readOnly"] === true };
+    const common = {
+      name,
+      sizeBytes: count(disk["sizeBytes"]),
+      readOnly: disk["readOnly"] === true,
+      ...overlayOf(disk["overlay"]),
+    };
     return [state === undefined ? common : { ...common, state }];
   });
   return { disks };
+}
+
+function overlayOf(value: unknown): Pick<DiskStatus, "overlay"> {
+  const overlay = parseObjectValue(value);
+  if (overlay === undefined) return {};
+  const limitBytes = overlay["limitBytes"] === undefined ? {} : { limitBytes: count(overlay["limitBytes"]) };
+  return { overlay: { usedBytes: count(overlay["usedBytes"]), ...limitBytes, isFull: overlay["isFull"] === true } };
 }
 
 /** More than a machine can have, and more addresses than an interface can. */

@@ -92,6 +92,8 @@ export async function act(action: Action, vm: StoredVirtualMachine, hands: Hands
       return await hands.monitor.set(action.kind, questionOf(vm, action, hands));
     case "resize-disk":
       return await hands.monitor.resizeDisk(questionOf(vm, action, hands), action.disk, action.sizeBytes);
+    case "limit-overlay":
+      return await hands.monitor.limitOverlay(questionOf(vm, action, hands), action.disk, action.bytes);
     case "create-attachment":
       return await createAttachment(vm, action, hands);
     case "delete-attachment":

@@ -1,5 +1,6 @@
+import { formatBytes } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
-import type { LauncherStatus } from "../../../../launcher/api/control.ts";
+import type { DiskStatus, LauncherStatus } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { claimDisks, diskBytes, isOnClaim } from "./claims.ts";
 import { describeReadiness, hasGuestReadiness } from "./guest-probes.ts";
@@ -7,6 +8,7 @@ import { interfacesOf, linkStateOf } from "./interfaces.ts";
 import { isSameRun } from "./launcher-pods.ts";
 import { annotations, LAUNCHER_CONTAINER } from "./names.ts";
 import { type LauncherFacts, readinessOf } from "./observation.ts";
+import { largestLimitBytes, overlayChanges } from "./overlay-limits.ts";
 import { type Action, type Case, nodeLost, type Plan, stalled, underWay } from "./plan.ts";
 import { STABLE_RUN_MS } from "./restart.ts";
 import type { StatusRecord, View } from "./status.ts";
@@ -45,7 +47,13 @@ export function decideRunning(c: Case, pod: Pod, podRecord: StatusRecord): Plan 
   const settling = (record.consecutiveCrashes ?? 0) > 0 && !Number.isNaN(stableAtMs) ? stableAtMs : undefined;
   const { view, after = [] } = stateOf(c, pod, status);
   const wakeAtMs = earliest(asking.wakeAtMs, earliest(certificate.wakeAtMs, settling));
-  return { view, after: [...after, ...growths(c, pod, status), ...links(c, pod, status)], record, before, wakeAtMs };
+  return {
+    view,
+    after: [...after, ...growths(c, pod, status), ...limits(c, pod, status), ...links(c, pod, status)],
+    record,
+    before,
+    wakeAtMs,
+  };
 }
 
 /** Disks whose claims have grown beyond what the guest sees. A disk that nobody can write to stays as it is. */
@@ -64,6 +72,10 @@ function growths(c: Case, pod: Pod, status: LauncherStatus): Action[] {
     const where = { podUID: pod.metadata?.uid ?? "", ip: pod.status?.podIP ?? "" };
     return sizeBytes > seen.sizeBytes ? [{ kind: "resize-disk", ...where, disk: disk.name, sizeBytes }] : [];
   });
+}
+
+function limits({ observation, settings }: Case, pod: Pod, status: LauncherStatus): Action[] {
+  return overlayChanges(observation.vm, pod, status, settings);
 }
 
 /** Interfaces whose cable is not as the spec says. One that is new in the spec waits for a restart. */
@@ -110,7 +122,7 @@ function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after
         ? { view: { ...underWay("Pausing", "The guest is being paused"), running: "True" }, after: act("pause") }
         : { view: guestRuns(pod) };
     case "Paused":
-      return pausedState(wanted, status, pod, act);
+      return pausedState(c, pod, status, act);
     case "Stopping":
       return {
         view: { ...underWay("Stopping", status.message || "The guest was asked to power off"), running: "True" },
@@ -122,17 +134,18 @@ function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after
 
 /** A launcher pauses its guest when asked, and by itself when storage is full: then it goes on by itself as well. */
 function pausedState(
-  wanted: boolean,
-  { pause }: LauncherStatus,
+  c: Case,
   pod: Pod,
+  status: LauncherStatus,
   act: (kind: "pause" | "resume") => Action[],
 ): { view: View; after?: Action[] } {
-  if (wanted) {
+  const { pause } = status;
+  if (c.observation.vm.spec.paused) {
     // A guest that waits for room alone would go on once there is some.
     return { view: pausedAsAsked(pod), after: pause?.asked === false ? act("pause") : [] };
   }
   if (pause?.asked === false && pause.storageFull.length > 0) {
-    return { view: storageFull(pause.storageFull) };
+    return { view: storageFull(c, pod, status, pause.storageFull) };
   }
   const view: View = { ...underWay("Resuming", "The guest is asked to go on"), running: "True", paused: true };
   return { view, after: act("resume") };
@@ -193,9 +206,24 @@ function guestRuns(pod: Pod): View {
 }
 
 /** The launcher lets the guest go on by itself, so there is nothing to do but to say so. */
-function storageFull(disks: readonly string[]): View {
-  const message = `The storage of disk ${disks.join(", ")} is full, and the guest is paused until there is room: make room on the node, or grow the claim`;
+function storageFull(c: Case, pod: Pod, { disks = [] }: LauncherStatus, full: readonly string[]): View {
+  const isLimited = (name: string) => disks.find((disk) => disk.name === name)?.overlay?.isFull === true;
+  const others = full.filter((name) => !isLimited(name)).join(", ");
+  const what = [
+    ...full.filter(isLimited).map((name) => overlayFull(c, pod, name, disks)),
+    ...(others === "" ? [] : [`The storage of disk ${others} is full: make room on the node, or grow the claim`]),
+  ].join(". ");
+  const message = `${what}. The guest is paused until there is room`;
   return { ...underWay("StorageFull", message), running: "True", paused: true };
+}
+
+function overlayFull({ observation, settings }: Case, pod: Pod, name: string, disks: readonly DiskStatus[]): string {
+  const { usedBytes = 0, limitBytes = 0 } = disks.find((disk) => disk.name === name)?.overlay ?? {};
+  const largest = largestLimitBytes(observation.vm, pod, name, settings);
+  const upTo = Number.isFinite(largest) ? `, up to ${formatBytes(largest)} while it runs` : "";
+  const used = formatBytes(Math.ceil(usedBytes / 2 ** 20) * 2 ** 20);
+  const field = `spec.disks[${name}].image.overlaySizeLimit`;
+  return `The guest has written ${used} beside the image of disk ${name}, and may write ${formatBytes(limitBytes)}: raise ${field}${upTo}`;
 }
 
 /** The processors run, but no kernel does. What comes next is the guest's own affair (kernel parameter panic=) or ours. */

@@ -4,6 +4,7 @@ import type { Pod } from "../../runtime/wire.ts";
 import { hotDisks } from "./attachments.ts";
 import { interfacesOf } from "./interfaces.ts";
 import { annotations } from "./names.ts";
+import { disksBeyondPod } from "./overlay-limits.ts";
 import type { Settings } from "./settings.ts";
 
 /** Fields of the spec that act on a running machine, or on none. */
@@ -24,13 +25,22 @@ export type FieldDigests = Readonly<Record<string, string>>;
 /** Digests of what a pod made now would be made from: a path like `spec.disks[root].image.reference` to a digest. */
 export function fieldDigests(spec: VirtualMachineSpec, settings: Settings): FieldDigests {
   const found: Record<string, string> = { [LAUNCHER_IMAGE]: digest(settings.launcherImage) };
-  const booted = { ...spec, interfaces: bootInterfaces(spec), template: bootTemplate(spec) };
+  const booted = { ...spec, disks: bootDisks(spec), interfaces: bootInterfaces(spec), template: bootTemplate(spec) };
   for (const [field, value] of Object.entries(booted)) {
     if (!LIVE_FIELDS.has(field)) {
       collect(`spec.${field}`, value, found);
     }
   }
   return found;
+}
+
+/** Disks without what changes while the machine runs. */
+function bootDisks({ disks }: VirtualMachineSpec) {
+  return disks.map((disk) => {
+    if (disk.image === undefined) return disk;
+    const { overlaySizeLimit: _, ...image } = disk.image;
+    return { ...disk, image };
+  });
 }
 
 /** Interfaces without what changes while the machine runs. */
@@ -69,11 +79,15 @@ export function startedDisks(pod: Pod): ReadonlySet<string> | undefined {
   return new Set(Object.keys(started).flatMap((field) => DISK_FIELD.exec(field)?.[1] ?? []));
 }
 
-/** As driftedFields, without what comes to the running machine: disks on claims that it was not started with. */
+/**
+ * As driftedFields, without what comes to the running machine: disks on claims that it was not started with. With limits
+ * of overlays that its pod has no room for.
+ */
 export function fieldsForRestart(pod: Pod, vm: VirtualMachine, settings: Settings): string[] {
   const hot = new Set(hotDisks(vm, startedDisks(pod) ?? new Set()).map(({ disk }) => disk.name));
   const disks = vm.spec.disks.filter((disk) => !hot.has(disk.name));
-  return driftedFields(pod, fieldDigests({ ...vm.spec, disks }, settings));
+  const limits = disksBeyondPod(vm, pod, settings).map((name) => `spec.disks[${name}].image.overlaySizeLimit`);
+  return [...driftedFields(pod, fieldDigests({ ...vm.spec, disks }, settings)), ...limits];
 }
 
 const DISK_FIELD = /^spec\.disks\[([^\]]+)\]\./;

@@ -23,6 +23,7 @@ function setUp(answers: (() => Promise<LauncherStatus>)[]) {
     pause: next,
     resume: next,
     resizeDisk: next,
+    limitOverlay: next,
     attachDisk: next,
     detachDisk: next,
     setLink: next,
@@ -146,6 +147,17 @@ describe("LauncherMonitor", () => {
     expect(woken).toHaveLength(2);
     await expect(monitor.resizeDisk(question, "data", 2048)).rejects.toThrow(/1024 bytes after it was to grow to 2048/);
     expect(woken).toHaveLength(2);
+  });
+
+  it("takes in a limit that is as it was to be, and not one that is not", async () => {
+    const overlay = { usedBytes: 512, limitBytes: 4096, isFull: false };
+    const answer = { ...running, disks: [{ name: "root", sizeBytes: 1024, readOnly: false, overlay }] };
+    const { monitor, woken } = setUp([async () => running, async () => answer, async () => answer]);
+    monitor.ask(question);
+    await until(() => woken.length === 1);
+    await monitor.limitOverlay(question, "root", 4096);
+    expect(monitor.facts("p1")?.status?.disks).toEqual(answer.disks);
+    await expect(monitor.limitOverlay(question, "root", 8192)).rejects.toThrow(/4096 bytes after it was to be 8192/);
   });
 
   it("takes in a cable that is as it was to be, and not one that is not", async () => {

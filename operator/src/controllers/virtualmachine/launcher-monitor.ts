@@ -18,6 +18,7 @@ export interface LauncherCalls {
   pause(target: LauncherTarget): Promise<LauncherStatus>;
   resume(target: LauncherTarget): Promise<LauncherStatus>;
   resizeDisk(target: LauncherTarget, disk: string, sizeBytes: number): Promise<LauncherStatus>;
+  limitOverlay(target: LauncherTarget, disk: string, bytes: number): Promise<LauncherStatus>;
   attachDisk(target: LauncherTarget, disk: AttachDiskRequest): Promise<LauncherStatus>;
   detachDisk(target: LauncherTarget, disk: string): Promise<LauncherStatus>;
   setLink(target: LauncherTarget, interfaceName: string, state: LinkState): Promise<LauncherStatus>;
@@ -105,6 +106,18 @@ export class LauncherMonitor implements Disposable {
     if (seenBytes < sizeBytes) {
       // Not taken in: a launcher that says so again and again would be asked as often.
       const message = `disk ${disk} has ${seenBytes} bytes after it was to grow to ${sizeBytes}`;
+      throw new LauncherError(200, "BadAnswer", message);
+    }
+    this.#answer(question, this.#entries.get(question.podUID), status);
+  }
+
+  /** Changes how much an overlay may take; rejects with a LauncherError. */
+  async limitOverlay(question: Question, disk: string, bytes: number): Promise<void> {
+    const status = await this.#calls.limitOverlay(question, disk, bytes);
+    const limitBytes = status.disks?.find((candidate) => candidate.name === disk)?.overlay?.limitBytes;
+    if (limitBytes !== bytes) {
+      // Not taken in: a launcher that says so again and again would be asked as often.
+      const message = `the overlay of disk ${disk} may have ${limitBytes} bytes after it was to be ${bytes}`;
       throw new LauncherError(200, "BadAnswer", message);
     }
     this.#answer(question, this.#entries.get(question.podUID), status);

@@ -15,6 +15,7 @@ import { allDiskParts, type DiskParts } from "./disk-parts.ts";
 import { interfaceConfigs } from "./interfaces.ts";
 import { identityOf, paths } from "./names.ts";
 import { guestMemoryBytes } from "./overhead.ts";
+import { overlayLimitBytes } from "./overlay-limits.ts";
 import type { Settings } from "./settings.ts";
 import { SpecError } from "./spec-error.ts";
 
@@ -38,7 +39,7 @@ export function machineConfig(vm: VirtualMachine, settings: Settings, claims: Cl
     cpu: { count: spec.cpu.cores, model: spec.cpu.model },
     memory: { sizeBytes: guestMemoryBytes(spec) },
     boot: bootConfig(spec),
-    disks: diskConfigs(vm, claims),
+    disks: diskConfigs(vm, settings, claims),
     interfaces: interfaceConfigs(vm, settings),
     console: { historyBytes: CONSOLE_HISTORY_BYTES },
     control: {
@@ -84,13 +85,14 @@ function queuesOf(vm: VirtualMachine): number {
   return Math.min(vm.spec.cpu.cores, QUEUES_MAX);
 }
 
-function diskConfigs(vm: VirtualMachine, claims: Claims): DiskConfig[] {
+function diskConfigs(vm: VirtualMachine, settings: Settings, claims: Claims): DiskConfig[] {
   const queues = queuesOf(vm);
   const parts = allDiskParts(vm, claims);
   checkSeeds(parts);
   checkClaims(vm);
   return vm.spec.disks.map((disk, index) => {
-    const { source, readOnly } = parts[index] as DiskParts;
+    const { source: found, readOnly } = parts[index] as DiskParts;
+    const source = found.kind === "image" ? { ...found, overlayLimitBytes: overlayLimitBytes(disk, settings) } : found;
     return { name: disk.name, readOnly, queues, source, ...(disk.limits && { limits: diskLimits(disk.limits) }) };
   });
 }

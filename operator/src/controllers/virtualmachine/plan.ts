@@ -32,6 +32,14 @@ export type Action =
       readonly disk: string;
       readonly sizeBytes: number;
     }
+  /** Changes how much the overlay of a disk in the running machine may take. */
+  | {
+      readonly kind: "limit-overlay";
+      readonly podUID: string;
+      readonly ip: string;
+      readonly disk: string;
+      readonly bytes: number;
+    }
   /** Makes a pod on the launcher's node that has the volume of a disk, and hands it over. */
   | {
       readonly kind: "create-attachment";

@@ -13,6 +13,7 @@ import { guestPorts, launcherPorts, multusNetworks } from "./interfaces.ts";
 import { labelKeysAnnotation, podLabels } from "./labels.ts";
 import { annotations, identityOf, LAUNCHER_CONTAINER, paths, podNameOf, secretNameOf } from "./names.ts";
 import { resourcesOf } from "./overhead.ts";
+import { bytesOnVolume, OVERLAY_VOLUME, overlayDirectoryLimit } from "./overlay-limits.ts";
 import type { Settings } from "./settings.ts";
 
 type PodSpec = NonNullable<Pod["spec"]>;
@@ -103,7 +104,7 @@ export function ownerReferenceTo(vm: VirtualMachine): OwnerReference {
 }
 
 function podSpec(vm: VirtualMachine, { settings, claims }: PodInputs): PodSpec {
-  const storage = storageOf(vm, claims);
+  const storage = storageOf(vm, settings, claims);
   const { name } = identityOf(vm);
   const given = vm.spec.template?.spec;
   const { resources: _resources, hostname, tolerations, imagePullSecrets, ...placement } = given ?? {};
@@ -163,10 +164,10 @@ interface PodStorage {
   readonly devices: VolumeDevice[];
 }
 
-function storageOf(vm: VirtualMachine, claims: Claims): PodStorage {
+function storageOf(vm: VirtualMachine, settings: Settings, claims: Claims): PodStorage {
   const kernel = vm.spec.boot?.kernel;
   const disks = allDiskParts(vm, claims);
-  const scratch = scratchOf(vm);
+  const scratch = scratchOf(vm, settings);
   return {
     volumes: [
       { name: "machine", secret: { secretName: secretNameOf(identityOf(vm)), defaultMode: 0o440 } },
@@ -186,21 +187,18 @@ function storageOf(vm: VirtualMachine, claims: Claims): PodStorage {
   };
 }
 
-/** What a file system takes for a file beside its data, as a share, and at least. */
-const METADATA_SHARE = 1 / 64;
-const METADATA_MIN_BYTES = 2 ** 20;
-
 /** Directories on the node for what guests write and nobody keeps. */
-function scratchOf(vm: VirtualMachine) {
+function scratchOf(vm: VirtualMachine, settings: Settings) {
   const images = vm.spec.disks.filter((disk) => disk.image !== undefined);
   const sizes = vm.spec.disks.flatMap(({ emptyDisk }) =>
     emptyDisk === undefined ? [] : parseQuantity(emptyDisk.size),
   );
-  const bytes = sizes.reduce((sum, size) => sum + size + Math.max(size * METADATA_SHARE, METADATA_MIN_BYTES), 0);
+  const bytes = sizes.reduce((sum, size) => sum + bytesOnVolume(size), 0);
   // Disks cannot outgrow it: the limit is for a launcher that its guest has taken over.
   const sizeLimit = formatBytes(Math.ceil(bytes / 2 ** 20) * 2 ** 20);
+  const overlays = { sizeLimit: overlayDirectoryLimit(images, settings) };
   return [
-    ...(images.length === 0 ? [] : [{ name: "overlay", mountPath: paths.overlay, emptyDir: {} }]),
+    ...(images.length === 0 ? [] : [{ name: OVERLAY_VOLUME, mountPath: paths.overlay, emptyDir: overlays }]),
     ...(sizes.length === 0 ? [] : [{ name: "empty-disks", mountPath: paths.empty, emptyDir: { sizeLimit } }]),
   ];
 }

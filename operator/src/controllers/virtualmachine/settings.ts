@@ -9,6 +9,8 @@ export interface Settings {
   /** Profile of the launcher's container; Localhost is the one that node agents put on their nodes. */
   readonly launcherSeccomp: "RuntimeDefault" | "Localhost";
   readonly overhead: OverheadSettings;
+  /** How much a guest may write beside the image of a disk that does not say. */
+  readonly overlaySizeLimitBytes: number;
   /** CPU request of a pod, as cores per virtual processor. */
   readonly cpuRatio: number;
   /** Address that launchers listen on, "0.0.0.0" or "::". */

@@ -111,6 +111,10 @@ export class FakeNode implements LauncherCalls {
     return this.#statusOf(process);
   }
 
+  async limitOverlay(target: LauncherTarget, _disk: string, _bytes: number): Promise<LauncherStatus> {
+    return this.#statusOf(this.#find(target));
+  }
+
   async attachDisk(target: LauncherTarget, { name, source }: AttachDiskRequest): Promise<LauncherStatus> {
     const process = this.#find(target);
     const podUid = source.kind === "attachment" ? source.podUid : "";

@@ -23,6 +23,7 @@ export const settings: Settings = {
   launcherLogLevel: "info",
   launcherSeccomp: "RuntimeDefault",
   overhead: { fixedBytes: 48 * 2 ** 20, perCpuBytes: 2 ** 20, perGuestGiBytes: 8 * 2 ** 20 },
+  overlaySizeLimitBytes: 10 * 2 ** 30,
   cpuRatio: 0.1,
   listenAddress: "0.0.0.0",
   controlPort: 10443,
