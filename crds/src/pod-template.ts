@@ -6,6 +6,18 @@ import { affinity, tolerations, topologySpreadConstraints } from "./scheduling.t
 
 const LABELS_MAX = 64;
 
+const importerResources = (what: string) =>
+  z
+    .strictObject({
+      cpu: quantity("cpu", `CPU ${what}, in cores.`).exactOptional(),
+      memory: quantity("memory", `Memory ${what}, in bytes.`).exactOptional(),
+      "ephemeral-storage": quantity(
+        "ephemeral-storage",
+        `Node storage ${what}, in bytes: a qcow2 file from a server is kept there until its disk is written.`,
+      ).exactOptional(),
+    })
+    .exactOptional();
+
 const podResources = (what: string) =>
   z.strictObject({
     cpu: quantity("cpu", `CPU ${what}, in cores.`).exactOptional(),
@@ -40,10 +52,17 @@ const podMetadata = z.strictObject({
   ).exactOptional(),
 });
 
+const nodeSelector = atomic(
+  z.record(z.string(), z.string()).describe("Labels that the node must have, as in Pods."),
+).exactOptional();
+
+const pullSecrets = listMap(
+  z.array(z.strictObject({ name: objectName("Secret of type kubernetes.io/dockerconfigjson.") })).max(16),
+  "name",
+);
+
 const podSpec = z.strictObject({
-  nodeSelector: atomic(
-    z.record(z.string(), z.string()).describe("Labels that the node must have, as in Pods."),
-  ).exactOptional(),
+  nodeSelector,
   affinity: affinity.exactOptional(),
   tolerations: tolerations.exactOptional(),
   topologySpreadConstraints: topologySpreadConstraints.exactOptional(),
@@ -53,10 +72,7 @@ const podSpec = z.strictObject({
     .describe("PriorityClass of the pod; by default the one that the cluster's administrator chose for machines.")
     .exactOptional(),
   schedulerName: z.string().min(1).max(253).describe("Scheduler that places the pod.").exactOptional(),
-  imagePullSecrets: listMap(
-    z.array(z.strictObject({ name: objectName("Secret of type kubernetes.io/dockerconfigjson.") })).max(16),
-    "name",
-  )
+  imagePullSecrets: pullSecrets
     .describe("Secrets for pulling the images of disks and kernel, as in Pods.")
     .exactOptional(),
   hostname: dnsLabel(
@@ -91,3 +107,32 @@ export const podTemplate = z
 
 export type PodTemplate = z.output<typeof podTemplate>;
 export type PodTemplateSpec = z.output<typeof podSpec>;
+
+/** Of the pods that fill claims. */
+export const importerTemplate = z
+  .strictObject({
+    spec: z
+      .strictObject({
+        nodeSelector,
+        affinity: affinity.exactOptional(),
+        tolerations: tolerations.exactOptional(),
+        priorityClassName: z.string().max(253).describe("PriorityClass of the pod.").exactOptional(),
+        imagePullSecrets: pullSecrets
+          .describe("Secrets for pulling the image of the source, as in Pods.")
+          .exactOptional(),
+        resources: z
+          .strictObject({
+            requests: importerResources("that is set aside on the node"),
+            limits: importerResources("that may be used at most"),
+          })
+          .describe("Resources in place of those that the cluster's administrator chose for imports.")
+          .exactOptional(),
+      })
+      .describe("Fields of the pod, named and meant as in a PodSpec.")
+      .exactOptional(),
+  })
+  .describe(
+    "What the pods that fill claims get beside what Typevisor sets, named as in a PodTemplate. A pod that has not started yet is made anew when it changes.",
+  );
+
+export type ImporterTemplate = z.output<typeof importerTemplate>;

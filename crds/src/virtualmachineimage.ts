@@ -3,6 +3,7 @@ import { condition } from "./condition.ts";
 import { imagePath, imageVolumeSource } from "./image.ts";
 import { GROUP_VERSION, objectName } from "./names.ts";
 import { objectMeta } from "./object-meta.ts";
+import { importerTemplate } from "./pod-template.ts";
 import { anyQuantity } from "./quantity.ts";
 import { exactlyOneOf, listMap, withRules } from "./rules.ts";
 
@@ -81,6 +82,7 @@ const spec = withRules(
       z.strictObject(sources).describe("Where the disk comes from: exactly one."),
       exactlyOneOf("source", Object.keys(sources)),
     ),
+    template: importerTemplate.exactOptional(),
   }),
 );
 

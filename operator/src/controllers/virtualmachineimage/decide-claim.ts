@@ -8,7 +8,7 @@ import { annotations } from "./names.ts";
 import type { ClaimFacts, ClaimObservation, StoredImage } from "./observation.ts";
 import type { Action } from "./plan.ts";
 import type { ImportSettings } from "./settings.ts";
-import { sourceDigest } from "./source.ts";
+import { sourceDigest, templateDigest } from "./source.ts";
 import { endOf, type ImportEnd, importsOf, podTrouble } from "./termination.ts";
 
 /** What one claim comes to. */
@@ -119,6 +119,9 @@ function withPod(c: ClaimCase, image: StoredImage, prime: ClaimFacts, pod: Pod):
     return waiting(c, "ImportWaiting", "the source has changed: begins anew", [removePod(pod)]);
   if (phase === "Failed") return afterFailure(c, pod);
   if (phase === "Running") return whileRunning(c, pod);
+  // It has done nothing yet, and may wait for what the new one gives it.
+  if (pod.metadata?.annotations?.[annotations.template] !== templateDigest(image.spec))
+    return waiting(c, "ImportWaiting", "spec.template has changed: the pod is made anew", [removePod(pod)]);
   const trouble = podTrouble(pod);
   return waiting(c, "ImportWaiting", trouble ?? `pod ${pod.metadata?.name} waits for its node, volumes and images`);
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@jest/globals";
 import { killedAtEachWrite } from "../../runtime/testing/mortal-operator.ts";
-import type { PersistentVolumeClaim } from "../../runtime/wire.ts";
+import type { PersistentVolumeClaim, Pod } from "../../runtime/wire.ts";
+import type { StoredImage } from "./observation.ts";
 import { ImportSimulation } from "./testing/import-simulation.ts";
 
 const entry = (simulation: ImportSimulation, name = "root") =>
@@ -140,6 +141,43 @@ describe("an import", () => {
     });
     await simulation.until("the claim is bound", () => isBound(simulation));
     expect(condition(simulation, "Stalled")).toMatchObject({ status: "False" });
+  });
+
+  it("goes to a node that its template lets it on to, also where that is said after its pod was made", async () => {
+    await using simulation = await ImportSimulation.start();
+    simulation.storage.taint = "machines";
+    simulation.createImage();
+    simulation.createClaim();
+    await simulation.until("its pod waits", () => simulation.server.all("pods").length === 1);
+    const spec = {
+      nodeSelector: { disk: "fast" },
+      tolerations: [{ key: "machines", operator: "Exists" as const }],
+      imagePullSecrets: [{ name: "registry" }],
+      resources: { requests: { memory: "1Gi" }, limits: { memory: "2Gi", cpu: 2 } },
+    };
+    simulation.server.edit<StoredImage>("virtualmachineimages", "shop", "debian", (image) => {
+      image.spec = { ...image.spec, template: { spec } };
+    });
+    await simulation.until("it runs", () => simulation.storage.attempts === 1);
+    const { nodeSelector, tolerations, imagePullSecrets } = spec;
+    expect(simulation.server.all<Pod>("pods")[0]?.spec).toMatchObject({
+      ...{ nodeSelector, tolerations, imagePullSecrets },
+      containers: [{ resources: { requests: { cpu: "100m", memory: "1Gi" }, limits: { cpu: "2", memory: "2Gi" } } }],
+    });
+    await simulation.until("the claim is bound", () => isBound(simulation));
+  });
+
+  it("that runs is left alone by a change of its template", async () => {
+    await using simulation = await ImportSimulation.start();
+    simulation.storage.outcomes = ["runs"];
+    simulation.createImage();
+    simulation.createClaim();
+    await simulation.until("it runs", () => simulation.storage.attempts === 1);
+    simulation.server.edit<StoredImage>("virtualmachineimages", "shop", "debian", (image) => {
+      image.spec = { ...image.spec, template: { spec: { nodeSelector: { disk: "fast" } } } };
+    });
+    await simulation.until("time has passed", () => simulation.clock.monotonic() > 60_000);
+    expect(simulation.storage.attempts).toBe(1);
   });
 
   it("waits for the claim's first consumer", async () => {

@@ -30,6 +30,8 @@ export const annotations = {
   populatedFrom: "typevisor.io/populated-from",
   /** Digest of the source that a pod imports. */
   source: "typevisor.io/import-source",
+  /** Digest of the template that a pod is made from. */
+  template: "typevisor.io/import-template",
   /** Kubernetes' own: where the first consumer of a claim will be. */
   selectedNode: "volume.kubernetes.io/selected-node",
 } as const;

@@ -1,3 +1,4 @@
+import type { ImporterTemplate } from "../../../../crds/src/pod-template.ts";
 import type { VirtualMachineImageSpec } from "../../../../crds/src/virtualmachineimage.ts";
 import { AGENT_MOUNT_PATH, AGENT_SOCKET_NAME, KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
 import { IMPORT_VERSION, type ImportConfig, type ImportSource } from "../../../../launcher/api/import.ts";
@@ -14,7 +15,7 @@ import {
 } from "./names.ts";
 import type { ClaimFacts, StorageClassFacts, StoredImage } from "./observation.ts";
 import type { ImportSettings } from "./settings.ts";
-import { sourceDigest } from "./source.ts";
+import { sourceDigest, templateDigest } from "./source.ts";
 
 type PodSpec = NonNullable<Pod["spec"]>;
 type Volume = NonNullable<PodSpec["volumes"]>[number];
@@ -64,22 +65,26 @@ export interface ImporterParts {
 export function importerPod(parts: ImporterParts): Pod {
   const { image, claim, settings } = parts;
   const sources = sourceParts(image.spec, parts.source);
+  const { resources, imagePullSecrets = [], ...placement } = image.spec.template?.spec ?? {};
+  const pullSecrets = [...imagePullSecrets, ...settings.imagePullSecrets.map((name) => ({ name }))];
   return {
     metadata: {
       name: podNameOf(claim.uid),
       namespace: claim.namespace,
       labels: { [MANAGED_BY_LABEL]: MANAGED_BY, [IMPORT_LABEL]: claim.uid },
-      annotations: { [annotations.source]: sourceDigest(image.spec) },
+      annotations: {
+        [annotations.source]: sourceDigest(image.spec),
+        [annotations.template]: templateDigest(image.spec),
+      },
       ownerReferences: [ownerReferenceTo(claim)],
     },
     spec: {
+      ...(placement as Partial<PodSpec>),
       restartPolicy: "Never",
       automountServiceAccountToken: false,
       enableServiceLinks: false,
       terminationGracePeriodSeconds: GRACE_SECONDS,
-      ...(settings.imagePullSecrets.length === 0
-        ? {}
-        : { imagePullSecrets: settings.imagePullSecrets.map((name) => ({ name })) }),
+      ...(pullSecrets.length === 0 ? {} : { imagePullSecrets: pullSecrets }),
       securityContext: {
         runAsNonRoot: true,
         runAsUser: LAUNCHER_UID,
@@ -89,7 +94,7 @@ export function importerPod(parts: ImporterParts): Pod {
         fsGroupChangePolicy: "OnRootMismatch",
         seccompProfile: { type: "RuntimeDefault" },
       },
-      containers: [container(parts, sources)],
+      containers: [container(parts, sources, resources)],
       volumes: [
         { name: "target", persistentVolumeClaim: { claimName: parts.prime.name } },
         { name: "scratch", emptyDir: {} },
@@ -106,7 +111,13 @@ interface SourceParts {
   readonly devices: NonNullable<Container["volumeDevices"]>;
 }
 
-function container({ claim, prime, settings }: ImporterParts, { source, mounts, devices }: SourceParts): Container {
+type Resources = NonNullable<NonNullable<ImporterTemplate["spec"]>["resources"]>;
+
+function container(
+  { claim, prime, settings }: ImporterParts,
+  { source, mounts, devices }: SourceParts,
+  own: Resources = {},
+): Container {
   const isBlock = claim.mode === "Block";
   // The node agent opens devices, for those who have its resource.
   const needsAgent = isBlock || devices.length > 0;
@@ -133,8 +144,8 @@ function container({ claim, prime, settings }: ImporterParts, { source, mounts, 
     args: ["import", JSON.stringify(config)],
     ports: [{ name: "telemetry", containerPort: settings.telemetryPort, protocol: "TCP" }],
     resources: {
-      requests: { cpu: settings.cpuRequest, memory: settings.memoryRequest, ...agent },
-      limits: { memory: settings.memoryLimit, ...agent },
+      requests: { cpu: settings.cpuRequest, memory: settings.memoryRequest, ...asText(own.requests), ...agent },
+      limits: { memory: settings.memoryLimit, ...asText(own.limits), ...agent },
     },
     securityContext: {
       allowPrivilegeEscalation: false,
@@ -150,6 +161,10 @@ function container({ claim, prime, settings }: ImporterParts, { source, mounts, 
     ],
     ...(allDevices.length === 0 ? {} : { volumeDevices: allDevices }),
   };
+}
+
+function asText(quantities: Readonly<Record<string, string | number>> = {}): Record<string, string> {
+  return Object.fromEntries(Object.entries(quantities).map(([name, quantity]) => [name, String(quantity)]));
 }
 
 /** Readable by the importer through the pod's fsGroup. */

@@ -18,6 +18,8 @@ export class FakeStorage {
   /** How importers end, one after another; the last one goes on. */
   outcomes: Outcome[] = ["Completed"];
   attempts = 0;
+  /** Of all nodes. */
+  taint: string | undefined;
   readonly #server: FakeApiServer;
   readonly #nowMs: () => number;
   readonly #filled = new Set<string>();
@@ -92,6 +94,7 @@ export class FakeStorage {
     const claimName = pod.spec?.volumes?.find((volume) => volume.name === "target")?.persistentVolumeClaim?.claimName;
     const prime = this.#server.read<PersistentVolumeClaim>("persistentvolumeclaims", namespace, claimName ?? "");
     const volumeName = prime?.spec?.volumeName;
+    if (this.taint !== undefined && !pod.spec?.tolerations?.some(({ key }) => key === this.taint)) return;
     if (pod.status?.phase === undefined && volumeName !== undefined) {
       this.#filled.delete(volumeName);
       this.attempts += 1;

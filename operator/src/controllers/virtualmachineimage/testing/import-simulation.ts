@@ -1,3 +1,4 @@
+import type { ImporterTemplate } from "../../../../../crds/src/pod-template.ts";
 import type { VirtualMachineImageStatus } from "../../../../../crds/src/virtualmachineimage.ts";
 import { Client } from "../../../runtime/client.ts";
 import type { Connection } from "../../../runtime/connection.ts";
@@ -52,10 +53,11 @@ export class ImportSimulation implements AsyncDisposable {
     await this.server[Symbol.asyncDispose]();
   }
 
-  createImage(url = "https://cloud.example/debian.qcow2"): void {
+  createImage(template?: ImporterTemplate): void {
+    const source = { http: { url: "https://cloud.example/debian.qcow2" } };
     this.server.write("virtualmachineimages", {
       metadata: { name: "debian", namespace: "shop" },
-      spec: { source: { http: { url } } },
+      spec: { source, ...(template && { template }) },
     } as object);
   }
 
