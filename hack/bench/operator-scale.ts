@@ -1,6 +1,6 @@
 /**
  * What the operator takes in memory and processor time with 0, 100 and 1,000 machines: its bundle, with the chart's
- * flags, against an API server without nodes; fake-kubelet.ts stands for nodes and launchers. Needs root (the operator
+ * flags, against an API server without nodes; hack/fake-node stands for nodes and launchers. Needs root (the operator
  * finds its service account in a mount namespace of its own). Build first: hack/build operator.
  *
  *   node hack/bench/operator-scale.ts [RUNS]        a table on standard error, JSON on standard output
@@ -12,17 +12,19 @@ import { get } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { FakeKubelet } from "../fake-node/fake-kubelet.ts";
 import { type ApiServer, startApiServer } from "../lib/apiserver.ts";
 import { waitFor } from "../lib/step.ts";
 import { repository } from "./bench-launcher.ts";
-import { FakeKubelet } from "./fake-kubelet.ts";
-import { mebibytes, medians, round, table } from "./statistics.ts";
+import { mebibytes, median, medians, percentile, round, table } from "./statistics.ts";
 
 const runs = Number(process.argv[2] ?? 5);
 const NAMESPACE = "bench";
 const SYSTEM_NAMESPACE = "typevisor-system";
 const HTTP_PORT = 18_080;
 const SIZES = [0, 100, 1000];
+const BURST = 100;
+const READS = new Set(["GET", "LIST", "WATCH"]);
 /** The operator collects its garbage a minute after its start. */
 const SETTLE_MS = 75_000;
 const IDLE_MS = 60_000;
@@ -34,6 +36,10 @@ interface Row extends Record<string, number> {
   /** Until all machines run. */
   readonly "CPU s to get there": number;
   readonly "seconds to get there": number;
+  /** From the first request of a burst until 99 % of its pods are there, the median of the bursts. */
+  readonly "burst to pods P99 s": number;
+  /** Requests other than GET for each machine, the lease's included. */
+  readonly "writes a machine": number;
   readonly "idle CPU ms/min": number;
   readonly privateMiB: number;
   readonly residentMiB: number;
@@ -108,23 +114,40 @@ async function memory(pid: number): Promise<Pick<Row, "privateMiB" | "residentMi
 
 const machines = "/apis/typevisor.io/v1alpha1/virtualmachines";
 
-async function create(server: ApiServer, from: number, to: number): Promise<void> {
+/** Bursts of a hundred at once; answers what each took until 99 % of its pods were there, in seconds. */
+async function create(server: ApiServer, kubelet: FakeKubelet, from: number, to: number): Promise<number[]> {
   const path = `/apis/typevisor.io/v1alpha1/namespaces/${NAMESPACE}/virtualmachines`;
   const kernel = {
     image: { reference: "registry.example/guest:dev" },
     path: "/boot/vmlinuz",
     cmdline: "console=ttyS0",
   };
-  for (let i = from; i < to; i++) {
+  const one = async (index: number) => {
     const body = {
       apiVersion: "typevisor.io/v1alpha1",
       kind: "VirtualMachine",
-      metadata: { name: `vm-${i}`, labels: { app: "bench" } },
+      metadata: { name: `vm-${index}`, labels: { app: "bench" } },
       spec: { memory: { size: "256Mi" }, boot: { kernel }, disks: [{ name: "root", image: kernel.image }] },
     };
     const answer = await server.request("POST", path, { body });
     if (answer.status !== 201) throw new Error(`${answer.status} ${JSON.stringify(answer.body)}`);
+  };
+  const seconds: number[] = [];
+  for (let first = from; first < to; first += BURST) {
+    const startedMs = performance.now();
+    await Promise.all(Array.from({ length: BURST }, (_, index) => one(first + index)));
+    const seen = () => [...kubelet.podsSeenAtMs.values()].slice(first);
+    const all = { what: `the pods of ${BURST} machines`, timeoutMs: REACH_DEADLINE_MS };
+    await waitFor(async () => seen().length === BURST, all);
+    seconds.push((percentile(seen(), 99) - startedMs) / 1000);
   }
+  return seconds;
+}
+
+/** Requests that change something, since the operator started. */
+async function writes(): Promise<number> {
+  const lines = (await text("/metrics")).matchAll(/^rest_client_requests_total\{[^}]*method="(\w+)"[^}]*\} (\d+)$/gm);
+  return [...lines].reduce((sum, [, method, count]) => sum + (READS.has(method ?? "") ? 0 : Number(count)), 0);
 }
 
 async function running(server: ApiServer): Promise<number> {
@@ -158,27 +181,30 @@ async function oneRun(): Promise<Row[]> {
   const directory = mkdtempSync(join(tmpdir(), "bench-operator-"));
   const rows: Row[] = [];
   let operator = await startOperator(server, directory, kubelet.port);
-  const measure = async (pid: number, work: () => Promise<void>) => {
-    const [startedMs, cpuBeforeMs] = [performance.now(), cpuMs(pid)];
-    await work();
+  const measure = async (pid: number, added: number, work: () => Promise<number[]>) => {
+    const [startedMs, cpuBeforeMs, writesBefore] = [performance.now(), cpuMs(pid), await writes()];
+    const burst = round(median(await work()), 2);
+    const written = added === 0 ? Number.NaN : round(((await writes()) - writesBefore) / added, 2);
     const seconds = round((performance.now() - startedMs) / 1000, 1);
     const spent = round((cpuMs(pid) - cpuBeforeMs) / 1000, 2);
-    rows.push({ "CPU s to get there": spent, "seconds to get there": seconds, ...(await idle(pid)) });
+    const reached = { "CPU s to get there": spent, "seconds to get there": seconds };
+    rows.push({ ...reached, "burst to pods P99 s": burst, "writes a machine": written, ...(await idle(pid)) });
     console.error(JSON.stringify(rows.at(-1)));
   };
   try {
     let present = 0;
     for (const size of SIZES) {
-      await measure(operator.pid ?? 0, async () => {
-        await create(server, present, size);
+      await measure(operator.pid ?? 0, size - present, async () => {
+        const seconds = await create(server, kubelet, present, size);
         const all = { what: `${size} machines to run`, timeoutMs: REACH_DEADLINE_MS, intervalMs: 1000 };
         if (size > 0) await waitFor(async () => (await running(server)) === size, all);
+        return seconds;
       });
       present = size;
     }
     await stop(operator);
     operator = await startOperator(server, directory, kubelet.port);
-    await measure(operator.pid ?? 0, async () => undefined);
+    await measure(operator.pid ?? 0, 0, async () => []);
   } finally {
     await stop(operator);
     rmSync(directory, { recursive: true });

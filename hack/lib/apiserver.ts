@@ -25,8 +25,8 @@ export interface ApiServer extends AsyncDisposable {
   request(method: string, path: string, options?: RequestOptions): Promise<Answer>;
   /** Standard output of kubectl; rejects with a CommandError when it fails. */
   kubectl(args: readonly string[], input?: string): Promise<string>;
-  /** Ends the API server and starts it again on the same address and data, as an upgrade would. */
-  restart(): Promise<void>;
+  /** Ends the API server, as an upgrade would or as a crash does, and starts it again on the same address and data. */
+  restart(how?: "ended" | "killed"): Promise<void>;
 }
 
 export interface RequestOptions {
@@ -94,8 +94,8 @@ export async function startApiServer(): Promise<ApiServer> {
     request: ask,
     kubectl: (args, input) =>
       run([join(kube, "kubectl"), `--kubeconfig=${kubeconfig}`, ...args], input === undefined ? {} : { input }),
-    async restart() {
-      await stop(server);
+    async restart(how = "ended") {
+      await stop(server, how === "killed" ? "SIGKILL" : "SIGTERM");
       server = startServer();
       await ready();
     },
@@ -160,10 +160,10 @@ function start(dir: string, name: string, argv: readonly string[]): ChildProcess
   return child;
 }
 
-async function stop(child: ChildProcess): Promise<void> {
+async function stop(child: ChildProcess, signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
   const ended = once(child, "exit");
-  child.kill("SIGTERM");
+  child.kill(signal);
   const force = setTimeout(() => child.kill("SIGKILL"), 10_000);
   await ended;
   clearTimeout(force);

@@ -5,15 +5,21 @@ import { createSecureContext, type SecureContext } from "node:tls";
 import { KVM_RESOURCE } from "../../launcher/api/agent.ts";
 import { LAUNCHER_API_VERSION, type LauncherStatus } from "../../launcher/api/control.ts";
 import { Client } from "../../operator/src/runtime/client.ts";
-import { type Pod, resources, type Secret } from "../../operator/src/runtime/wire.ts";
+import { systemClock } from "../../operator/src/runtime/clock.ts";
+import type { Logger } from "../../operator/src/runtime/logger.ts";
+import { reflect } from "../../operator/src/runtime/reflect.ts";
+import { Store } from "../../operator/src/runtime/store.ts";
+import { type Pod, type Resource, resources, type Secret } from "../../operator/src/runtime/wire.ts";
 import type { ApiServer } from "../lib/apiserver.ts";
-import { follow } from "./follow.ts";
+import { waitFor } from "../lib/step.ts";
 
 const NODE = "fake-node";
+const WRITE_DEADLINE_MS = 60_000;
 
 /**
  * Stands for scheduler, node, kubelet and launchers of any number of machines: each launcher pod is placed, runs at an
- * address of its own on the loopback network, and answers the operator with the certificate from its Secret.
+ * address of its own on the loopback network, and answers the operator with the certificate from its Secret. An API
+ * server that is away for a while is waited for.
  */
 export class FakeKubelet implements AsyncDisposable {
   readonly #server: ApiServer;
@@ -24,7 +30,7 @@ export class FakeKubelet implements AsyncDisposable {
   readonly #launchers;
   readonly #stop = new AbortController();
   readonly #work: Promise<void>[] = [];
-  #addresses = 0;
+  readonly #startedAtMs = new Map<string, number>();
 
   constructor(server: ApiServer, namespace: string) {
     this.#server = server;
@@ -42,23 +48,30 @@ export class FakeKubelet implements AsyncDisposable {
     return (this.#launchers.address() as AddressInfo).port;
   }
 
+  /** The pods that were ever seen: when, in performance.now(), by UID. */
+  get podsSeenAtMs(): ReadonlyMap<string, number> {
+    return this.#startedAtMs;
+  }
+
   async start(): Promise<void> {
     this.#launchers.listen(0, "0.0.0.0");
     await once(this.#launchers, "listening");
     await this.#write("POST", "/api/v1/nodes", { metadata: { name: NODE } });
     await this.#write("PATCH", `/api/v1/nodes/${NODE}/status`, { status: nodeStatus });
+    const secrets = new Store<Secret>();
+    secrets.onChange(({ current }) => current && this.#learn(current));
+    const pods = new Store<Pod>();
+    pods.onChange(({ previous, current }) => previous === undefined && current && this.#run(current));
     const client = new Client({
       server: this.#server.url,
       prepare: async () => ({ headers: { Authorization: `Bearer ${this.#server.token}` }, agent: this.#agent }),
       [Symbol.dispose]: () => undefined,
     });
-    const within = { namespace: this.#namespace, signal: this.#stop.signal };
-    this.#work.push(
-      follow<Secret>(client, { resource: resources.secrets, ...within }, (secret) => this.#learn(secret)),
-      follow<Pod>(client, { resource: resources.pods, ...within }, (pod, type) => {
-        if (type === "ADDED") this.#run(pod);
-      }),
-    );
+    const context = { client, clock: systemClock, logger: quiet, namespaces: [this.#namespace] };
+    const reflectAll = <T extends Pod | Secret>(resource: Resource, store: Store<T>) =>
+      reflect<T>(context, { resource, store, trim: (object) => object }, this.#stop.signal);
+    this.#work.push(...reflectAll(resources.secrets, secrets), ...reflectAll(resources.pods, pods));
+    await Promise.all([secrets.synced, pods.synced]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -77,22 +90,36 @@ export class FakeKubelet implements AsyncDisposable {
   }
 
   #run({ metadata }: Pod): void {
-    const name = metadata?.name ?? "";
+    const { name = "", uid = "" } = metadata ?? {};
     const path = `/api/v1/namespaces/${this.#namespace}/pods/${name}`;
-    this.#addresses += 1;
-    const ip = `127.1.${this.#addresses >> 8}.${this.#addresses & 255}`;
+    this.#startedAtMs.set(uid, performance.now());
+    const count = this.#startedAtMs.size;
+    const ip = `127.1.${count >> 8}.${count & 255}`;
     const binding = { metadata: { name }, target: { kind: "Node", name: NODE } };
     const placed = this.#write("POST", `${path}/binding`, binding);
     this.#work.push(placed.then(() => this.#write("PATCH", `${path}/status`, { status: podStatus(ip) })));
   }
 
+  /** Until the API server has it; the answer to an earlier attempt may have been lost (409). */
   async #write(method: string, path: string, body: object): Promise<void> {
     const contentType = method === "PATCH" ? "application/merge-patch+json" : "application/json";
-    const answer = await this.#server.request(method, path, { body, contentType });
-    if (answer.status > 299) throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
+    await waitFor(
+      async () => {
+        if (this.#stop.signal.aborted) return true;
+        const answer = await this.#server.request(method, path, { body, contentType }).catch(() => undefined);
+        if (answer === undefined || answer.status >= 500) return false;
+        if (answer.status > 299 && answer.status !== 409) {
+          throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
+        }
+        return true;
+      },
+      { what: `the API server to take ${method} ${path}`, timeoutMs: WRITE_DEADLINE_MS },
+    );
   }
 }
 
+const ignore = () => undefined;
+const quiet: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 const since = new Date().toISOString();
 const isTrue = (type: string) => ({ type, status: "True", lastTransitionTime: since, lastHeartbeatTime: since });
 const nodeStatus = {
