@@ -155,6 +155,7 @@ describe("a VirtualMachine is accepted with", () => {
         multus("backup", "other/vlan.6"),
       ),
     ],
+    ["a vsock", spec({ vsock: {} })],
     ["the pod's own address", interfaces({ name: "default", podIP: {} })],
     ["8 interfaces", interfaces(...Array.from({ length: 8 }, (_, index) => multus(`net-${index}`, "a")))],
     ["64 ports", spec({ interfaces: masqueraded(...Array.from({ length: 64 }, (_, index) => ({ port: index + 1 }))) })],

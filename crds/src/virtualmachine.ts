@@ -67,6 +67,12 @@ const spec = withRules(
     volumeClaimTemplates: volumeClaimTemplates.exactOptional(),
     persistentVolumeClaimRetentionPolicy: retentionPolicy.exactOptional(),
     interfaces: listMap(interfaces, "name").exactOptional(),
+    vsock: z
+      .strictObject({})
+      .describe(
+        "Gives the guest a virtio-vsock: streams between its ports and unix sockets in the pod, without a network. It is CID 3. See docs/vsock.md.",
+      )
+      .exactOptional(),
     readinessProbe: readinessProbe.exactOptional(),
     livenessProbe: livenessProbe.exactOptional(),
     template: podTemplate.exactOptional(),

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { LAUNCHER_COMMANDS } from "../lib/launcher-commands.ts";
 import type { OciFile, OciLayer } from "../lib/oci.ts";
 import { firmwareInputs, firmwareLayer } from "./firmware.ts";
 import { type ImageRecipe, InputMissing } from "./image.ts";
@@ -45,7 +46,7 @@ function container(name: string, about: string, { commands, env, extra = [] }: C
 }
 
 export const launcher = container("launcher", "the virtual machine monitor", {
-  commands: [{ path: "usr/local/bin/console", symlink: "/app/console" }],
+  commands: LAUNCHER_COMMANDS.map((name) => ({ path: `usr/local/bin/${name}`, symlink: `/app/${name}` })),
   // Each saves memory in every machine's pod: see launcher/src/commands/settle-heap.ts; and one heap for malloc is enough.
   env: { NODE_OPTIONS: "--expose-gc", MALLOC_ARENA_MAX: "1" },
   extra: [

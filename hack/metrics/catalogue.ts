@@ -10,6 +10,7 @@ import { telemetrySources } from "../../launcher/src/control/telemetry-sources.t
 import { FakeMachine } from "../../launcher/src/control/testing/fake-machine.ts";
 import { jsonLogger } from "../../launcher/src/log/logger.ts";
 import { DiskUse } from "../../launcher/src/virtio/block/disk-use.ts";
+import { VsockUse } from "../../launcher/src/virtio/vsock/vsock-use.ts";
 import { controllersMetrics } from "../../operator/src/controllers/metrics.ts";
 import { createWorld } from "../../operator/src/controllers/virtualmachine/observe.ts";
 import { nodeMetrics } from "../../operator/src/node/metrics.ts";
@@ -69,6 +70,7 @@ function launcherMetrics(): readonly Metric[] {
   machine.disks = [{ name: "root", sizeBytes: 2 ** 30, isFull: false, operations: new DiskUse().operations }];
   const direction = { packets: 1, bytes: 1, dropped: 1, errors: 1 };
   machine.interfaces = [{ name: "default", receive: direction, transmit: direction }];
+  machine.vsock = { use: new VsockUse(), connect() {} };
   const console = new GuestConsole(0);
   const api = new LauncherApi({ machine, console, log: jsonLogger("error", {}, () => undefined) });
   api.requests.set("GET /v1/status 200", 1);

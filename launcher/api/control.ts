@@ -38,6 +38,9 @@ export const LAUNCHER_API_VERSION = 1;
 /** Where the operator has launchers put their unix socket, and where `launcher console` looks for it. */
 export const CONTROL_SOCKET_PATH = "/run/typevisor/launcher/control.sock";
 
+/** Where the operator has launchers put the socket of a vsock, and where `launcher vsock` looks for it. */
+export const VSOCK_SOCKET_PATH = "/run/typevisor/launcher/vsock.sock";
+
 /** Protocol name in the Upgrade header of the console route. */
 export const CONSOLE_UPGRADE = "typevisor-console";
 

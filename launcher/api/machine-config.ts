@@ -19,6 +19,8 @@ export interface MachineConfig {
   readonly disks: readonly DiskConfig[];
   /** First on the PCI bus, in order, so that disks do not rename them. At most INTERFACES_MAX; none when absent. */
   readonly interfaces?: readonly InterfaceConfig[];
+  /** Streams between the guest and unix sockets; none when absent. */
+  readonly vsock?: VsockConfig;
   readonly console: ConsoleConfig;
   readonly control: ControlConfig;
   /** Live migration, to and from here; none when absent. */
@@ -172,6 +174,20 @@ export interface DhcpConfig {
   /** IPv4 and IPv6 addresses; each family is told its own. At most 4. */
   readonly ntpServers?: readonly string[];
 }
+
+/**
+ * A virtio-vsock. Who connects to `socketPath` and says `CONNECT PORT\n` is with that port of the guest, which
+ * `OK PORT\n` confirms; what the guest connects to (port P of CID 2) is the unix socket at `socketPath`_P.
+ */
+export interface VsockConfig {
+  /** Made by the launcher, mode 0600. At most VSOCK_PATH_MAX_BYTES. */
+  readonly socketPath: string;
+  /** Address of the guest: 3 to 4294967294. */
+  readonly guestCid: number;
+}
+
+/** sun_path without its zero, and without the "_" and the longest port. */
+export const VSOCK_PATH_MAX_BYTES = 96;
 
 /**
  * The certificate is the machine's own and stands for client and server: a peer has to show one with the same common name,

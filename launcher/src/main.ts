@@ -7,6 +7,7 @@ const HELP = `launcher run MACHINE_JSON    runs the machine until it ends
   --receive                  waits for the machine to come from another launcher (live migration)
 launcher import CONFIG_JSON  fills a volume with a disk (launcher/api/import.ts)
 launcher console             joins the terminal to a running machine (see launcher console --help)
+launcher vsock PORT          joins standard input and output to a port of the guest (see launcher vsock --help)
 launcher hold                offers a disk to another pod (see launcher hold --help)
 launcher version             prints the version
 `;
@@ -23,6 +24,8 @@ async function main([command, ...args]: readonly string[]): Promise<void> {
       return consoleCommand(args);
     case "hold":
       return holdCommand(args);
+    case "vsock":
+      return vsockCommand(args);
     case "version":
       process.stdout.write(`${launcherVersion}\n`);
       return;
@@ -88,6 +91,22 @@ async function holdCommand(args: readonly string[]): Promise<void> {
   }
   const { hold } = await import("./commands/hold.ts");
   await hold(options);
+}
+
+async function vsockCommand(args: readonly string[]): Promise<void> {
+  const { parseVsockOptions, vsockHelp } = await import("./commands/vsock-options.ts");
+  if (args.includes("--help") || args.includes("-h")) {
+    process.stdout.write(vsockHelp);
+    return;
+  }
+  let options: ReturnType<typeof parseVsockOptions>;
+  try {
+    options = parseVsockOptions(args);
+  } catch (error) {
+    return usage(errorText(error), vsockHelp);
+  }
+  const { joinVsock } = await import("./commands/vsock.ts");
+  process.exitCode = await joinVsock(options);
 }
 
 function usage(problem: string, help: string): void {

@@ -332,6 +332,10 @@ static void command_netgarbage(struct arguments *a) {
   net_hostile(a->number[0], random_number);
 }
 
+// vsockserve PORT: gives one stream of the host's back to it; vsockdial PORT: the same, but opens it.
+static void command_vsockserve(struct arguments *a) { vsock_serve((uint32_t)a->number[0]); }
+static void command_vsockdial(struct arguments *a) { vsock_dial((uint32_t)a->number[0]); }
+
 // timer PERIOD [DEADLINE]: interrupts one after the other, by the APIC's counter or by the deadline; ticks: how many.
 static void command_timer(struct arguments *a) {
   timer_start(a->number[0], a->count > 1 && a->number[1]);
@@ -376,6 +380,7 @@ static const struct {
     {"blkspeed", command_blkspeed}, {"blkgarbage", command_blkgarbage}, {"blkjournal", command_blkjournal},
     {"blkbench", command_blkbench}, {"rng", command_rng},
     {"netecho", command_netecho}, {"netsend", command_netsend}, {"netgarbage", command_netgarbage},
+    {"vsockserve", command_vsockserve}, {"vsockdial", command_vsockdial},
     {"hvcprint", command_hvcprint}, {"hvcread", command_hvcread},
     {"timer", command_timer},   {"ticks", command_ticks},       {"load", command_load},
     {"fill", command_fill},     {"check", command_check},       {"tsc", command_tsc},

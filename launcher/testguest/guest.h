@@ -135,6 +135,10 @@ void net_echo(uint64_t count);
 void net_send(const char *hex);
 void net_hostile(uint64_t rounds, uint64_t (*random)(void));
 
+// vsock.c: echoes one stream
+void vsock_serve(uint32_t port);
+void vsock_dial(uint32_t port);
+
 // virtio.c: each prints how it went
 void disk_read(unsigned disk, uint64_t sector);
 void disk_write(unsigned disk, uint64_t sector, uint64_t value);

@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import type { MachineConfig } from "../../api/machine-config.ts";
 import type { MigrationResult } from "../../api/migration.ts";
 import { ConfigInvalid } from "../config/field.ts";
@@ -8,6 +9,7 @@ import { LoopLag } from "../control/loop-lag.ts";
 import { listenForTelemetry } from "../control/telemetry-listener.ts";
 import { telemetrySources } from "../control/telemetry-sources.ts";
 import { listenOnUnixSocket } from "../control/unix-listener.ts";
+import { listenForVsock } from "../control/vsock-listener.ts";
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
 import type { StartableMachine } from "../machine/machine-dependencies.ts";
@@ -48,6 +50,14 @@ export async function openControlPlane(parts: ControlPlaneParts): Promise<Contro
   try {
     const unix = await opening("control.socketPath", () => listenOnUnixSocket(api, control.socketPath));
     cleanup.defer(() => closeServer(unix, CLOSE_GRACE_MS));
+    const { vsock } = machine;
+    if (config.vsock !== undefined && vsock !== null) {
+      const { socketPath } = config.vsock;
+      const connect = (socket: Socket, port: number) => vsock.connect(socket, port);
+      const listener = await opening("vsock.socketPath", () => listenForVsock(connect, socketPath));
+      // Connections end with the machine.
+      cleanup.defer(() => void listener.close());
+    }
     if (control.telemetry !== undefined) {
       const lag = cleanup.use(new LoopLag().start());
       const sources = telemetrySources({ machine, console, api, lag });

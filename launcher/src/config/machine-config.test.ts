@@ -53,6 +53,7 @@ const full = {
       },
     },
   ],
+  vsock: { socketPath: "/run/launcher/vsock.sock", guestCid: 3 },
   console: { historyBytes: 65536 },
   control: {
     socketPath: "/run/launcher/control.sock",
@@ -102,6 +103,7 @@ describe("a machine.json", () => {
   it("may leave out what is optional, and the parsed config then lacks it too", () => {
     for (const path of [
       "boot.initrdPath",
+      "vsock",
       "control.https",
       "control.telemetry",
       "terminationMessagePath",
@@ -121,6 +123,7 @@ describe("a machine.json", () => {
       ["memory.sizeBytes", 16 * MIB],
       ["disks.0.queues", 64],
       ["disks.0.limits", { requestsPerSecond: 100, bytesPerSecond: 1_000_000 }],
+      ["vsock.guestCid", 2 ** 32 - 2],
       ["console.historyBytes", 0],
       ["powerOffTimeoutMs", 0],
       ["control.telemetry.port", 65535],

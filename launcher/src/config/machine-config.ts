@@ -12,6 +12,8 @@ import {
   type MachineConfig,
   type MachineIdentity,
   type MigrationConfig,
+  VSOCK_PATH_MAX_BYTES,
+  type VsockConfig,
 } from "../../api/machine-config.ts";
 import { errorText } from "../log/error-text.ts";
 import { ConfigInvalid, Field } from "./field.ts";
@@ -63,6 +65,7 @@ const FIELDS = [
   "boot",
   "disks",
   "interfaces",
+  "vsock",
   "console",
   "control",
   "migration",
@@ -81,8 +84,9 @@ function machine(root: Field): MachineConfig {
   const kvmSource = kvm(fields.kvm);
   const diskConfigs = disks(fields.disks);
   const interfaceConfigs = fields.interfaces.present ? interfaces(fields.interfaces, kvmSource) : undefined;
-  if (diskConfigs.length + (interfaceConfigs?.length ?? 0) > MAX_DISKS_AND_INTERFACES)
-    fields.disks.fail(`and interfaces are more than ${MAX_DISKS_AND_INTERFACES} together; remove some`);
+  const most = MAX_DISKS_AND_INTERFACES - (fields.vsock.present ? 1 : 0);
+  if (diskConfigs.length + (interfaceConfigs?.length ?? 0) > most)
+    fields.disks.fail(`and interfaces are more than ${most} together; remove some`);
   return {
     version: fields.version.oneOf([MACHINE_CONFIG_VERSION]),
     identity: identity(fields.identity),
@@ -91,6 +95,7 @@ function machine(root: Field): MachineConfig {
     boot: boot(fields.boot, sizeBytes),
     disks: diskConfigs,
     ...(interfaceConfigs && { interfaces: interfaceConfigs }),
+    ...(fields.vsock.present && { vsock: vsock(fields.vsock) }),
     console: consoleConfig(fields.console),
     control: control(fields.control),
     ...(fields.migration.present && { migration: migration(fields.migration) }),
@@ -163,7 +168,7 @@ function firmwareBoot(field: Field, memoryBytes: number): BootConfig {
 
 /** Slots of PCI bus 0 that are left for disks. */
 const MAX_DISKS = 24;
-/** What the bus holds beside the host bridge, the entropy device and the console. */
+/** What the bus holds beside the host bridge, the entropy device and the console; a vsock takes one more. */
 const MAX_DISKS_AND_INTERFACES = 29;
 
 function disks(field: Field): readonly DiskConfig[] {
@@ -282,6 +287,14 @@ function cloudInit(field: Field): DiskSource {
     ...(networkDataPath.present && { networkDataPath: absolutePath(networkDataPath) }),
     instanceId: instanceId.string(INSTANCE_ID),
     localHostname: localHostname.string(DNS_NAME),
+  };
+}
+
+function vsock(field: Field): VsockConfig {
+  const { socketPath, guestCid } = field.object(["socketPath", "guestCid"]);
+  return {
+    socketPath: socketPath.string({ maxBytes: VSOCK_PATH_MAX_BYTES, pattern: /^\//, wanted: "an absolute path" }),
+    guestCid: guestCid.integer({ min: 3, max: 2 ** 32 - 2 }),
   };
 }
 

@@ -7,6 +7,7 @@ import { controlMetrics, machineMetrics, processMetrics } from "./machine-metric
 import { networkMetrics } from "./network-metrics.ts";
 import type { MetricSource } from "./prometheus.ts";
 import { memoryMetrics, vcpuMetrics } from "./thread-metrics.ts";
+import { vsockMetrics } from "./vsock-metrics.ts";
 
 export interface TelemetrySubjects {
   readonly machine: MachineControls;
@@ -25,6 +26,7 @@ export function telemetrySources(subjects: TelemetrySubjects): readonly MetricSo
     vcpuMetrics(processDirectory),
     diskMetrics(machine),
     networkMetrics(machine),
+    vsockMetrics(machine),
     memoryMetrics(processDirectory),
     processMetrics(lag),
     controlMetrics(console, api),

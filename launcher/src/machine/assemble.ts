@@ -61,7 +61,7 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
 }
 
 function makeVirtioDevices(
-  { disks, interfaces = [] }: MachineConfig,
+  { disks, interfaces = [], vsock }: MachineConfig,
   dependencies: MachineDependencies,
   { memory, msi, doorbells }: Board,
   { pool }: IoEngine,
@@ -87,6 +87,7 @@ function makeVirtioDevices(
     resolver,
     pool,
     console: virtioConsole,
+    vsock,
     openBlockDevice,
     takeAttachment,
     keepLocalDisks,

@@ -1,7 +1,9 @@
+import type { Socket } from "node:net";
 import type { LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
 import type { DiskConfig, LinkState } from "../../api/machine-config.ts";
 import type { DiskReport } from "../virtio/block/disks.ts";
 import type { InterfaceReport } from "../virtio/net/interfaces.ts";
+import type { VsockUse } from "../virtio/vsock/vsock-use.ts";
 
 /** What the Launcher API may ask of a machine. Each call is idempotent: what is so already stays so. */
 export interface MachineControls {
@@ -41,10 +43,19 @@ export interface MachineControls {
   setLink(name: string, link: LinkState): void;
   /** What the interfaces have carried, for metrics. */
   networkUse(): readonly InterfaceReport[];
+  /** Streams to and from the guest; null without a vsock. */
+  readonly vsock: VsockControls | null;
   /** Calls `listener` after each change of state; dispose to stop. */
   onState(listener: (state: MachineState) => void): Disposable;
   /** Resolves once, when the machine has ended and no vCPU thread is left. */
   readonly ended: Promise<{ readonly reason: TerminationReason; readonly message: string }>;
+}
+
+export interface VsockControls {
+  /** What they have done, for metrics. */
+  readonly use: Readonly<VsockUse>;
+  /** Connects a socket, with half-open connections allowed, to a port of the guest; closes it where the guest does not take it. */
+  connect(socket: Socket, guestPort: number): void;
 }
 
 /** An edge that the machine's life does not have. */

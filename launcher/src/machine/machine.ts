@@ -12,7 +12,7 @@ import type { DiskReport } from "../virtio/block/disks.ts";
 import type { VirtioDevices } from "../virtio/create-devices.ts";
 import type { InterfaceReport } from "../virtio/net/interfaces.ts";
 import type { Board } from "./board.ts";
-import { IllegalTransition, MachineFrozen, PauseAborted } from "./control-surface.ts";
+import { IllegalTransition, MachineFrozen, PauseAborted, type VsockControls } from "./control-surface.ts";
 import type { Devices } from "./devices.ts";
 import { DiskAttacher } from "./disk-attacher.ts";
 import { ExitCounter } from "./exit-counter.ts";
@@ -284,6 +284,10 @@ export class Machine implements StartableMachine, MovableMachine {
       case "Ended":
         return this.#termination ?? { reason: "LauncherError", message: "" };
     }
+  }
+
+  get vsock(): VsockControls | null {
+    return this.#parts.virtio.vsock;
   }
 
   onState(listener: (state: MachineState) => void): Disposable {

@@ -51,6 +51,14 @@ describe("the virtio devices of a machine", () => {
     await close();
   });
 
+  it("have the vsock last, where one is wanted, so that it moves no other", async () => {
+    const vsock = { socketPath: join(directory, "v"), guestCid: 3 };
+    const { devices, close, ...made } = await createVirtioDevices({ ...options([raw("data")]), vsock });
+    expect(devices.map(({ device }) => device.name)).toEqual(["virtio-blk data", "virtio-rng", "virtio-vsock"]);
+    expect(made.vsock).toBe(devices[2]?.device);
+    await close();
+  });
+
   it("close their disks, which others can use then", async () => {
     for (let i = 0; i < 2; i++) {
       const { devices, close } = await createVirtioDevices(options([raw("data")]));

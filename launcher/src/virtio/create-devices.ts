@@ -1,4 +1,5 @@
-import type { DiskConfig, InterfaceConfig } from "../../api/machine-config.ts";
+import { connect } from "node:net";
+import type { DiskConfig, InterfaceConfig, VsockConfig } from "../../api/machine-config.ts";
 import type { CharacterBackend } from "../legacy/character-backend.ts";
 import type { NetworkLink } from "../net/network-link.ts";
 import type { Resolver } from "../net/resolver.ts";
@@ -13,6 +14,7 @@ import { ConsoleDevice } from "./console/device.ts";
 import { Interfaces, NetworkInterface } from "./net/interfaces.ts";
 import { RngDevice } from "./rng/device.ts";
 import { VirtioPciDevice, type VirtioPciHost } from "./transport/virtio-pci-device.ts";
+import { VsockDevice } from "./vsock/device.ts";
 
 export interface VirtioDeviceOptions extends DiskOpening {
   readonly host: VirtioPciHost;
@@ -23,18 +25,20 @@ export interface VirtioDeviceOptions extends DiskOpening {
   readonly resolver?: Resolver | undefined;
   /** Backend of a virtio-console; there is none without. */
   readonly console?: CharacterBackend | undefined;
+  readonly vsock?: VsockConfig | undefined;
   /** Told of each request that failed in a disk's storage; `errno` says why. As often as a guest makes it happen. */
   onIoError(diskName: string, errno: number): void;
 }
 
 export interface VirtioDevices {
   /**
-   * For `PciRoot.add`, in this order: the interfaces, the disks, the entropy device, the console. Interfaces come first
+   * For `PciRoot.add`, in this order: the interfaces, the disks, the entropy device, the console, the vsock. Interfaces come first
    * since guests call them by their slot: a disk more must not rename one.
    */
   readonly devices: readonly VirtioPciDevice[];
   readonly disks: Disks;
   readonly interfaces: Interfaces;
+  readonly vsock: VsockDevice | null;
   /** Makes one more disk, which is not among `disks` yet. Rejects with DiskError; nothing is left open then. */
   openDisk(config: DiskConfig): Promise<Disk>;
   /** Waits for what is under way and closes the disks, once. The vCPUs have stopped before. */
@@ -46,11 +50,12 @@ export interface VirtioDevices {
  */
 export async function createVirtioDevices(options: VirtioDeviceOptions): Promise<VirtioDevices> {
   const { host, console } = options;
+  const vsock = options.vsock ? makeVsock(options.vsock) : null;
   using cleanup = new DisposableStack();
   const interfaces = makeInterfaces(options, cleanup);
   const nics = interfaces.map(({ device }) => new VirtioPciDevice(device, host));
   const disks = new Disks(await makeDisks(options.disks, options));
-  const others = [new RngDevice(), ...(console ? [new ConsoleDevice(console)] : [])].map(
+  const others = [new RngDevice(), ...(console ? [new ConsoleDevice(console)] : []), ...(vsock ? [vsock] : [])].map(
     (device) => new VirtioPciDevice(device, host),
   );
   const allInterfaces = new Interfaces(interfaces);
@@ -67,6 +72,7 @@ export async function createVirtioDevices(options: VirtioDeviceOptions): Promise
     devices: [...nics, ...disks.all.map(({ pciDevice }) => pciDevice), ...others],
     disks,
     interfaces: allInterfaces,
+    vsock,
     openDisk: async (config) => {
       const [disk] = await makeDisks([config], options);
       if (!disk) throw new TypeError("as many disks are made as were asked for");
@@ -77,6 +83,11 @@ export async function createVirtioDevices(options: VirtioDeviceOptions): Promise
       return closing;
     },
   };
+}
+
+function makeVsock({ guestCid, socketPath }: VsockConfig): VsockDevice {
+  const dial = (port: number) => connect({ path: `${socketPath}_${port}`, allowHalfOpen: true });
+  return new VsockDevice({ guestCid, dial });
 }
 
 async function makeDisks(configs: readonly DiskConfig[], options: VirtioDeviceOptions): Promise<Disk[]> {

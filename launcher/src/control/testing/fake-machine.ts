@@ -1,6 +1,6 @@
 import type { LauncherStatus, MachineState, TerminationReason } from "../../../api/control.ts";
 import type { DiskConfig, LinkState } from "../../../api/machine-config.ts";
-import { IllegalTransition, type MachineControls } from "../../machine/control-surface.ts";
+import { IllegalTransition, type MachineControls, type VsockControls } from "../../machine/control-surface.ts";
 import type { DiskReport } from "../../virtio/block/disks.ts";
 import type { InterfaceReport } from "../../virtio/net/interfaces.ts";
 
@@ -16,6 +16,7 @@ export class FakeMachine implements MachineControls {
   failure: Error | undefined;
   disks: readonly DiskReport[] = [];
   interfaces: readonly InterfaceReport[] = [];
+  vsock: VsockControls | null = null;
   readonly #listeners = new Set<(state: MachineState) => void>();
   readonly #end = Promise.withResolvers<End>();
   readonly ended = this.#end.promise;

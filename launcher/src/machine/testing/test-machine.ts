@@ -18,6 +18,7 @@ export interface TestMachineOptions {
   /** Each attached to a TAP; `links` has them open, for those in another network namespace. */
   readonly interfaces?: readonly InterfaceConfig[];
   readonly links?: readonly NetworkLink[];
+  readonly vsock?: MachineConfig["vsock"];
   /** Its memory and state come from elsewhere. */
   readonly isIncoming?: boolean;
   readonly keepLocalDisks?: boolean;
@@ -88,6 +89,7 @@ export function testMachineConfig(options: TestMachineOptions, directory: string
     boot: { imageRoot: dirname(guest), kernelPath: `/${basename(guest)}`, commandLine: `-- ${options.commands ?? ""}` },
     disks: options.disks ?? [],
     ...(options.interfaces && { interfaces: options.interfaces }),
+    ...(options.vsock && { vsock: options.vsock }),
     console: { historyBytes: 65536 },
     control: { socketPath: join(directory, "control.sock") },
     kvm: { devicePath: "/dev/kvm" },

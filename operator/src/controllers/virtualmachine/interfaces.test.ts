@@ -3,6 +3,8 @@ import type { NetworkInterface } from "../../../../crds/src/interface.ts";
 import type { VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
 import { interfaceStatuses } from "./interface-status.ts";
 import { interfaceConfigs, interfacesOf, macOf, podInterfaceOf } from "./interfaces.ts";
+import { machineConfig } from "./machine-config.ts";
+import { paths } from "./names.ts";
 import { generatedNetworkData } from "./network-data.ts";
 import { launcherSays, machine, networkInterface, observation, podOf, settings, VM_UID } from "./testing/fixtures.ts";
 
@@ -16,6 +18,15 @@ const multus = (name: string, macAddress?: string): NetworkInterface => ({
 });
 const configs = (changes: Partial<VirtualMachineSpec>) => interfaceConfigs(machine(changes), settings);
 const withInterfaces = (...interfaces: NetworkInterface[]) => machine({ interfaces });
+
+describe("the vsock of a machine", () => {
+  it("is where its image's own command looks for it, and there only when it is asked for", () => {
+    expect(machineConfig(machine(), settings, {}).vsock).toBeUndefined();
+    const vsock = { socketPath: "/run/typevisor/launcher/vsock.sock", guestCid: 3 };
+    expect(machineConfig(machine({ vsock: {} }), settings, {}).vsock).toEqual(vsock);
+    expect(vsock.socketPath.startsWith(`${paths.run}/`)).toBe(true);
+  });
+});
 
 describe("the interfaces of a machine", () => {
   it("are one on the pod network by default, and none where the list is empty", () => {

@@ -2,6 +2,7 @@ import type { Disk } from "../../../../crds/src/disk.ts";
 import { parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachine, VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
 import { AGENT_MOUNT_PATH, AGENT_SOCKET_NAME } from "../../../../launcher/api/agent.ts";
+import { VSOCK_SOCKET_PATH } from "../../../../launcher/api/control.ts";
 import {
   type BootConfig,
   type DiskConfig,
@@ -20,6 +21,8 @@ import type { Settings } from "./settings.ts";
 import { SpecError } from "./spec-error.ts";
 
 const QUEUES_MAX = 8;
+/** Each machine's own, since none sees another's. */
+const GUEST_CID = 3;
 const CONSOLE_HISTORY_BYTES = 64 * 1024;
 
 /** Files of the machine's Secret. */
@@ -41,6 +44,7 @@ export function machineConfig(vm: VirtualMachine, settings: Settings, claims: Cl
     boot: bootConfig(spec),
     disks: diskConfigs(vm, settings, claims),
     interfaces: interfaceConfigs(vm, settings),
+    ...(spec.vsock && { vsock: { socketPath: VSOCK_SOCKET_PATH, guestCid: GUEST_CID } }),
     console: { historyBytes: CONSOLE_HISTORY_BYTES },
     control: {
       socketPath: `${paths.run}/control.sock`,
