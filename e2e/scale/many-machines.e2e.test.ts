@@ -79,7 +79,7 @@ describe("many machines at once", () => {
     const each = Object.fromEntries(writes.map(([what, count]) => [what, count / COUNTED]));
     expect(each).toMatchObject({ "PATCH secrets": 1, "POST pods": 1 });
     expect(each["POST events"]).toBeLessThanOrEqual(2);
-    // The pod is made, placed and ready, and the launcher has said that the guest runs; some of these come together.
+    // That the guest runs, and what came half a second before that or earlier.
     expect(each["PATCH virtualmachines/status"]).toBeLessThanOrEqual(4);
     expect(Object.keys(each)).toHaveLength(4);
   });

@@ -45,6 +45,7 @@ import {
 import type { Action } from "./plan.ts";
 import { mayStillStart, PodWarnings, type StoredWarning, trimWarning, WARNINGS_SELECTOR } from "./pod-warnings.ts";
 import type { Settings } from "./settings.ts";
+import { StatusHold } from "./status-hold.ts";
 
 export interface ControllerOptions {
   readonly client: Client;
@@ -74,6 +75,7 @@ export class VirtualMachineController {
   readonly #monitor: LauncherMonitor;
   readonly #warnings: PodWarnings;
   readonly #refusals = new Map<string, Refusal>();
+  readonly #statusHold = new StatusHold();
   /** UID of the VirtualMachine whose pod is being made, by each of its claims. */
   readonly #starting = new Map<string, string>();
   /** By UID of the VirtualMachine, then by claim. */
@@ -168,11 +170,23 @@ export class VirtualMachineController {
     });
     const decision = decide(observation, settings, clock.now());
     for (const action of decision.actions) {
-      await this.#carryOut(action, vm, key);
+      const delayMs = this.#statusDelayMs(action, vm);
+      if (delayMs === undefined) {
+        await this.#carryOut(action, vm, key);
+      } else {
+        this.#queue.addAfter(key, delayMs);
+      }
     }
     if (decision.wakeAtMs !== undefined) {
       this.#queue.addAfter(key, Math.max(0, decision.wakeAtMs - clock.now()));
     }
+  }
+
+  #statusDelayMs(action: Action, { metadata, status }: StoredVirtualMachine): number | undefined {
+    const isQuiet = action.kind === "write-status" && action.events.length === 0;
+    return isQuiet
+      ? this.#statusHold.delayMs(metadata.uid ?? "", status ?? {}, action.status, this.#options.clock.now())
+      : undefined;
   }
 
   async #carryOut(action: Action, vm: StoredVirtualMachine, key: string): Promise<void> {
@@ -297,6 +311,7 @@ export class VirtualMachineController {
     vms.onChange(({ key, previous, current }) => {
       if (current === undefined) {
         this.#refusals.delete(previous?.metadata.uid ?? "");
+        this.#statusHold.forget(previous?.metadata.uid ?? "");
         this.#claimRefusals.delete(previous?.metadata.uid ?? "");
         this.#diskRefusals.delete(previous?.metadata.uid ?? "");
         this.#departed.delete(key);
