@@ -91,7 +91,7 @@ function makeVirtioDevices(
     openBlockDevice,
     takeAttachment,
     keepLocalDisks,
-    claimLater: dependencies.claimDisksLater,
+    isIncoming: dependencies.claimDisksLater,
     onIoError,
     diskEvents,
   });

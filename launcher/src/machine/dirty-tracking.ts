@@ -5,6 +5,7 @@ import { setMemorySlot } from "../kvm/memory-slots.ts";
 import { newStruct, setU64 } from "../kvm/struct-view.ts";
 import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
 import type { GuestMemory } from "../memory/guest-memory.ts";
+import { countBits } from "../storage/bits.ts";
 
 /** A slot of guest RAM in pages of the backing; `firstPage` and `pages` are multiples of 64. */
 export interface TrackedSlot {
@@ -84,14 +85,4 @@ function enableManualProtection(vmFd: number): boolean {
   setU64(argument, structs.kvm_enable_cap.at.args, flags);
   kvmIoctl(vmFd, "KVM_ENABLE_CAP", argument);
   return true;
-}
-
-function countBits(words: Uint32Array): number {
-  let count = 0;
-  for (let word of words) {
-    word -= (word >>> 1) & 0x55555555;
-    word = (word & 0x33333333) + ((word >>> 2) & 0x33333333);
-    count += Math.imul((word + (word >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
-  }
-  return count;
 }

@@ -1,12 +1,14 @@
 import { type Codec, fixedBytes, list, record, uint } from "../codec/codec.ts";
+import { setBits } from "./bits.ts";
 
 /** What an overlay keeps track of at once: a write of whole clusters needs nothing of the base. */
 export const CLUSTER_BYTES = 4096;
 
 const CHUNK_WORDS = 1024;
-/** Of a map that is restored: a disk of 256 GiB. */
+/** Of a map that is saved or restored: a disk of 256 GiB. */
 const MAX_CHUNKS = 2048;
 const CHUNK_CLUSTERS = CHUNK_WORDS * 32;
+export const SAVED_MAP_LIMIT_BYTES = MAX_CHUNKS * CHUNK_CLUSTERS * CLUSTER_BYTES;
 
 export function clusterOf(offsetBytes: number): number {
   return Math.floor(offsetBytes / CLUSTER_BYTES);
@@ -50,6 +52,11 @@ export class ClusterMap {
   /** The chunks there are, by their place. */
   get chunks(): readonly { readonly index: number; readonly words: Uint32Array }[] {
     return this.#chunks.flatMap((words, index) => (words ? [{ index, words }] : []));
+  }
+
+  /** A map that reaches further than a disk of SAVED_MAP_LIMIT_BYTES cannot be saved. */
+  get canBeSaved(): boolean {
+    return this.#chunks.length <= MAX_CHUNKS;
   }
 
   /** Holds what `other` holds too. */
@@ -117,18 +124,4 @@ function clearBits(words: Uint32Array, first: number, last: number): void {
   words[firstWord] = (words[firstWord] ?? 0) & beforeFirst;
   words.fill(0, firstWord + 1, lastWord);
   words[lastWord] = (words[lastWord] ?? 0) & afterLast;
-}
-
-/** Sets bits `first` to `last`, whole words at a time. */
-function setBits(words: Uint32Array, first: number, last: number): void {
-  const [firstWord, lastWord] = [first >>> 5, last >>> 5];
-  const fromFirst = ~0 << (first & 31);
-  const upToLast = ~0 >>> (31 - (last & 31));
-  if (firstWord === lastWord) {
-    words[firstWord] = (words[firstWord] ?? 0) | (fromFirst & upToLast);
-    return;
-  }
-  words[firstWord] = (words[firstWord] ?? 0) | fromFirst;
-  words.fill(0xffffffff, firstWord + 1, lastWord);
-  words[lastWord] = (words[lastWord] ?? 0) | upToLast;
 }

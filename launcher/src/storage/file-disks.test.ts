@@ -172,3 +172,54 @@ describe("an empty disk", () => {
     expect(readFileSync(other, "utf8")).toBe("kept");
   });
 });
+
+describe("a disk that a migration fills", () => {
+  const incoming = (source: DiskSource) =>
+    openDisk({ name: "data", readOnly: false, queues: 1, source }, { pool: new IoPool(), isIncoming: true });
+  const copied = () => incoming({ kind: "directory", path: directory, sizeBytes: GIB, copied: true });
+
+  it("in a claim is marked until it is claimed, and is an ordinary one then", async () => {
+    const disk = await copied();
+    expect(readdirSync(directory).sort()).toEqual(["disk.img", "disk.img.unfinished"]);
+    expect(disk.contents?.()).toMatchObject({ sizeBytes: GIB, isBlank: true, outlivesProcess: true, overlay: null });
+    await refused(claim(), /left unfinished; remove disk.img and disk.img.unfinished/);
+    disk.claim?.();
+    disk.claim?.();
+    expect(readdirSync(directory)).toEqual(["disk.img"]);
+    await disk.close();
+    const kept = await claim();
+    await kept.close();
+    expect(readdirSync(directory)).toEqual(["disk.img"]);
+  });
+
+  it("goes with a launcher that never claims it, mark and all", async () => {
+    const disk = await copied();
+    await disk.close();
+    expect(readdirSync(directory)).toEqual([]);
+    const scratch = await incoming({ kind: "empty", path: file, sizeBytes: GIB });
+    expect(readdirSync(directory)).toEqual(["disk.img"]);
+    await scratch.close();
+    expect(readdirSync(directory)).toEqual([]);
+  });
+
+  it("takes the place of what an earlier migration left, and of nothing else", async () => {
+    writeFileSync(file, "half of it");
+    await refused(copied(), /is there already, and would be overwritten; give the migration an empty claim/);
+    expect(readFileSync(file, "utf8")).toBe("half of it");
+    writeFileSync(`${file}.unfinished`, "");
+    const disk = await copied();
+    expect(await readDisk(disk, 0, 512)).toEqual(new Uint8Array(512));
+    await disk.close();
+  });
+
+  it("is locked at once, while one that both sides have is not", async () => {
+    const shared: DiskSource = { kind: "directory", path: directory, sizeBytes: GIB };
+    const first = await claim();
+    const second = await incoming(shared);
+    expect(() => second.claim?.()).toThrow(/in use by another virtual machine/);
+    await first.close();
+    second.claim?.();
+    await refused(claim(), /in use by another/);
+    await second.close();
+  });
+});

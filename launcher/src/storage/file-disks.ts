@@ -1,10 +1,11 @@
 import { fstatSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { SysError } from "../sys/errors.ts";
-import type { OwnedFd } from "../sys/fd.ts";
+import { duplicateFd, type OwnedFd } from "../sys/fd.ts";
 import { fdatasync, ftruncate, openFile } from "../sys/file-io.ts";
 import { openInRoot } from "../sys/open-in-root.ts";
 import { asDiskError, DiskError } from "./disk-error.ts";
+import { IncomingClaimFile, IncomingFile, UNFINISHED_MARK } from "./incoming-file.ts";
 import type { IoPool } from "./io-pool.ts";
 import { lockDisk, type RawDisk, rawDiskOn } from "./raw-disk.ts";
 import { openVolumeDirectory } from "./volume-directory.ts";
@@ -43,6 +44,7 @@ export function openDirectoryFile(
   const path = join(source.path, DISK_FILE);
   using directory = openVolumeDirectory(name, source.path);
   using cleanup = new DisposableStack();
+  checkFinished(name, source.path, directory);
   const found = openRegularFile(name, path, directory, !readOnly);
   if (found === null && readOnly)
     throw new DiskError(name, `${path} is missing; put a raw disk there, or do not make the disk read-only`);
@@ -58,8 +60,56 @@ export function openDirectoryFile(
   return fd;
 }
 
-/** Opens the file `source.path` as an empty sparse disk, whatever was there before unless `keep`. Throws DiskError. */
-export function openEmptyDisk(name: string, source: SizedSource, pool: IoPool, keep = false): RawDisk {
+/**
+ * Makes the disk.img of a claim for a migration to fill; what an earlier one left unfinished there goes. Throws DiskError,
+ * also where there is a disk already.
+ */
+export function openIncomingDirectoryDisk(name: string, source: SizedSource, pool: IoPool): RawDisk {
+  const path = join(source.path, DISK_FILE);
+  using directory = openVolumeDirectory(name, source.path);
+  using cleanup = new DisposableStack();
+  if (isThere(directory, DISK_FILE) && !isThere(directory, UNFINISHED_MARK))
+    throw new DiskError(name, `${path} is there already, and would be overwritten; give the migration an empty claim`);
+  const incoming = cleanup.use(asSizing(name, path, () => new IncomingClaimFile(duplicateFd(directory.fd), DISK_FILE)));
+  const fd = cleanup.use(createFile(name, path, directory));
+  lockDisk(name, path, fd.fd, false);
+  asSizing(name, path, () => {
+    ftruncate(fd.fd, source.sizeBytes);
+    fdatasync(fd.fd);
+  });
+  const disk = rawDiskOn({ name, path, fd, directFd: null, pool, readOnly: false, incoming });
+  cleanup.move();
+  return disk;
+}
+
+function isThere(directory: OwnedFd, file: string): boolean {
+  using handle = lookUp(file, directory);
+  return handle !== null;
+}
+
+/** Half a disk is worse than none: a guest would find it damaged, or write to it while the whole one is elsewhere. */
+function checkFinished(name: string, path: string, directory: OwnedFd): void {
+  if (asDiskError(name, `${path} cannot be read`, "check its permissions", () => isThere(directory, UNFINISHED_MARK)))
+    throw new DiskError(
+      name,
+      `${path} has what a migration left unfinished; remove ${DISK_FILE} and ${UNFINISHED_MARK}, unless the machine ran here since`,
+    );
+}
+
+export interface EmptyDiskOptions {
+  /** What is there stays. */
+  readonly keep?: boolean;
+  /** A migration fills it; it is gone again unless the disk is claimed. */
+  readonly isIncoming?: boolean;
+}
+
+/** Opens the file `source.path` as an empty sparse disk, whatever was there before. Throws DiskError. */
+export function openEmptyDisk(
+  name: string,
+  source: SizedSource,
+  pool: IoPool,
+  { keep = false, isIncoming = false }: EmptyDiskOptions = {},
+): RawDisk {
   const { path, sizeBytes } = source;
   using directory = openVolumeDirectory(name, dirname(path));
   using cleanup = new DisposableStack();
@@ -69,7 +119,8 @@ export function openEmptyDisk(name: string, source: SizedSource, pool: IoPool, k
     if (!keep) ftruncate(fd.fd, 0);
     ftruncate(fd.fd, Math.max(sizeBytes, fstatSync(fd.fd).size));
   });
-  const disk = rawDiskOn({ name, path, fd, directFd: null, pool, readOnly: false });
+  const incoming = isIncoming ? new IncomingFile(path) : null;
+  const disk = rawDiskOn({ name, path, fd, directFd: null, pool, readOnly: false, isEphemeral: true, incoming });
   cleanup.move();
   return disk;
 }

@@ -6,6 +6,7 @@ import { CLUSTER_BYTES, ClusterMap } from "./cluster-map.ts";
 import { asDiskError, DiskError } from "./disk-error.ts";
 import { FileIo } from "./file-io.ts";
 import { type ImageFileSource, openImageFile } from "./image-file.ts";
+import { IncomingFile } from "./incoming-file.ts";
 import type { IoPool } from "./io-pool.ts";
 import { OverlayBudget } from "./overlay-budget.ts";
 import { OverlayDisk } from "./overlay-disk.ts";
@@ -40,6 +41,8 @@ export interface ImageDiskOptions {
   readonly onDamage?: DamageReport | undefined;
   /** The overlay is taken as it was left; which clusters it holds is restored (`Storage.restoreState`). */
   readonly keepOverlay?: boolean;
+  /** A migration fills the overlay, which is gone again unless the disk is claimed. */
+  readonly isIncoming?: boolean;
 }
 
 /**
@@ -60,6 +63,7 @@ export function openImageDisk(name: string, source: ImageSource, pool: IoPool, o
     const image = qcow2 && new Qcow2Image(file.fd, lane, qcow2, options.onDamage ?? (() => {}));
     return new OverlayDisk({
       base: image ?? new FileIo(file.fd, lane, true),
+      imageFd: file.fd,
       overlay: new FileIo(overlay.fd, lane, true),
       held,
       budget: new OverlayBudget(overlay.fd, source.overlayLimitBytes),
@@ -67,6 +71,7 @@ export function openImageDisk(name: string, source: ImageSource, pool: IoPool, o
       readOnly: options.readOnly,
       description: `image, ${qcow2 ? describeHeader(qcow2.header) : `raw, ${fileBytes} bytes`}`,
       lane,
+      incoming: options.isIncoming ? new IncomingFile(source.overlayPath) : null,
       resources: [...(image ? [image] : []), file, overlay],
     });
   } catch (error) {

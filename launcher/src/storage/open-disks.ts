@@ -1,6 +1,6 @@
 import type { DiskConfig } from "../../api/machine-config.ts";
 import { type AttachmentTaker, openAttachedDisk } from "./attached-disk.ts";
-import { openDirectoryDisk, openEmptyDisk } from "./file-disks.ts";
+import { openDirectoryDisk, openEmptyDisk, openIncomingDirectoryDisk } from "./file-disks.ts";
 import { openImageDisk } from "./image-disk.ts";
 import type { IoPool } from "./io-pool.ts";
 import { openCloudInitDisk, openFilesDisk } from "./iso-disks.ts";
@@ -18,8 +18,11 @@ export interface DiskOpening {
   readonly diskEvents?: DiskEvents | undefined;
   /** Overlays and empty disks are taken as they were left, instead of being made anew. */
   readonly keepLocalDisks?: boolean | undefined;
-  /** Files that another launcher of this machine has are opened without their locks, see `Storage.claim`. */
-  readonly claimLater?: boolean | undefined;
+  /**
+   * The machine is another launcher's until `Storage.claim`: files that this one has too are opened without their locks, and
+   * those that are to be copied from there are made.
+   */
+  readonly isIncoming?: boolean | undefined;
 }
 
 export interface OpenedDisk {
@@ -27,23 +30,42 @@ export interface OpenedDisk {
   readonly storage: Storage;
 }
 
+/** Whether a launcher that takes the machine over has a storage of its own for the disk, which is filled from the other one's. */
+export function isFilledByMigration({ source }: DiskConfig): boolean {
+  switch (source.kind) {
+    case "image":
+    case "empty":
+      return true;
+    case "raw":
+    case "directory":
+      return source.copied ?? false;
+    default:
+      return false;
+  }
+}
+
 /** Opens what a disk of the machine stands on. Rejects with DiskError. */
 export async function openDisk(config: DiskConfig, opening: DiskOpening): Promise<Storage> {
   const { name, source, readOnly } = config;
-  const { pool, openBlockDevice, takeAttachment, diskEvents, keepLocalDisks = false, claimLater = false } = opening;
+  const { pool, openBlockDevice, takeAttachment, diskEvents, keepLocalDisks = false, isIncoming = false } = opening;
+  const isCopied = isIncoming && isFilledByMigration(config);
+  const claimLater = isIncoming && !isCopied;
   switch (source.kind) {
     case "image":
       return openImageDisk(name, source, pool, {
         readOnly,
         keepOverlay: keepLocalDisks,
+        isIncoming,
         onDamage: (problem) => diskEvents?.damaged(name, problem),
       });
     case "raw":
       return await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice, claimLater });
     case "directory":
-      return openDirectoryDisk(name, source, pool, { readOnly, claimLater });
+      return isCopied
+        ? openIncomingDirectoryDisk(name, source, pool)
+        : openDirectoryDisk(name, source, pool, { readOnly, claimLater });
     case "empty":
-      return openEmptyDisk(name, source, pool, keepLocalDisks);
+      return openEmptyDisk(name, source, pool, { keep: keepLocalDisks, isIncoming });
     case "files":
       return openFilesDisk(name, source, pool);
     case "cloudInit":

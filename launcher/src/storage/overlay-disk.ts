@@ -1,5 +1,7 @@
 import { decode, encode } from "../codec/codec.ts";
 import { CLUSTER_BYTES, clusterMapCodec } from "./cluster-map.ts";
+import type { DiskContents } from "./disk-contents.ts";
+import type { IncomingFile } from "./incoming-file.ts";
 import type { IoLane } from "./io-pool.ts";
 import type { IoVector } from "./io-vector.ts";
 import type { OverlayBudget } from "./overlay-budget.ts";
@@ -10,9 +12,13 @@ import { PartedRead } from "./parted-read.ts";
 import { type IoCompletion, SECTOR_BYTES, type Storage } from "./storage.ts";
 
 export interface OverlayDiskParts extends OverlayFiles {
+  /** Where the base is read from. */
+  readonly imageFd: number;
   readonly readOnly: boolean;
   readonly description: string;
   readonly lane: IoLane;
+  /** Where a migration fills the overlay. */
+  readonly incoming: IncomingFile | null;
   /** Closed with the disk. */
   readonly resources: readonly Disposable[];
 }
@@ -69,6 +75,22 @@ export class OverlayDisk implements Storage {
     new OverlayZero(this.#state, completion, "zero").start(offsetBytes, lengthBytes);
   }
 
+  claim(): void {
+    this.#parts.incoming?.keep();
+  }
+
+  contents(): DiskContents {
+    const { overlay, imageFd, held, incoming } = this.#parts;
+    return {
+      fd: overlay.fd,
+      sizeBytes: this.sizeBytes,
+      isBlockDevice: false,
+      outlivesProcess: false,
+      isBlank: incoming !== null,
+      overlay: { imageFd, held },
+    };
+  }
+
   saveState(): Uint8Array {
     return encode(clusterMapCodec, this.#parts.held);
   }
@@ -84,6 +106,7 @@ export class OverlayDisk implements Storage {
     await this.#parts.lane.close();
     this.#state.budget.close();
     for (const resource of this.#parts.resources) resource[Symbol.dispose]();
+    this.#parts.incoming?.[Symbol.dispose]();
   }
 
   #newRead(): PartedRead {

@@ -39,6 +39,8 @@ function diskOf({ buffered = false } = {}): RawDisk {
     sizeBytes: SIZE,
     isBlockDevice: true,
     readOnly: false,
+    isEphemeral: false,
+    incoming: null,
     logicalBlockBytes: BLOCK,
   });
 }

@@ -5,8 +5,10 @@ import type { OwnedFd } from "../sys/fd.ts";
 import { ftruncateAsync, openFile } from "../sys/file-io.ts";
 import { lockFile, unlockFile } from "../sys/file-lock.ts";
 import { Bounce } from "./bounce.ts";
+import type { DiskContents } from "./disk-contents.ts";
 import { asDiskError, DiskError, DiskInUse, diskError } from "./disk-error.ts";
 import { EOPNOTSUPP, FileIo } from "./file-io.ts";
+import type { IncomingClaimFile, IncomingFile } from "./incoming-file.ts";
 import type { IoLane, IoPool } from "./io-pool.ts";
 import type { IoVector } from "./io-vector.ts";
 import { type IoCompletion, SECTOR_BYTES, type Storage } from "./storage.ts";
@@ -77,10 +79,15 @@ export interface OpenRawDisk {
   readonly directFd: OwnedFd | null;
   readonly pool: IoPool;
   readonly readOnly: boolean;
+  /** It ends with this process. */
+  readonly isEphemeral?: boolean;
+  /** Where a migration fills the file, which was made for that. */
+  readonly incoming?: IncomingFile | IncomingClaimFile | null;
 }
 
 /** The disk on what is open and locked. Throws DiskError; the descriptors are the caller's then. */
-export function rawDiskOn({ name, path, fd, directFd, pool, readOnly }: OpenRawDisk): RawDisk {
+export function rawDiskOn(open: OpenRawDisk): RawDisk {
+  const { name, path, fd, directFd, pool, readOnly, isEphemeral = false, incoming = null } = open;
   const parts = asDiskError(name, `${path} cannot be used`, "check what it is", () => {
     const isBlockDevice = fstatSync(fd.fd).isBlockDevice();
     const sizeBytes = sizeOf(fd.fd, isBlockDevice);
@@ -92,7 +99,7 @@ export function rawDiskOn({ name, path, fd, directFd, pool, readOnly }: OpenRawD
     const logicalBlockBytes = isBlockDevice ? logicalBlockSizeBytes(fd.fd) : SECTOR_BYTES;
     return { sizeBytes, isBlockDevice, logicalBlockBytes };
   });
-  return new RawDisk({ name, path, fd, directFd, lane: pool.openLane(), readOnly, ...parts });
+  return new RawDisk({ name, path, fd, directFd, lane: pool.openLane(), readOnly, isEphemeral, incoming, ...parts });
 }
 
 function sizeOf(fd: number, isBlockDevice: boolean): number {
@@ -136,6 +143,8 @@ interface RawDiskParts {
   readonly sizeBytes: number;
   readonly isBlockDevice: boolean;
   readonly readOnly: boolean;
+  readonly isEphemeral: boolean;
+  readonly incoming: IncomingFile | IncomingClaimFile | null;
   readonly logicalBlockBytes: number;
 }
 
@@ -217,10 +226,26 @@ export class RawDisk implements Storage {
   claim(): void {
     const { name, path, fd } = this.#parts;
     lockDisk(name, path, fd.fd, this.readOnly);
+    this.#parts.incoming?.keep();
+  }
+
+  contents(): DiskContents | null {
+    const { fd, directFd, isBlockDevice, isEphemeral, incoming } = this.#parts;
+    if (this.readOnly) return null;
+    return {
+      // What direct I/O writes is not seen by the page cache of a device at once.
+      fd: (isBlockDevice && directFd ? directFd : fd).fd,
+      sizeBytes: this.#sizeBytes,
+      isBlockDevice,
+      outlivesProcess: !isEphemeral,
+      isBlank: incoming !== null,
+      overlay: null,
+    };
   }
 
   async close(): Promise<void> {
     await this.#parts.lane.close();
+    this.#parts.incoming?.[Symbol.dispose]();
     this.#bounce?.[Symbol.dispose]();
     this.#parts.fd[Symbol.dispose]();
     this.#parts.directFd?.[Symbol.dispose]();

@@ -1,3 +1,4 @@
+import type { DiskContents } from "./disk-contents.ts";
 import type { IoVector } from "./io-vector.ts";
 import type { OverlayBudget } from "./overlay-budget.ts";
 
@@ -51,8 +52,13 @@ export interface Storage {
   abandon?(): void;
   /** Lets another machine have the disk: nothing is under way, and nothing is started before `claim`. */
   release?(): void;
-  /** Takes the disk, where it was released, or opened to be claimed later. Throws DiskError where another machine has it. */
+  /**
+   * Takes the disk, where it was released, or opened to be claimed later. Throws DiskError where another machine has it. What
+   * was made for a migration to fill is gone when it is closed without that.
+   */
   claim?(): void;
+  /** For whoever copies it; null or absent where there is nothing to copy: it is read-only. */
+  contents?(): DiskContents | null;
   /** What the disk knows beyond its files, at most STORAGE_STATE_LIMIT_BYTES; nothing is under way. Absent where that is nothing. */
   saveState?(): Uint8Array;
   /** Before the first operation, on the same files. Throws CodecError. */

@@ -31,6 +31,11 @@ export function zeroOutAsync(fd: number, offsetBytes: number, lengthBytes: numbe
   ioctlAsync(fd, BLKZEROOUT, range(offsetBytes, lengthBytes), done);
 }
 
+/** As zeroOutAsync, in this thread. */
+export function zeroOut(fd: number, offsetBytes: number, lengthBytes: number): void {
+  ioctl(fd, "BLKZEROOUT", BLKZEROOUT, range(offsetBytes, lengthBytes));
+}
+
 function range(offsetBytes: number, lengthBytes: number): DataView {
   const view = new DataView(new ArrayBuffer(16));
   view.setUint32(0, offsetBytes % 2 ** 32, true);

@@ -37,6 +37,13 @@ export class OwnedFd implements Disposable {
   }
 }
 
+const F_DUPFD_CLOEXEC = 1030;
+
+/** Another descriptor of the same open file, which stays open whatever becomes of `fd`. */
+export function duplicateFd(fd: number): OwnedFd {
+  return ownFd("fcntl", libc().fcntl(fd, F_DUPFD_CLOEXEC, 0), "F_DUPFD_CLOEXEC");
+}
+
 const F_GETFL = 3;
 const F_SETFL = 4;
 const O_NONBLOCK = 0o4000;

@@ -18,3 +18,12 @@ export function copyFromHost(target: Uint8Array, hostAddress: number): void {
 export function zeroHost(hostAddress: number, lengthBytes: number): void {
   libc().memset(hostAddress, 0, lengthBytes);
 }
+
+const PAGE_BYTES = 4096;
+
+/** Memory that starts at a page, as direct I/O wants it, and goes when nobody has it any more. */
+export function pageAlignedBuffer(sizeBytes: number): Buffer {
+  const memory = new Uint8Array(sizeBytes + PAGE_BYTES);
+  const skipBytes = PAGE_BYTES - (addressOf(memory) % PAGE_BYTES);
+  return Buffer.from(memory.buffer, skipBytes, sizeBytes);
+}

@@ -7,6 +7,7 @@ import { LimitedDisk } from "../storage/limited-disk.ts";
 import { type DiskOpening, openDisks } from "../storage/open-disks.ts";
 import { PatientDisk } from "../storage/patient-disk.ts";
 import type { Storage } from "../storage/storage.ts";
+import { TrackedDisk } from "../storage/tracked-disk.ts";
 import { BlockDevice } from "./block/device.ts";
 import { Disk } from "./block/disk.ts";
 import { Disks } from "./block/disks.ts";
@@ -74,7 +75,8 @@ export async function createVirtioDevices(options: VirtioDeviceOptions): Promise
     interfaces: allInterfaces,
     vsock,
     openDisk: async (config) => {
-      const [disk] = await makeDisks([config], options);
+      // The machine is here when a disk is added to it.
+      const [disk] = await makeDisks([config], { ...options, isIncoming: false });
       if (!disk) throw new TypeError("as many disks are made as were asked for");
       return disk;
     },
@@ -97,9 +99,10 @@ async function makeDisks(configs: readonly DiskConfig[], options: VirtioDeviceOp
 
 function makeDisk(config: DiskConfig, opened: Storage, { host, onIoError }: VirtioDeviceOptions): Disk {
   const { name, queues, limits } = config;
-  const storage = new PatientDisk(limits ? new LimitedDisk(opened, limits) : opened);
+  const tracked = new TrackedDisk(opened);
+  const storage = new PatientDisk(limits ? new LimitedDisk(tracked, limits) : tracked);
   const device = new BlockDevice({ name, storage, queues, onIoError: (errno) => onIoError(name, errno) });
-  return new Disk({ config, storage, device, pciDevice: new VirtioPciDevice(device, host) });
+  return new Disk({ config, tracked, storage, device, pciDevice: new VirtioPciDevice(device, host) });
 }
 
 function makeInterfaces(options: VirtioDeviceOptions, cleanup: DisposableStack): readonly NetworkInterface[] {

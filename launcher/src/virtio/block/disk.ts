@@ -4,11 +4,14 @@ import type { DiskConfig } from "../../../api/machine-config.ts";
 import { DiskError } from "../../storage/disk-error.ts";
 import type { OverlayBudget } from "../../storage/overlay-budget.ts";
 import type { PatientDisk } from "../../storage/patient-disk.ts";
+import type { TrackedDisk } from "../../storage/tracked-disk.ts";
 import type { VirtioPciDevice } from "../transport/virtio-pci-device.ts";
 import type { BlockDevice } from "./device.ts";
 
 export interface DiskParts {
   readonly config: DiskConfig;
+  /** Below `storage`. */
+  readonly tracked: TrackedDisk;
   readonly storage: PatientDisk;
   readonly device: BlockDevice;
   /** `device` on the PCI bus. */
@@ -18,6 +21,7 @@ export interface DiskParts {
 /** One disk of a machine, from its storage to its place on the PCI bus. */
 export class Disk {
   readonly config: DiskConfig;
+  readonly tracked: TrackedDisk;
   readonly storage: PatientDisk;
   readonly device: BlockDevice;
   readonly pciDevice: VirtioPciDevice;
@@ -27,8 +31,9 @@ export class Disk {
   isNews = false;
   #closing: Promise<void> | undefined;
 
-  constructor({ config, storage, device, pciDevice }: DiskParts) {
+  constructor({ config, tracked, storage, device, pciDevice }: DiskParts) {
     this.config = config;
+    this.tracked = tracked;
     this.storage = storage;
     this.device = device;
     this.pciDevice = pciDevice;

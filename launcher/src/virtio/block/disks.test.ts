@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@jest/globals";
 import { PatientDisk } from "../../storage/patient-disk.ts";
+import { TrackedDisk } from "../../storage/tracked-disk.ts";
 import { FakeStorage } from "../testing/fake-storage.ts";
 import { testMemory } from "../testing/split-ring-driver.ts";
 import { FakeDoorbells } from "../testing/virtio-pci-driver.ts";
@@ -34,7 +35,8 @@ function setUp() {
   const device = new BlockDevice({ name: "data", storage, queues: 1 });
   let told = 0;
   device.sizeChanged = () => told++;
-  const patient = new PatientDisk(storage);
+  const tracked = new TrackedDisk(storage);
+  const patient = new PatientDisk(tracked);
   const pciDevice = new VirtioPciDevice(device, {
     memory: testMemory(),
     msi: { signalMsi() {} },
@@ -42,7 +44,7 @@ function setUp() {
     onFault() {},
   });
   const config = { name: "data", readOnly: false, queues: 1, source: { kind: "raw", path: "/data" } } as const;
-  const disk = new Disk({ config, storage: patient, device, pciDevice });
+  const disk = new Disk({ config, tracked, storage: patient, device, pciDevice });
   return { storage, disk, disks: new Disks([disk]), told: () => told };
 }
 
