@@ -25,6 +25,7 @@ import { ResetGuard } from "./reset-guard.ts";
 import type { MachineSnapshot } from "./snapshot.ts";
 import { Throttle } from "./throttle.ts";
 import { VcpuRunner } from "./vcpu-runner.ts";
+import { whyDisksStay } from "./why-disks-stay.ts";
 import { whyFull } from "./why-full.ts";
 
 export interface MachineParts {
@@ -49,8 +50,6 @@ type Termination = Awaited<StartableMachine["ended"]>;
 const TIMER_MAX_MS = 2 ** 31 - 1;
 /** A guest that is still booting has nobody to see the button: it is pressed again. */
 const PRESS_AGAIN_MS = 5_000;
-/** Disks on what a process makes anew when it starts: another one does not have it. */
-const LOCAL_SOURCES: readonly DiskConfig["source"]["kind"][] = ["image", "empty"];
 /** A disk that hangs (a network volume that is gone) must not keep the machine from its end. */
 const CLOSE_LIMIT_MS = 10_000;
 
@@ -138,14 +137,15 @@ export class Machine implements StartableMachine, MovableMachine {
     return this.#parts.board.memoryForMoving;
   }
 
+  get disks(): MovableMachine["disks"] {
+    return this.#parts.virtio.disks.all;
+  }
+
   get cannotMove(): readonly string[] {
     const { disks, interfaces } = this.#parts.virtio;
-    const local = disks.all.flatMap(({ name, config }) =>
-      LOCAL_SOURCES.includes(config.source.kind) ? [`disk ${name} is on storage of this process's own`] : [],
-    );
     // What the kernel writes for it is in no dirty log.
     const unlogged = interfaces.status().filter(({ dataPath }) => dataPath === "vhost-net");
-    return [...local, ...unlogged.map(({ name }) => `interface ${name} is carried by vhost-net`)];
+    return [...whyDisksStay(disks.all), ...unlogged.map(({ name }) => `interface ${name} is carried by vhost-net`)];
   }
 
   async freeze(limitMs: number): Promise<void> {

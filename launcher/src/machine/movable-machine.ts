@@ -1,3 +1,4 @@
+import type { Disk } from "../virtio/block/disk.ts";
 import type { Board } from "./board.ts";
 import type { BoardState } from "./board-state.ts";
 import type { MachineSnapshot } from "./snapshot.ts";
@@ -9,10 +10,14 @@ export interface RestoreOptions {
   readonly version: number;
 }
 
+/** A disk, for whoever copies it. */
+export type MovableDisk = Pick<Disk, "name" | "config" | "tracked">;
+
 /** What suspending and migrating ask of a machine. */
 export interface MovableMachine {
   /** Guest RAM, for whoever copies it. */
   readonly memory: Board["memoryForMoving"];
+  readonly disks: readonly MovableDisk[];
   /** Why the machine cannot go on in another place; empty where it can. */
   readonly cannotMove: readonly string[];
   /**

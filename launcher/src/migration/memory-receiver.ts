@@ -1,11 +1,14 @@
 import type { Worker } from "node:worker_threads";
 import type { MovableMachine } from "../machine/movable-machine.ts";
+import type { ReceivedDisks } from "./received-disks.ts";
 import type { MachineTls } from "./tls.ts";
 import type { ReceiverMessage } from "./worker/receive-memory.ts";
 import { startWorker } from "./worker/worker-thread.ts";
 
 export interface MemoryReceiverParts {
   readonly memory: MovableMachine["memory"];
+  /** This object's from now on. */
+  readonly disks: ReceivedDisks;
   readonly address: string;
   readonly port: number;
   readonly tls: MachineTls;
@@ -16,7 +19,7 @@ export interface MemoryReceiverParts {
   readonly onBroken: (error: Error) => void;
 }
 
-/** The threads that put what the source sends into guest RAM. */
+/** The threads that put what the source sends into guest RAM and disks. */
 export class MemoryReceiver {
   readonly listening: Promise<void>;
   readonly #parts: MemoryReceiverParts;
@@ -26,7 +29,7 @@ export class MemoryReceiver {
 
   constructor(parts: MemoryReceiverParts) {
     this.#parts = parts;
-    const { memory, connections, address, port, tls, token } = parts;
+    const { memory, disks, connections, address, port, tls, token } = parts;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.listening = promise;
     let silent = connections;
@@ -35,6 +38,7 @@ export class MemoryReceiver {
         kind: "receive",
         memoryFd: memory.fd,
         sizeBytes: memory.memory.sizeBytes,
+        disks: disks.tasks,
         address,
         port,
         tls,
@@ -66,9 +70,10 @@ export class MemoryReceiver {
     if (!this.#isClosed) this.#parts.onBroken(error);
   }
 
-  /** Resolves when no thread is left that could write to guest RAM. */
+  /** Resolves when no thread is left that could write to guest RAM or disks. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
+    this.#parts.disks[Symbol.dispose]();
   }
 }

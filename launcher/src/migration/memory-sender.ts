@@ -3,12 +3,14 @@ import type { DirtyTracking } from "../machine/dirty-tracking.ts";
 import type { MovableMachine } from "../machine/movable-machine.ts";
 import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
 import type { MachineTls } from "./tls.ts";
-import { type SenderMessage, SHARED } from "./worker/send-memory.ts";
+import type { SentDisk } from "./worker/send-disk.ts";
+import { type PassRequest, type SenderMessage, SHARED, SHARED_DISK_BYTES } from "./worker/send-memory.ts";
 import { startWorker } from "./worker/worker-thread.ts";
 
 export interface MemorySenderParts {
   readonly memory: MovableMachine["memory"];
   readonly tracking: DirtyTracking;
+  readonly disks: readonly SentDisk[];
   readonly address: string;
   readonly port: number;
   readonly tls: MachineTls;
@@ -19,7 +21,12 @@ export interface MemorySenderParts {
   readonly onBroken: (error: Error) => void;
 }
 
-/** The threads that send guest RAM, each by a connection of its own. */
+/** What is sent in a pass: pages of `bitmap`, and of each disk the blocks of its own, `diskBytes` in all. */
+export interface PassContents extends Omit<PassRequest, "pass"> {
+  readonly diskBytes: number;
+}
+
+/** The threads that send guest RAM and disks, each by a connection of its own. */
 export class MemorySender implements Disposable {
   readonly connected: Promise<void>;
   readonly #workers: readonly Worker[];
@@ -27,12 +34,15 @@ export class MemorySender implements Disposable {
   readonly #words = new Int32Array(this.#shared);
   readonly #memoryBytes: number;
   readonly #onMessage = new Set<(message: SenderMessage) => void>();
-  /** What of all passes before the one under way was sent; the shared counter is too small for all. */
+  /** What of all passes before the one under way was sent; the shared counters are too small for all. */
   #sentBytes = 0;
+  #diskSentBytes = 0;
+  /** Of the pass under way. */
+  #diskBytes = 0;
   #isDisposed = false;
 
   constructor(parts: MemorySenderParts) {
-    const { memory, tracking, connections, bytesPerSecond, address, port, tls, token } = parts;
+    const { memory, tracking, disks, connections, bytesPerSecond, address, port, tls, token } = parts;
     this.#memoryBytes = memory.memory.sizeBytes;
     this.#workers = Array.from({ length: connections }, () =>
       startWorker({
@@ -42,6 +52,7 @@ export class MemorySender implements Disposable {
         vmFd: memory.vmFd,
         slots: tracking.slots,
         isManual: tracking.isManual,
+        disks,
         shared: this.#shared,
         bytesPerSecond: bytesPerSecond / connections,
         address,
@@ -66,17 +77,27 @@ export class MemorySender implements Disposable {
     return this.#sentBytes + Atomics.load(this.#words, SHARED.sentPages) * PAGE_SIZE;
   }
 
+  get diskSentBytes(): number {
+    return this.#diskSentBytes + Atomics.load(this.#words, SHARED.sentOfDisks) * SHARED_DISK_BYTES;
+  }
+
   /** What the pass that is under way has not looked at yet. */
   get remainingBytes(): number {
     return Math.max(0, this.#memoryBytes - Atomics.load(this.#words, SHARED.donePages) * PAGE_SIZE);
   }
 
-  /** Resolves when all of `bitmap` is with the connections. One pass at a time. */
-  async send(pass: number, bitmap: SharedArrayBuffer): Promise<void> {
+  get diskRemainingBytes(): number {
+    return Math.max(0, this.#diskBytes - Atomics.load(this.#words, SHARED.doneOfDisks) * SHARED_DISK_BYTES);
+  }
+
+  /** Resolves when all of `contents` is with the connections. One pass at a time. */
+  async send(pass: number, { bitmap, disks, diskBytes }: PassContents): Promise<void> {
     this.#sentBytes = this.sentBytes;
+    this.#diskSentBytes = this.diskSentBytes;
+    this.#diskBytes = diskBytes;
     this.#words.fill(0);
     const sent = this.#all((message) => message !== "connected" && message.sent === pass);
-    for (const worker of this.#workers) worker.postMessage({ pass, bitmap });
+    for (const worker of this.#workers) worker.postMessage({ pass, bitmap, disks } satisfies PassRequest);
     await sent;
   }
 
@@ -93,8 +114,13 @@ export class MemorySender implements Disposable {
     return promise;
   }
 
-  [Symbol.dispose](): void {
+  /** Resolves when no thread reads memory or disks any more. */
+  async close(): Promise<void> {
     this.#isDisposed = true;
-    for (const worker of this.#workers) void worker.terminate();
+    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+  }
+
+  [Symbol.dispose](): void {
+    void this.close();
   }
 }

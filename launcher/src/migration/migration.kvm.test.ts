@@ -1,78 +1,21 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect } from "node:tls";
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from "@jest/globals";
+import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import type { MachineConfig } from "../../api/machine-config.ts";
-import type { MigrationStatus } from "../../api/migration.ts";
 import { type KeyAndCertificate, TestAuthority } from "../control/testing/certificates.ts";
 import { until } from "../testing/until.ts";
 import { encodeFrame, MEMORY_FRAME, memoryHeader } from "./protocol.ts";
-import { RealLauncher } from "./testing/real-launcher.ts";
+import { begin, MigrationLab, migrationOf, moved, portOf } from "./testing/migration-lab.ts";
+import type { RealLauncher } from "./testing/real-launcher.ts";
 
-let authority: TestAuthority;
-let own: KeyAndCertificate;
-beforeAll(async () => {
-  authority = await TestAuthority.create();
-  own = await authority.issue("CN=machine-1");
-});
-
+let lab: MigrationLab;
 let directory: string;
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), "migration-"));
-  writeFileSync(join(directory, "ca.pem"), authority.certificate);
-  writeFileSync(join(directory, "cert.pem"), own.cert);
-  writeFileSync(join(directory, "key.pem"), own.key);
+beforeEach(async () => {
+  lab = await MigrationLab.make();
+  directory = lab.directory;
 });
-afterEach(() => rmSync(directory, { recursive: true }));
-
-/** Two ports in a row that are free. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 20_000);
-    if ((await isFree(port)) && (await isFree(port + 1))) return port;
-  }
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once("error", () => resolve(false));
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
-  });
-}
-
-let launchers = 0;
-async function launcher(changes: Partial<MachineConfig> = {}): Promise<RealLauncher> {
-  const migration = {
-    address: "127.0.0.1",
-    port: await freePort(),
-    certPath: join(directory, "cert.pem"),
-    keyPath: join(directory, "key.pem"),
-    caPath: join(directory, "ca.pem"),
-  };
-  return new RealLauncher(join(directory, `launcher-${++launchers}`), { migration, ...changes });
-}
-
-const portOf = ({ config }: RealLauncher) => config.migration?.port ?? 0;
-const migrationOf = async (of: RealLauncher) =>
-  (await of.call("GET", "/v1/migration")).value as unknown as MigrationStatus;
-
-async function begin(source: RealLauncher, target: RealLauncher, more: object = {}) {
-  const request = { address: "127.0.0.1", port: portOf(target), ...more };
-  return await source.call("POST", "/v1/migration/start", request);
-}
-
-/** Resolves when the source is Gone; throws where it is Failed. */
-async function moved(source: RealLauncher, target: RealLauncher, more: object = {}): Promise<void> {
-  expect((await begin(source, target, more)).status).toBe(202);
-  const end = await source.ended();
-  expect(end).toMatchObject({
-    exitCode: 0,
-    termination: { reason: "Migrated", migration: { rounds: expect.any(Number) } },
-  });
-}
+afterEach(() => lab[Symbol.dispose]());
 
 describe("a machine that migrates", () => {
   it("goes on in the other launcher, again and again, under a load that writes memory, and loses nothing", async () => {
@@ -82,7 +25,7 @@ describe("a machine that migrates", () => {
       cpu: { count: 2, model: "Host" },
       disks: [{ name: "data", readOnly: false, queues: 1, source: { kind: "raw", path: disk } }],
     };
-    let here = await (await launcher(changes)).start();
+    let here = await (await lab.launcher(changes)).start();
     await here.attach();
     await here.said("READY");
     await here.ask("cpus", "cpus 2\r\n");
@@ -92,7 +35,7 @@ describe("a machine that migrates", () => {
     try {
       for (let round = 0; round < 3; round++) {
         await here.ask("load 0x800000 300", "load runs");
-        const there = await (await launcher(changes)).start("--receive");
+        const there = await (await lab.launcher(changes)).start("--receive");
         expect(await migrationOf(there)).toMatchObject({ role: "target", phase: "Listening" });
         expect((await there.status()).state).toBe("Starting");
         await moved(here, there, { connections: 1 + (round % 3) });
@@ -112,10 +55,10 @@ describe("a machine that migrates", () => {
   });
 
   it("is not moved to where it does not fit, nor without what it takes, and runs on", async () => {
-    await using source = await (await launcher()).start();
+    await using source = await (await lab.launcher()).start();
     await source.attach();
     await source.said("READY");
-    await using small = await (await launcher({ memory: { sizeBytes: 64 << 20 } })).start("--receive");
+    await using small = await (await lab.launcher({ memory: { sizeBytes: 64 << 20 } })).start("--receive");
     const refused = async (target: RealLauncher, more: object = {}) => {
       expect((await begin(source, target, more)).status).toBe(202);
       await until(async () => (await migrationOf(source)).phase === "Failed");
@@ -125,7 +68,7 @@ describe("a machine that migrates", () => {
       /refuses: 33554432 bytes of memory, and 67108864 here; the machine runs on here/,
     );
     const identity = { name: "other", namespace: "default", uid: "11111111-0000-0000-0000-000000000000" };
-    await using other = await (await launcher({ identity })).start("--receive");
+    await using other = await (await lab.launcher({ identity })).start("--receive");
     expect(await refused(other)).toMatch(/is not 11111111/);
     expect(await migrationOf(other)).toMatchObject({ phase: "Listening" });
     expect((await source.call("POST", "/v1/migration/start", { address: "nowhere", port: 1 })).status).toBe(400);
@@ -134,27 +77,10 @@ describe("a machine that migrates", () => {
     );
     expect((await source.call("POST", "/v1/migration/cancel")).status).toBe(200);
     await source.ask("echo still", "still\r\n");
-    await using local = await (
-      await launcher({
-        disks: [
-          {
-            name: "tmp",
-            readOnly: false,
-            queues: 1,
-            source: { kind: "empty", path: join(directory, "tmp"), sizeBytes: 65536 },
-          },
-        ],
-      })
-    ).start();
-    const { status, value } = await begin(local, other);
-    expect([status, value.error?.message]).toEqual([
-      409,
-      expect.stringContaining("disk tmp is on storage of this process"),
-    ]);
   });
 
   it("runs on where it is when the migration is cancelled, is too late, or the target dies", async () => {
-    await using source = await (await launcher()).start();
+    await using source = await (await lab.launcher()).start();
     await source.attach();
     await source.said("READY");
     await source.ask("load 0x800000 300", "load runs");
@@ -164,7 +90,7 @@ describe("a machine that migrates", () => {
       return (await migrationOf(source)).message;
     };
     {
-      await using target = await (await launcher()).start("--receive");
+      await using target = await (await lab.launcher()).start("--receive");
       await begin(source, target, slow);
       await until(async () => (await migrationOf(source)).phase === "Copying");
       expect((await begin(source, target)).status).toBe(409);
@@ -173,19 +99,19 @@ describe("a machine that migrates", () => {
       expect((await target.ended()).termination).toMatchObject({ reason: "StateInvalid" });
     }
     {
-      await using target = await (await launcher()).start("--receive");
+      await using target = await (await lab.launcher()).start("--receive");
       await begin(source, target, { ...slow, deadlineMs: 500 });
       expect(await failed()).toMatch(/not done within 500 ms/);
     }
     {
-      await using target = await (await launcher()).start("--receive");
+      await using target = await (await lab.launcher()).start("--receive");
       await begin(source, target, slow);
       await until(async () => (await migrationOf(source)).phase === "Copying");
       target.signal("SIGKILL");
       expect(await failed()).toMatch(/broke|closed/);
     }
     expect(await source.ask("stop", /ticks \d+\r\n/)).toMatch(/errors 0 backward 0/);
-    await using target = await (await launcher()).start("--receive");
+    await using target = await (await lab.launcher()).start("--receive");
     await moved(source, target);
     await target.attach();
     await target.ask("echo moved at last", "moved at last\r\n");
@@ -199,7 +125,7 @@ describe("a launcher that waits for a machine", () => {
       const socket = connect({
         host: "127.0.0.1",
         port,
-        ca: authority.certificate,
+        ca: lab.authority.certificate,
         ...tls,
         checkServerIdentity: () => undefined,
       });
@@ -214,7 +140,7 @@ describe("a launcher that waits for a machine", () => {
     });
 
   it("gives strangers nothing, whatever they send, and still takes its own machine", async () => {
-    await using target = await (await launcher()).start("--receive");
+    await using target = await (await lab.launcher()).start("--receive");
     const port = portOf(target);
     const hello = encodeFrame("hello", {
       version: 1,
@@ -224,18 +150,18 @@ describe("a launcher that waits for a machine", () => {
       connections: 1,
       processors: [],
     });
-    const other = await authority.issue("CN=machine-2");
+    const other = await lab.authority.issue("CN=machine-2");
     const foreign = await (await TestAuthority.create()).issue("CN=machine-1");
     expect(await reach(port, {}, [hello])).toBe("");
     expect(await reach(port, other, [hello])).toBe("");
     expect(await reach(port, foreign, [hello])).toBe("");
     // With the right certificate, and nothing right behind it.
-    expect(await reach(port, own, [encodeFrame("commit", {})])).toBe("");
-    expect(await reach(port, own, [hello.subarray(0, 20), new Uint8Array(100).fill(7)])).toBe("");
-    expect(await reach(port, own, [hello])).toContain("0 were saved, and this machine has 1");
+    expect(await reach(port, lab.own, [encodeFrame("commit", {})])).toBe("");
+    expect(await reach(port, lab.own, [hello.subarray(0, 20), new Uint8Array(100).fill(7)])).toBe("");
+    expect(await reach(port, lab.own, [hello])).toContain("0 were saved, and this machine has 1");
     expect(await migrationOf(target)).toMatchObject({ phase: "Listening" });
 
-    await using source = await (await launcher()).start();
+    await using source = await (await lab.launcher()).start();
     await source.attach();
     await source.said("READY");
     await begin(source, target, { bandwidthBytesPerSecond: 65_536 });
@@ -243,9 +169,9 @@ describe("a launcher that waits for a machine", () => {
     const page = Buffer.alloc(4096, 0xee);
     const bare = [memoryHeader(MEMORY_FRAME.pages, 4096, 0), page];
     const withToken = [memoryHeader(MEMORY_FRAME.hello, 32, 0), Buffer.alloc(32), ...bare];
-    expect(await reach(port, own, [hello])).toBe("");
-    expect(await reach(port + 1, own, bare)).toBe("");
-    expect(await reach(port + 1, own, withToken)).toBe("");
+    expect(await reach(port, lab.own, [hello])).toBe("");
+    expect(await reach(port + 1, lab.own, bare)).toBe("");
+    expect(await reach(port + 1, lab.own, withToken)).toBe("");
     expect(await reach(port + 1, other, withToken)).toBe("");
     expect((await migrationOf(source)).phase).toBe("Copying");
     expect((await source.call("POST", "/v1/migration/cancel")).status).toBe(200);

@@ -4,7 +4,10 @@
  *   source                               target
  *   Hello  (Connecting)          ->
  *                                <-      Welcome (Receiving), or Refused, and the connection ends
- *   memory over connections of their own, in passes; each ends with a mark on each of them
+ *                                <-      WantDisks, the disks that are to be copied (since version 2)
+ *   memory and disks over connections of their own, in passes; each ends with a mark on each of them
+ *   Images                       ->      what the images are that overlays lie over, where there are any (since version 2)
+ *                                <-      ImagesMatch, before the guest is stopped, or Refused
  *                                <-      PassReceived, when all marks of a pass are there: only then the next one starts
  *   State  (HandingOver)         ->      behind the mark of the last pass
  *                                <-      Prepared, when memory and state are loaded, or Refused
@@ -14,16 +17,20 @@
  *
  * A frame that is not expected in a phase, or is not whole, ends the connection; what that means is handover/'s business.
  * The memory connections have frames of their own: type u32 · length u32 · value u64, see MEMORY_FRAME.
+ *
+ * A target takes a source of the version before: it says nothing then that this one does not know.
  */
 import { crc32 } from "node:zlib";
 import { ByteReader } from "../codec/byte-reader.ts";
 import {
+  bool,
   bytes,
   type Codec,
   decode,
   encode,
   fixedBytes,
   list,
+  oneOf,
   record,
   text,
   u16,
@@ -34,13 +41,20 @@ import {
 } from "../codec/codec.ts";
 import { CodecError } from "../codec/codec-error.ts";
 
-/** Raised when frames change their meaning; a target takes the version before, too. */
-export const PROTOCOL_VERSION = 1;
+/** Raised when frames change their meaning, or there are more; a target takes those from OLDEST_PROTOCOL_VERSION on. */
+export const PROTOCOL_VERSION = 2;
+export const OLDEST_PROTOCOL_VERSION = 1;
+/** The first that copies disks. */
+export const DISKS_VERSION = 2;
 
 export const TOKEN_BYTES = 32;
 export const MAX_CONNECTIONS = 8;
 const STATE_LIMIT_BYTES = 512 * 2 ** 20;
 const MESSAGE_BYTES = 4096;
+const DISKS_LIMIT = 32;
+const DISK_NAME_BYTES = 20;
+/** SHA-256. */
+export const IMAGE_DIGEST_BYTES = 32;
 
 const nothing = record({});
 const cpuidEntry = record({ leaf: u32, subleaf: u32, flags: u32, eax: u32, ebx: u32, ecx: u32, edx: u32 });
@@ -67,6 +81,31 @@ const frames = {
   commit: { type: 7, payload: nothing },
   running: { type: 8, payload: record({ resumeMs: u32 }) },
   abort: { type: 9, payload: record({ message: text(MESSAGE_BYTES) }) },
+  /** In the order that memory connections count them. */
+  wantDisks: {
+    type: 10,
+    payload: record({
+      disks: list(
+        record({
+          name: text(DISK_NAME_BYTES),
+          /** Of an overlay what the guest wrote over its image, which both have. */
+          kind: oneOf(["whole", "overlay"]),
+          sizeBytes: u53(),
+          /** It reads as zeroes: what is a hole need not be said. */
+          isBlank: bool,
+        }),
+        DISKS_LIMIT,
+      ),
+    }),
+  },
+  /** Of each overlay that is wanted, see `digestImage`. */
+  images: {
+    type: 11,
+    payload: record({
+      images: list(record({ disk: text(DISK_NAME_BYTES), digest: fixedBytes(IMAGE_DIGEST_BYTES) }), DISKS_LIMIT),
+    }),
+  },
+  imagesMatch: { type: 12, payload: nothing },
 } as const;
 
 export type FrameName = keyof typeof frames;
@@ -75,6 +114,7 @@ export type Frame = {
   readonly [Name in FrameName]: { readonly name: Name; readonly payload: PayloadOf<Name> };
 }[FrameName];
 export type HelloPayload = PayloadOf<"hello">;
+export type WantedDisk = PayloadOf<"wantDisks">["disks"][number];
 
 const HEADER_BYTES = 12;
 
@@ -155,9 +195,13 @@ export const MEMORY_FRAME = {
   zeroes: 3,
   /** All of pass `value` was sent on this connection. */
   passEnd: 4,
+  /** `length` bytes follow: a DiskPart, then as many bytes of that disk, from offset `value` on. */
+  blocks: 5,
+  /** `length` bytes follow, a DiskPart: its bytes of that disk, from offset `value` on, are zeroes. */
+  blockZeroes: 6,
 } as const;
 export const MEMORY_HEADER_BYTES = 16;
-/** Of one pages frame. */
+/** Of one pages frame, and of the bytes of one blocks frame. */
 export const PAGES_LIMIT_BYTES = 2 ** 20;
 
 export function memoryHeader(type: number, lengthBytes: number, value: number): Buffer {
@@ -167,4 +211,38 @@ export function memoryHeader(type: number, lengthBytes: number, value: number): 
   header.writeUInt32LE(value % 2 ** 32, 8);
   header.writeUInt32LE(Math.floor(value / 2 ** 32), 12);
   return header;
+}
+
+/** disk u32 (its place among those that are wanted) · bytes u32 · crc32 u32 of header, disk, bytes and what follows. */
+export const DISK_PART_BYTES = 12;
+/** Of one blockZeroes frame. */
+export const BLOCK_ZEROES_LIMIT_BYTES = 2 ** 30;
+/** What offsets and lengths of disks are multiples of. */
+export const DISK_SECTOR_BYTES = 512;
+
+export interface DiskPart {
+  readonly disk: number;
+  readonly lengthBytes: number;
+  readonly checksum: number;
+}
+
+/** Header and DiskPart of a frame about `lengthBytes` of a disk, which are `data`, or zeroes where that is null. */
+export function diskHeader(disk: number, offsetBytes: number, lengthBytes: number, data: Uint8Array | null): Buffer {
+  const type = data ? MEMORY_FRAME.blocks : MEMORY_FRAME.blockZeroes;
+  const part = Buffer.alloc(DISK_PART_BYTES);
+  part.writeUInt32LE(disk, 0);
+  part.writeUInt32LE(lengthBytes, 4);
+  const header = Buffer.concat([memoryHeader(type, DISK_PART_BYTES + (data?.length ?? 0), offsetBytes), part]);
+  header.writeUInt32LE(diskChecksum(header, data), MEMORY_HEADER_BYTES + 8);
+  return header;
+}
+
+export function diskPartOf(part: Buffer): DiskPart {
+  return { disk: part.readUInt32LE(0), lengthBytes: part.readUInt32LE(4), checksum: part.readUInt32LE(8) };
+}
+
+/** TLS keeps strangers from changing anything; this finds what either launcher gets wrong before it is on a disk. */
+export function diskChecksum(headerAndPart: Uint8Array, data: Uint8Array | null): number {
+  const checked = crc32(headerAndPart.subarray(0, MEMORY_HEADER_BYTES + 8));
+  return data ? crc32(data, checked) : checked;
 }

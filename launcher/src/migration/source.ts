@@ -11,14 +11,17 @@ import type { Logger } from "../log/logger.ts";
 import { DirtyTracking } from "../machine/dirty-tracking.ts";
 import type { MovableMachine } from "../machine/movable-machine.ts";
 import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
+import type { BlockBitmap } from "../storage/block-bitmap.ts";
 import { type ConsoleHistory, encodeState } from "./codec/snapshot-codec.ts";
 import { ControlLink } from "./control-link.ts";
 import { Convergence } from "./convergence.ts";
 import { Phases } from "./handover/phases.ts";
 import { type SourceEvent, sourceTransitions } from "./handover/source-states.ts";
+import { ImageDigests } from "./image-digests.ts";
 import { MemorySender } from "./memory-sender.ts";
 import { MigrationError } from "./migration-error.ts";
 import { type Frame, type FrameName, type PayloadOf, PROTOCOL_VERSION } from "./protocol.ts";
+import { SentDisks } from "./sent-disks.ts";
 import { connectToPeer, type MachineTls } from "./tls.ts";
 
 /** For the disks to come to rest; the guest stands still meanwhile. */
@@ -39,6 +42,12 @@ export interface SourceParts {
 
 export type MigrationPlan = Required<Omit<MigrationRequest, "id">> & Pick<MigrationRequest, "id">;
 
+/** What has to be sent: a bit for each page of memory, and for each block of each disk that is copied. */
+interface Dirty {
+  readonly memory: SharedArrayBuffer;
+  readonly disks: readonly BlockBitmap[];
+}
+
 /** One migration away from here. */
 export class MigrationSource {
   readonly #parts: SourceParts;
@@ -49,6 +58,8 @@ export class MigrationSource {
   readonly #abort = new AbortController();
   #convergence: Convergence | null = null;
   #sender: MemorySender | null = null;
+  #disks: SentDisks | null = null;
+  #images: ImageDigests | null = null;
   #link: ControlLink | null = null;
   readonly #waiting = new Map<FrameName, (frame: Frame) => void>();
   /** Frames that came before somebody waited for them. */
@@ -56,8 +67,8 @@ export class MigrationSource {
   #message = "connecting to the target";
   #result: MigrationResult | null = null;
   #rounds = 0;
-  /** Pages that were dirty when the last pass but one ended. */
-  #leftover = new SharedArrayBuffer(0);
+  /** What was dirty when the last pass but one ended. */
+  #leftover: Dirty = { memory: new SharedArrayBuffer(0), disks: [] };
   /** Set while only the answer to Commit is waited for. */
   #lostLink: (() => void) | null = null;
   /** Settled when the source is Gone, Failed or Undecided. */
@@ -148,9 +159,11 @@ export class MigrationSource {
       processors: machine.processors().map((cpuid) => ({ cpuid })),
     });
     const { token, memoryPort } = await this.#answer("welcome");
+    this.#disks = new SentDisks((await this.#answer("wantDisks")).disks, machine.disks);
     this.#sender = new MemorySender({
       memory: machine.memory,
       tracking: this.#tracking,
+      disks: this.#disks.tasks,
       address,
       port: memoryPort,
       tls,
@@ -161,7 +174,8 @@ export class MigrationSource {
     });
     await this.#orAborted(this.#sender.connected);
     this.#phases.take("welcomed");
-    this.#note("copying memory while the guest runs");
+    const count = this.#disks.tasks.length;
+    this.#note(`copying memory${count > 0 ? ` and ${count} disks` : ""} while the guest runs`);
   }
 
   /** Passes over memory until what is left fits into the time that the guest may stand still. */
@@ -171,31 +185,53 @@ export class MigrationSource {
     const convergence = new Convergence({ budgetMs: Math.max(1, maxDowntimeMs - FIXED_COST_MS), autoConverge });
     this.#convergence = convergence;
     this.#tracking.start();
-    let bitmap = fullBitmap(machine.memory.memory.sizeBytes);
+    const { sizeBytes } = machine.memory.memory;
+    let dirty: Dirty = { memory: fullBitmap(sizeBytes), disks: this.#disks?.start() ?? [] };
+    const imagesMatch = this.#compareImages();
+    imagesMatch.catch(() => {});
     for (;;) {
       const startedMs = performance.now();
-      const sentBytes = await this.#pass(bitmap);
+      const sentBytes = await this.#pass(dirty);
       const tookMs = performance.now() - startedMs;
-      bitmap = emptyBitmap(machine.memory.memory.sizeBytes);
-      const dirtyPages = this.#tracking.collect(new Uint32Array(bitmap));
-      const verdict = convergence.passed({ sentBytes, tookMs, dirtyBytes: dirtyPages * PAGE_SIZE });
+      // What comes to light now costs no downtime.
+      await imagesMatch;
+      dirty = { memory: emptyBitmap(sizeBytes), disks: this.#disks?.emptyBitmaps() ?? [] };
+      const dirtyBytes = this.#collect(dirty);
+      const verdict = convergence.passed({ sentBytes, tookMs, dirtyBytes });
       machine.throttle(verdict.throttle);
       if (verdict.isLast) {
-        this.#leftover = bitmap;
+        this.#leftover = dirty;
         return;
       }
     }
   }
 
-  async #pass(bitmap: SharedArrayBuffer): Promise<number> {
+  /** Adds what changed since to `dirty`; answers how many bytes are to be sent then. */
+  #collect({ memory, disks }: Dirty): number {
+    const pages = this.#tracking.collect(new Uint32Array(memory));
+    this.#disks?.collect(disks);
+    return pages * PAGE_SIZE + sumOf(disks);
+  }
+
+  /** An overlay is worth nothing over another image. */
+  async #compareImages(): Promise<void> {
+    const images = this.#disks?.images ?? [];
+    if (images.length === 0) return;
+    this.#images = new ImageDigests(images);
+    this.#link?.send("images", { images: await this.#orAborted(this.#images.done) });
+    await this.#answer("imagesMatch");
+  }
+
+  async #pass({ memory, disks }: Dirty): Promise<number> {
     const sender = this.#sender;
     if (!sender) throw new TypeError("no connections");
     const pass = this.#rounds++;
-    const sentBefore = sender.sentBytes;
+    const sentBefore = sender.sentBytes + sender.diskSentBytes;
+    const contents = { bitmap: memory, disks: disks.map(({ buffer }) => buffer), diskBytes: sumOf(disks) };
     const received = this.#answer("passReceived");
-    await this.#orAborted(Promise.all([sender.send(pass, bitmap), received]));
+    await this.#orAborted(Promise.all([sender.send(pass, contents), received]));
     if ((await received).pass !== pass) throw new MigrationError("the target confirms another pass than was sent");
-    return sender.sentBytes - sentBefore;
+    return sender.sentBytes + sender.diskSentBytes - sentBefore;
   }
 
   async #handOver(): Promise<void> {
@@ -212,7 +248,7 @@ export class MigrationSource {
     const restMs = performance.now();
     const state = encodeState(machine.save(), consoles());
     const stateMs = performance.now();
-    this.#tracking.collect(new Uint32Array(this.#leftover));
+    this.#collect(this.#leftover);
     const pass = this.#rounds;
     this.#link?.send("state", { pass, state });
     const prepared = this.#answer("prepared", ANSWER_LIMIT_MS);
@@ -240,7 +276,7 @@ export class MigrationSource {
         resumeMs,
       },
       sentBytes: this.#sender?.sentBytes ?? 0,
-      diskSentBytes: 0,
+      diskSentBytes: this.#sender?.diskSentBytes ?? 0,
       rounds: this.#rounds,
     };
     this.#note(GONE);
@@ -277,12 +313,15 @@ export class MigrationSource {
       // The machine may have ended, which is why it failed.
       this.#parts.log.warn("dirty log stays on", { reason: "MigrationCleanup", why: errorText(error) });
     }
+    this.#disks?.stop();
     if (isFrozen) machine.thaw();
     this.#close();
   }
 
   #close(): void {
-    this.#sender?.[Symbol.dispose]();
+    this.#images?.[Symbol.dispose]();
+    const disks = this.#disks;
+    void (this.#sender?.close() ?? Promise.resolve()).then(() => disks?.[Symbol.dispose]());
     this.#link?.end();
   }
 
@@ -355,8 +394,8 @@ export class MigrationSource {
       rounds: this.#rounds,
       sentBytes: this.#sender?.sentBytes ?? 0,
       remainingBytes: this.#sender?.remainingBytes ?? this.#parts.machine.memory.memory.sizeBytes,
-      diskSentBytes: 0,
-      diskRemainingBytes: 0,
+      diskSentBytes: this.#sender?.diskSentBytes ?? 0,
+      diskRemainingBytes: this.#sender?.diskRemainingBytes ?? 0,
       bytesPerSecond: Math.round(last?.bytesPerSecond ?? 0),
       dirtyBytesPerSecond: Math.round(last?.dirtyBytesPerSecond ?? 0),
       throttle: this.#convergence?.throttle ?? 0,
@@ -366,8 +405,12 @@ export class MigrationSource {
 
 const GONE = "the machine goes on in the target";
 
-function flat({ totalMs, downtimeMs, sentBytes, rounds }: MigrationResult) {
-  return { totalMs, downtimeMs, sentBytes, rounds };
+function flat({ totalMs, downtimeMs, sentBytes, diskSentBytes, rounds }: MigrationResult) {
+  return { totalMs, downtimeMs, sentBytes, diskSentBytes, rounds };
+}
+
+function sumOf(disks: readonly BlockBitmap[]): number {
+  return disks.reduce((sum, { markedBytes }) => sum + markedBytes, 0);
 }
 
 function round(ms: number): number {

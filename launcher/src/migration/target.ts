@@ -5,13 +5,23 @@ import { StateRefused } from "../codec/state-refused.ts";
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
 import type { MovableMachine } from "../machine/movable-machine.ts";
+import { isFilledByMigration } from "../storage/open-disks.ts";
 import { type ConsoleHistory, type DecodedState, decodeState } from "./codec/snapshot-codec.ts";
 import { ControlLink } from "./control-link.ts";
 import { Phases } from "./handover/phases.ts";
 import { type TargetEvent, targetTransitions } from "./handover/target-states.ts";
+import { firstOtherImage, type ImageDigest, ImageDigests } from "./image-digests.ts";
 import { MemoryReceiver } from "./memory-receiver.ts";
 import { MigrationError } from "./migration-error.ts";
-import { type Frame, type HelloPayload, PROTOCOL_VERSION, TOKEN_BYTES } from "./protocol.ts";
+import {
+  DISKS_VERSION,
+  type Frame,
+  type HelloPayload,
+  OLDEST_PROTOCOL_VERSION,
+  PROTOCOL_VERSION,
+  TOKEN_BYTES,
+} from "./protocol.ts";
+import { ReceivedDisks } from "./received-disks.ts";
 import { type MachineTls, strangerAt, tlsOptions } from "./tls.ts";
 
 const HANDSHAKE_LIMIT_MS = 5_000;
@@ -43,6 +53,9 @@ export class MigrationTarget {
   #message = "waiting for the source";
   #link: ControlLink | null = null;
   #receiver: MemoryReceiver | null = null;
+  #images: ImageDigests | null = null;
+  /** Whether the images of all overlays are those of the source; there may be none. */
+  #imagesMatch = false;
   #lastPass = -1;
   #state: { readonly pass: number; readonly decoded: DecodedState; readonly arrivedMs: number } | null = null;
 
@@ -143,8 +156,13 @@ export class MigrationTarget {
     this.#phases.take("welcomed");
     this.#note(`receiving from launcher ${hello.launcherVersion}`);
     const token = randomBytes(TOKEN_BYTES);
+    const disks = new ReceivedDisks(machine.disks);
+    const { wanted, images } = disks;
+    this.#images = new ImageDigests(images);
+    this.#imagesMatch = images.length === 0;
     this.#receiver = new MemoryReceiver({
       memory: machine.memory,
+      disks,
       address,
       port: port + 1,
       tls,
@@ -156,17 +174,21 @@ export class MigrationTarget {
         if (this.phase === "Receiving") this.#fail(error.message);
       },
     });
-    void this.#receiver.listening.then(() =>
-      link.send("welcome", { version: PROTOCOL_VERSION, token: new Uint8Array(token), memoryPort: port + 1 }),
-    );
+    void this.#receiver.listening.then(() => {
+      link.send("welcome", { version: hello.version, token: new Uint8Array(token), memoryPort: port + 1 });
+      if (hello.version >= DISKS_VERSION) link.send("wantDisks", { disks: wanted });
+    });
   }
 
   #refusal(hello: HelloPayload): string | undefined {
     const { machine, uid } = this.#parts;
-    if (hello.version !== PROTOCOL_VERSION)
-      return `protocol version ${hello.version}; this launcher speaks ${PROTOCOL_VERSION}`;
+    if (hello.version < OLDEST_PROTOCOL_VERSION || hello.version > PROTOCOL_VERSION)
+      return `protocol version ${hello.version}; this launcher speaks ${OLDEST_PROTOCOL_VERSION} to ${PROTOCOL_VERSION}`;
     if (hello.uid !== uid) return `machine ${hello.uid} is not ${uid}`;
     if (hello.connections < 1) return "no connection for memory";
+    const copied = machine.disks.filter(({ config }) => isFilledByMigration(config));
+    if (hello.version < DISKS_VERSION && copied.length > 0)
+      return `its launcher copies no disks, and ${copied.map(({ name }) => name).join(", ")} must be copied; restart the machine instead`;
     const { sizeBytes } = machine.memory.memory;
     if (hello.memoryBytes !== sizeBytes) return `${hello.memoryBytes} bytes of memory, and ${sizeBytes} here`;
     try {
@@ -190,6 +212,10 @@ export class MigrationTarget {
         };
         this.#loadWhenWhole();
         return;
+      case "images":
+        if (this.phase !== "Receiving" || this.#imagesMatch) throw new MigrationError("images out of turn");
+        void this.#compareImages(frame.payload.images);
+        return;
       case "commit":
         if (!this.#phases.may("commit")) throw new MigrationError("a commit out of turn");
         this.#phases.take("commit");
@@ -203,6 +229,19 @@ export class MigrationTarget {
     }
   }
 
+  async #compareImages(theirs: readonly ImageDigest[]): Promise<void> {
+    try {
+      const other = firstOtherImage((await this.#images?.done) ?? [], theirs);
+      if (this.phase !== "Receiving") return;
+      if (other === null) {
+        this.#imagesMatch = true;
+        this.#link?.send("imagesMatch", {});
+      } else this.#fail(`disk ${other} is over another image here than in the source; give both the same image`);
+    } catch (error) {
+      this.#fail(errorText(error));
+    }
+  }
+
   #passed(pass: number): void {
     if (this.phase !== "Receiving") return;
     this.#lastPass = pass;
@@ -212,6 +251,10 @@ export class MigrationTarget {
 
   #loadWhenWhole(): void {
     if (this.#state === null || this.#lastPass !== this.#state.pass) return;
+    if (!this.#imagesMatch) {
+      this.#fail("the source has not said what the images of its disks are");
+      return;
+    }
     const { decoded, arrivedMs } = this.#state;
     const startedMs = performance.now();
     try {
@@ -267,6 +310,7 @@ export class MigrationTarget {
 
   #close(): void {
     this.#server.close();
+    this.#images?.[Symbol.dispose]();
     void this.#receiver?.close();
     this.#link?.end();
   }

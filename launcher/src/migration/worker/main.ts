@@ -1,5 +1,6 @@
 /** What a migration's threads run: copying memory, which would hold up the event loop of the machine. */
 import { workerData } from "node:worker_threads";
+import { digestImage } from "./digest-image.ts";
 import { loadMemory, saveMemory } from "./memory-file.ts";
 import { receiveMemory } from "./receive-memory.ts";
 import { sendMemory } from "./send-memory.ts";
@@ -18,5 +19,8 @@ switch (task.kind) {
     break;
   case "receive":
     receiveMemory(task);
+    break;
+  case "digest":
+    digestImage(task);
     break;
 }

@@ -2,6 +2,7 @@ import { createServer, type TLSSocket } from "node:tls";
 import { parentPort } from "node:worker_threads";
 import { punchHole } from "../../sys/file-io.ts";
 import { type MachineTls, strangerAt, tlsOptions } from "../tls.ts";
+import { DiskFile, type ReceivedDisk } from "./disk-files.ts";
 import { GuestPages } from "./guest-pages.ts";
 import { MemoryStream, type MemoryTarget } from "./memory-stream.ts";
 
@@ -9,6 +10,7 @@ export interface ReceiveMemoryTask {
   readonly kind: "receive";
   readonly memoryFd: number;
   readonly sizeBytes: number;
+  readonly disks: readonly ReceivedDisk[];
   readonly address: string;
   readonly port: number;
   readonly tls: MachineTls;
@@ -21,15 +23,21 @@ export type ReceiverMessage = "listening" | { readonly passEnd: number } | { rea
 const HANDSHAKE_LIMIT_MS = 5_000;
 const CONNECTION_LIMIT = 16;
 
-/** Listens beside other threads on one port, and puts what connections bring into guest RAM; ends with the thread. */
+/** Listens beside other threads on one port, and puts what connections bring into guest RAM and disks; ends with the thread. */
 export function receiveMemory(task: ReceiveMemoryTask): void {
   const pages = new GuestPages(task.memoryFd, task.sizeBytes);
   const say = (message: ReceiverMessage) => parentPort?.postMessage(message);
+  const disks = task.disks.map((disk) => new DiskFile(disk));
   const target: MemoryTarget = {
     sizeBytes: task.sizeBytes,
+    disks,
     write: (offsetBytes, bytes) => pages.bytes.set(bytes, offsetBytes),
     zero: (offsetBytes, lengthBytes) => punchHole(task.memoryFd, offsetBytes, lengthBytes),
-    passEnded: (passEnd) => say({ passEnd }),
+    passEnded: (passEnd) => {
+      // In each pass, so that little is left for the last one.
+      for (const disk of disks) disk.flush();
+      say({ passEnd });
+    },
   };
   const server = createServer({
     ...tlsOptions(task.tls),

@@ -6,6 +6,7 @@ import { PAGE_SIZE } from "../../memory/dirty-bitmap.ts";
 import { MEMORY_FRAME, memoryHeader, PAGES_LIMIT_BYTES } from "../protocol.ts";
 import { connectToPeer, type MachineTls } from "../tls.ts";
 import { GuestPages } from "./guest-pages.ts";
+import { DISK_CHUNK_BYTES, DiskReader, type SentDisk } from "./send-disk.ts";
 
 /** What one thread takes of a pass at a time: 4 MiB. */
 const CHUNK_PAGES = 1024;
@@ -17,6 +18,7 @@ export interface SendMemoryTask {
   readonly vmFd: number;
   readonly slots: readonly TrackedSlot[];
   readonly isManual: boolean;
+  readonly disks: readonly SentDisk[];
   readonly address: string;
   readonly port: number;
   readonly tls: MachineTls;
@@ -27,22 +29,30 @@ export interface SendMemoryTask {
   readonly bytesPerSecond: number;
 }
 
-/** Words of `shared`. */
-export const SHARED = { nextChunk: 0, sentPages: 1, donePages: 2, words: 3 } as const;
+/** Words of `shared`. Of disks they count in units of SHARED_DISK_BYTES. */
+export const SHARED = { nextChunk: 0, sentPages: 1, donePages: 2, sentOfDisks: 3, doneOfDisks: 4, words: 5 } as const;
+export const SHARED_DISK_BYTES = 4096;
 
-/** Asks a thread to take part in a pass: the pages of `bitmap`, which is all threads'. */
+/** Asks a thread to take part in a pass: the pages of `bitmap`, and the blocks of each disk's, which are all threads'. */
 export interface PassRequest {
   readonly pass: number;
   readonly bitmap: SharedArrayBuffer;
+  readonly disks: readonly SharedArrayBuffer[];
 }
 
 /** What a sending thread says: that it is connected, and that it has no more of a pass. */
 export type SenderMessage = "connected" | { readonly sent: number };
 
-interface Chunk {
+interface MemoryChunk {
   readonly slot: TrackedSlot;
   readonly firstPage: number;
   readonly pages: number;
+}
+
+interface DiskChunk {
+  readonly disk: number;
+  readonly start: number;
+  readonly end: number;
 }
 
 /** Connects, and sends its part of each pass that it is asked for; ends with the thread. */
@@ -75,7 +85,8 @@ class Sender {
   readonly #socket: TLSSocket;
   readonly #pages: GuestPages;
   readonly #shared: Int32Array;
-  readonly #chunks: readonly Chunk[];
+  readonly #chunks: readonly (MemoryChunk | DiskChunk)[];
+  readonly #disks: readonly DiskReader[];
   #paidUntilMs = 0;
 
   constructor(task: SendMemoryTask, socket: TLSSocket) {
@@ -83,14 +94,20 @@ class Sender {
     this.#socket = socket;
     this.#pages = new GuestPages(task.memoryFd, task.sizeBytes);
     this.#shared = new Int32Array(task.shared);
-    this.#chunks = task.slots.flatMap(chunksOf);
+    this.#disks = task.disks.map((disk, index) => new DiskReader(disk, index, socket));
+    // Disks first: a guest changes its memory the sooner.
+    this.#chunks = [...task.disks.flatMap(diskChunksOf), ...task.slots.flatMap(chunksOf)];
   }
 
-  async send({ pass, bitmap }: PassRequest): Promise<void> {
+  async send({ pass, bitmap, disks }: PassRequest): Promise<void> {
     const words = new Uint32Array(bitmap);
     for (;;) {
       const chunk = this.#chunks[Atomics.add(this.#shared, SHARED.nextChunk, 1)];
       if (!chunk) break;
+      if ("disk" in chunk) {
+        await this.#sendOfDisk(chunk, disks[chunk.disk], pass === 0);
+        continue;
+      }
       const part = words.slice(chunk.firstPage / 32, (chunk.firstPage + chunk.pages) / 32);
       if (part.some((word) => word !== 0)) await this.#sendChunk(chunk, part, pass === 0);
       Atomics.add(this.#shared, SHARED.donePages, chunk.pages);
@@ -98,8 +115,22 @@ class Sender {
     this.#socket.write(memoryHeader(MEMORY_FRAME.passEnd, 0, pass));
   }
 
+  async #sendOfDisk(
+    { disk, start, end }: DiskChunk,
+    bitmap: SharedArrayBuffer | undefined,
+    isFirst: boolean,
+  ): Promise<void> {
+    const reader = this.#disks[disk];
+    if (!reader || !bitmap) throw new RangeError(`there is no disk ${disk} in this pass`);
+    for await (const { sentBytes, doneBytes } of reader.send(new Uint32Array(bitmap), { start, end, isFirst })) {
+      Atomics.add(this.#shared, SHARED.sentOfDisks, Math.ceil(sentBytes / SHARED_DISK_BYTES));
+      Atomics.add(this.#shared, SHARED.doneOfDisks, Math.ceil(doneBytes / SHARED_DISK_BYTES));
+      await this.#pace(sentBytes);
+    }
+  }
+
   /** Cleared before it is copied: what is written meanwhile is noted again. */
-  async #sendChunk({ slot, firstPage, pages }: Chunk, dirty: Uint32Array, isFirst: boolean): Promise<void> {
+  async #sendChunk({ slot, firstPage, pages }: MemoryChunk, dirty: Uint32Array, isFirst: boolean): Promise<void> {
     if (this.#task.isManual) clearTracked(this.#task.vmFd, slot, firstPage, pages, dirty);
     const isDirty = (page: number) => (((dirty[(page - firstPage) >>> 5] ?? 0) >>> (page & 31)) & 1) === 1;
     const zeroes = (from: number, to: number) => {
@@ -148,7 +179,14 @@ class Sender {
   }
 }
 
-function chunksOf(slot: TrackedSlot): Chunk[] {
+function diskChunksOf({ sizeBytes }: SentDisk, disk: number): DiskChunk[] {
+  return Array.from({ length: Math.ceil(sizeBytes / DISK_CHUNK_BYTES) }, (_, i) => {
+    const start = i * DISK_CHUNK_BYTES;
+    return { disk, start, end: Math.min(sizeBytes, start + DISK_CHUNK_BYTES) };
+  });
+}
+
+function chunksOf(slot: TrackedSlot): MemoryChunk[] {
   return Array.from({ length: Math.ceil(slot.pages / CHUNK_PAGES) }, (_, i) => {
     const firstPage = slot.firstPage + i * CHUNK_PAGES;
     return { slot, firstPage, pages: Math.min(CHUNK_PAGES, slot.firstPage + slot.pages - firstPage) };

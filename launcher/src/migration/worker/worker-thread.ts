@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { nativeFile } from "../../sys/native-files.ts";
+import type { DigestImageTask } from "./digest-image.ts";
 import type { MemoryFileTask } from "./memory-file.ts";
 import type { ReceiveMemoryTask } from "./receive-memory.ts";
 import type { SendMemoryTask } from "./send-memory.ts";
@@ -10,7 +11,7 @@ const BUNDLE = "migration-worker.js";
 /** A thread that copies needs no more; what it copies is not in its heap. */
 const LIMITS = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 };
 
-export type WorkerTask = MemoryFileTask | SendMemoryTask | ReceiveMemoryTask;
+export type WorkerTask = MemoryFileTask | SendMemoryTask | ReceiveMemoryTask | DigestImageTask;
 
 /** A thread that does `task`, and lives no longer than that. Who makes it listens to its messages, errors and end. */
 export function startWorker(task: WorkerTask): Worker {

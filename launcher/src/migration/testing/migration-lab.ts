@@ -1,0 +1,108 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { MachineConfig } from "../../../api/machine-config.ts";
+import type { MigrationResult, MigrationStatus } from "../../../api/migration.ts";
+import { type KeyAndCertificate, TestAuthority } from "../../control/testing/certificates.ts";
+import { until } from "../../testing/until.ts";
+import type { MachineTls } from "../tls.ts";
+import { RealLauncher } from "./real-launcher.ts";
+import { TlsRelay, type TlsRelayOptions } from "./tls-relay.ts";
+
+/** Launchers of one machine, with its certificate, and a directory that goes with them. */
+export class MigrationLab implements Disposable {
+  readonly authority: TestAuthority;
+  readonly own: KeyAndCertificate;
+  readonly directory = mkdtempSync(join(tmpdir(), "migration-"));
+  #launchers = 0;
+
+  private constructor(authority: TestAuthority, own: KeyAndCertificate) {
+    this.authority = authority;
+    this.own = own;
+    writeFileSync(join(this.directory, "ca.pem"), authority.certificate);
+    writeFileSync(join(this.directory, "cert.pem"), own.cert);
+    writeFileSync(join(this.directory, "key.pem"), own.key);
+  }
+
+  static async make(): Promise<MigrationLab> {
+    const authority = await TestAuthority.create();
+    return new MigrationLab(authority, await authority.issue("CN=machine-1"));
+  }
+
+  get tls(): MachineTls {
+    return { ...this.own, ca: this.authority.certificate };
+  }
+
+  async launcher(changes: Partial<MachineConfig> = {}): Promise<RealLauncher> {
+    const migration = {
+      address: "127.0.0.1",
+      port: await freePort(),
+      certPath: join(this.directory, "cert.pem"),
+      keyPath: join(this.directory, "key.pem"),
+      caPath: join(this.directory, "ca.pem"),
+    };
+    return new RealLauncher(join(this.directory, `launcher-${++this.#launchers}`), { migration, ...changes });
+  }
+
+  /** Before `target`, at RELAY_ADDRESS. */
+  async relay(target: RealLauncher, onFrame: NonNullable<TlsRelayOptions["onFrame"]>): Promise<TlsRelay> {
+    const ends = { address: RELAY_ADDRESS, targetAddress: "127.0.0.1", port: portOf(target) };
+    return await new TlsRelay({ ...ends, tls: this.tls, onFrame }).listen();
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.directory, { recursive: true });
+  }
+}
+
+export const RELAY_ADDRESS = "127.0.0.2";
+
+/** Two ports in a row that are free. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 20_000);
+    if ((await isFree(port)) && (await isFree(port + 1))) return port;
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+}
+
+export function portOf({ config }: RealLauncher): number {
+  return config.migration?.port ?? 0;
+}
+
+export async function migrationOf(of: RealLauncher): Promise<MigrationStatus> {
+  return (await of.call("GET", "/v1/migration")).value as unknown as MigrationStatus;
+}
+
+/** Asks a source to move; answers what it says to that. */
+export async function begin(source: RealLauncher, target: RealLauncher, more: object = {}) {
+  const request = { address: "127.0.0.1", port: portOf(target), ...more };
+  return await source.call("POST", "/v1/migration/start", request);
+}
+
+export async function reaches(of: RealLauncher, phase: MigrationStatus["phase"]): Promise<MigrationStatus> {
+  await until(async () => (await migrationOf(of)).phase === phase);
+  return await migrationOf(of);
+}
+
+/** What came of it, once the source is Gone; throws where it is Failed. */
+export async function moved(source: RealLauncher, target: RealLauncher, more: object = {}): Promise<MigrationResult> {
+  const { status } = await begin(source, target, more);
+  if (status !== 202) throw new Error(`the source answers ${status}`);
+  return await gone(source);
+}
+
+export async function gone(source: RealLauncher): Promise<MigrationResult> {
+  const { exitCode, termination } = await source.ended();
+  if (exitCode !== 0 || termination?.reason !== "Migrated" || !termination.migration)
+    throw new Error(`the source ended with ${exitCode}: ${source.output}`);
+  return termination.migration;
+}
