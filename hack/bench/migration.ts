@@ -9,8 +9,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { MigrationResult, MigrationStatus } from "../../launcher/api/migration.ts";
-import { TestAuthority } from "../../launcher/src/control/testing/certificates.ts";
 import { RealLauncher } from "../../launcher/src/migration/testing/real-launcher.ts";
+import { TestAuthority } from "../../launcher/src/testing/certificates.ts";
 import { launcherBundle, MIB } from "./bench-launcher.ts";
 import { medians, table } from "./statistics.ts";
 

@@ -10,11 +10,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import type { MachineConfig } from "../../launcher/api/machine-config.ts";
-import { TestAuthority } from "../../launcher/src/control/testing/certificates.ts";
 import { STATE_VERSION } from "../../launcher/src/migration/codec/sections.ts";
 import { MEMORY_FRAME, PROTOCOL_VERSION } from "../../launcher/src/migration/protocol.ts";
 import { RealLauncher } from "../../launcher/src/migration/testing/real-launcher.ts";
 import { type RelayedFrame, TlsRelay } from "../../launcher/src/migration/testing/tls-relay.ts";
+import { TestAuthority } from "../../launcher/src/testing/certificates.ts";
 
 const PORT = 29_870;
 /** Of memory: more shows nothing more of the format. */

@@ -7,13 +7,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
+import { SecretDirectory, TestAuthority } from "../testing/certificates.ts";
 import { recordingLog } from "../testing/recording-log.ts";
 import { until } from "../testing/until.ts";
 import { GuestConsole } from "./console/guest-console.ts";
 import { closeServer } from "./http-limits.ts";
 import { type HttpsListener, listenOnHttps } from "./https-listener.ts";
 import { LauncherApi } from "./launcher-api.ts";
-import { SecretDirectory, TestAuthority } from "./testing/certificates.ts";
 import { FakeMachine } from "./testing/fake-machine.ts";
 
 let directory = "";

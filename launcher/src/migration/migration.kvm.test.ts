@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { connect } from "node:tls";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import type { MachineConfig } from "../../api/machine-config.ts";
-import { type KeyAndCertificate, TestAuthority } from "../control/testing/certificates.ts";
+import { type KeyAndCertificate, TestAuthority } from "../testing/certificates.ts";
 import { until } from "../testing/until.ts";
 import { encodeFrame, MEMORY_FRAME, memoryHeader } from "./protocol.ts";
 import { begin, MigrationLab, migrationOf, moved, portOf } from "./testing/migration-lab.ts";

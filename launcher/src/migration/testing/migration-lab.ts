@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { MachineConfig } from "../../../api/machine-config.ts";
 import type { MigrationResult, MigrationStatus } from "../../../api/migration.ts";
-import { type KeyAndCertificate, TestAuthority } from "../../control/testing/certificates.ts";
+import { type KeyAndCertificate, TestAuthority } from "../../testing/certificates.ts";
 import { until } from "../../testing/until.ts";
 import type { MachineTls } from "../tls.ts";
 import { RealLauncher } from "./real-launcher.ts";
