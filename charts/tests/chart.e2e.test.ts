@@ -146,7 +146,28 @@ describe("an installed release", () => {
     await helm("install", release.name, chartDirectory);
     expect(await server.kubectl(["get", "vm", "kept", "--namespace=team-a", "-o", "name"])).toContain("kept");
   }, 60_000);
+
+  it("is the only one in its cluster", async () => {
+    const { name, namespace } = release;
+    await expect(helm("install", "second", chartDirectory)).rejects.toThrow(
+      `Typevisor is installed already, as release "${name}" in namespace "${namespace}". Upgrade that one,`,
+    );
+    await helm("uninstall", name);
+    const output = await helm("install", "second", chartDirectory).catch((error: Error) => error.message);
+    expect(output).toContain("CustomResourceDefinition virtualmachines.typevisor.io is there already");
+    // The way out that it names, for each definition.
+    for (const crd of ["virtualmachines", "virtualmachineimages", "virtualmachinemigrations"].map(definitionOf)) {
+      const owner = ["meta.helm.sh/release-name=second", `meta.helm.sh/release-namespace=${namespace}`];
+      await server.kubectl(["annotate", "--overwrite", "crd", crd, ...owner]);
+    }
+    await helm("install", "second", chartDirectory);
+    expect(await server.kubectl(["get", "vm", "kept", "--namespace=team-a", "-o", "name"])).toContain("kept");
+  }, 120_000);
 });
+
+function definitionOf(plural: string): string {
+  return `${plural}.typevisor.io`;
+}
 
 interface ResourceAttributes {
   readonly verb: string;
