@@ -21,6 +21,8 @@ export interface MachineConfig {
   readonly interfaces?: readonly InterfaceConfig[];
   /** Streams between the guest and unix sockets; none when absent. */
   readonly vsock?: VsockConfig;
+  /** When absent: 32 us and 50 %, and none where this process's CPU time is limited. */
+  readonly polling?: PollingConfig;
   readonly console: ConsoleConfig;
   readonly control: ControlConfig;
   /** Live migration, to and from here; none when absent. */
@@ -32,6 +34,17 @@ export interface MachineConfig {
   /** After SIGTERM or stop: how long the guest has between the power button and being switched off. */
   readonly powerOffTimeoutMs: number;
   readonly log: { readonly level: "debug" | "info" | "warn" | "error" };
+}
+
+/**
+ * After a request to a disk the next one is looked for, for a while that adapts, before the process sleeps. There is none
+ * on a single processor.
+ */
+export interface PollingConfig {
+  /** The longest time to look, in microseconds: 0 (never) to 1000. */
+  readonly windowUs: number;
+  /** How much of one processor's time it may take, 1 to 100. */
+  readonly sharePercent: number;
 }
 
 export interface MachineIdentity {

@@ -54,6 +54,7 @@ const full = {
     },
   ],
   vsock: { socketPath: "/run/launcher/vsock.sock", guestCid: 3 },
+  polling: { windowUs: 20, sharePercent: 10 },
   console: { historyBytes: 65536 },
   control: {
     socketPath: "/run/launcher/control.sock",
@@ -183,6 +184,9 @@ describe("a wrong machine.json is refused with the field and the way out", () =>
     ["disks.1.name", "root", "disks[1].name", /another disk has too/],
     ["disks.1.name", "UPPER", "disks[1].name", /DNS label/],
     ["disks.1.name", "d".repeat(21), "disks[1].name", /at most 20 bytes/],
+    ["polling", { windowUs: 1001, sharePercent: 50 }, "polling.windowUs", /from 0 to 1000/],
+    ["polling", { windowUs: 32, sharePercent: 0 }, "polling.sharePercent", /from 1 to 100/],
+    ["polling", { windowUs: 32 }, "polling.sharePercent", /./],
     ["disks.0.limits", { requestsPerSecond: 0 }, "disks[0].limits.requestsPerSecond", /from 1 to/],
     ["disks.0.limits", { bytesPerSecond: 512 }, "disks[0].limits.bytesPerSecond", /from 4096 to/],
     ["disks.0.limits", { iops: 5 }, "disks[0].limits.iops", /is not a known field/],

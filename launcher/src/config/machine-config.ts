@@ -12,6 +12,7 @@ import {
   type MachineConfig,
   type MachineIdentity,
   type MigrationConfig,
+  type PollingConfig,
   VSOCK_PATH_MAX_BYTES,
   type VsockConfig,
 } from "../../api/machine-config.ts";
@@ -66,6 +67,7 @@ const FIELDS = [
   "disks",
   "interfaces",
   "vsock",
+  "polling",
   "console",
   "control",
   "migration",
@@ -96,6 +98,7 @@ function machine(root: Field): MachineConfig {
     disks: diskConfigs,
     ...(interfaceConfigs && { interfaces: interfaceConfigs }),
     ...(fields.vsock.present && { vsock: vsock(fields.vsock) }),
+    ...(fields.polling.present && { polling: polling(fields.polling) }),
     console: consoleConfig(fields.console),
     control: control(fields.control),
     ...(fields.migration.present && { migration: migration(fields.migration) }),
@@ -105,6 +108,14 @@ function machine(root: Field): MachineConfig {
     }),
     powerOffTimeoutMs: fields.powerOffTimeoutMs.integer({ min: 0, max: TIMER_MAX_MS }),
     log: { level: fields.log.object(["level"]).level.oneOf(["debug", "info", "warn", "error"]) },
+  };
+}
+
+function polling(field: Field): PollingConfig {
+  const { windowUs, sharePercent } = field.object(["windowUs", "sharePercent"]);
+  return {
+    windowUs: windowUs.integer({ min: 0, max: 1000 }),
+    sharePercent: sharePercent.integer({ min: 1, max: 100 }),
   };
 }
 

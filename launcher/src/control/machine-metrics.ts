@@ -26,6 +26,12 @@ export function machineMetrics(machine: MachineControls): MetricSource {
       yield labelled("gauge", "typevisor_vm_io_engine_info", "What does the I/O of the disks that waits.", "engine", [
         [status.ioEngine, 1],
       ]);
+    yield metric(
+      "counter",
+      "typevisor_vm_disk_polling_seconds_total",
+      "Processor time spent on looking for the next request to a disk before sleeping.",
+      machine.pollingSeconds,
+    );
     if (status.startedAt !== null)
       yield metric(
         "gauge",

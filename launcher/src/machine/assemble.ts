@@ -3,8 +3,9 @@ import type { MachineConfig } from "../../api/machine-config.ts";
 import { buildAcpiTables } from "../acpi/tables.ts";
 import { type KernelRequest, loadKernel } from "../boot/x86/load-kernel.ts";
 import { errorText } from "../log/error-text.ts";
-import { type IoEngine, openIoEngine } from "../storage/io-engine.ts";
+import { type IoEngine, openDiskRing, openIoEngine } from "../storage/io-engine.ts";
 import type { DiskEvents } from "../storage/storage.ts";
+import { LoopPoller } from "../sys/loop-poller.ts";
 import { createVirtioDevices, type VirtioDevices } from "../virtio/create-devices.ts";
 import { Board } from "./board.ts";
 import { BootFiles } from "./boot-files.ts";
@@ -13,6 +14,7 @@ import { LimitedLog } from "./limited-log.ts";
 import { Machine } from "./machine.ts";
 import type { MachineDependencies } from "./machine-dependencies.ts";
 import { Milestones } from "./milestones.ts";
+import { pollingHere } from "./polling.ts";
 
 /**
  * Builds the machine of a configuration, ready to `start`.
@@ -26,9 +28,15 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
   const boardConfig = { cpuCount: config.cpu.count, memorySizeBytes: config.memory.sizeBytes };
   const board = resources.use(new Board(kvm, boardConfig, (step) => milestones.mark(step)));
   const bootFiles = resources.use(new BootFiles(config.boot));
-  const ioEngine = openIoEngine();
-  log.info("I/O engine of the disks", { engine: ioEngine.name, ...(ioEngine.reason && { reason: ioEngine.reason }) });
-  const virtio = await makeVirtioDevices(config, dependencies, board, ioEngine);
+  const polling = pollingHere(config.polling);
+  const poller = polling.settings && new LoopPoller(polling.settings);
+  const ioEngine = openIoEngine(() => openDiskRing(poller));
+  log.info("I/O engine of the disks", {
+    engine: ioEngine.name,
+    ...(ioEngine.reason && { reason: ioEngine.reason }),
+    polling: polling.description,
+  });
+  const virtio = await makeVirtioDevices(config, dependencies, board, { ioEngine, poller });
   resources.defer(() => virtio.close());
   milestones.mark("devices");
   const byFirmware = "firmwarePath" in config.boot;
@@ -53,6 +61,7 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
     bootFiles,
     milestones,
     ioEngine: ioEngine.name,
+    poller,
     log,
     launcherVersion,
   });
@@ -64,7 +73,7 @@ function makeVirtioDevices(
   { disks, interfaces = [], vsock }: MachineConfig,
   dependencies: MachineDependencies,
   { memory, msi, doorbells }: Board,
-  { pool }: IoEngine,
+  { ioEngine, poller }: { readonly ioEngine: IoEngine; readonly poller: LoopPoller | null },
 ): Promise<VirtioDevices> {
   const { log, openBlockDevice, takeAttachment, virtioConsole, keepLocalDisks, links = [], resolver } = dependencies;
   const limited = new LimitedLog(log, () => performance.now());
@@ -77,7 +86,7 @@ function makeVirtioDevices(
     damaged: (disk, problem) => limited.warn("disk image is damaged", { reason: "DiskDamaged", disk, problem }),
   };
   return createVirtioDevices({
-    host: { memory, msi, doorbells, onFault },
+    host: { memory, msi, doorbells, onFault, ...(poller && { poller }) },
     disks,
     interfaces: interfaces.map((config, i) => {
       const link = links[i];
@@ -85,7 +94,7 @@ function makeVirtioDevices(
       return { config, link };
     }),
     resolver,
-    pool,
+    pool: ioEngine.pool,
     console: virtioConsole,
     vsock,
     openBlockDevice,

@@ -39,6 +39,8 @@ export interface MachineControls {
   detachDisk(name: string): void;
   /** What the disks have done, for metrics. */
   diskUse(): readonly DiskReport[];
+  /** Spent on looking for the next request to a disk, for metrics. */
+  readonly pollingSeconds: number;
   /** The guest sees its link come up or go; throws UnknownInterface, and IllegalTransition after the end. */
   setLink(name: string, link: LinkState): void;
   /** What the interfaces have carried, for metrics. */

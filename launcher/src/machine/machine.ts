@@ -8,6 +8,7 @@ import type { Vcpu } from "../kvm/vcpu.ts";
 import type { MachineEvents } from "../legacy/machine-events.ts";
 import type { Logger } from "../log/logger.ts";
 import type { SysError } from "../sys/errors.ts";
+import type { LoopPoller } from "../sys/loop-poller.ts";
 import type { DiskReport } from "../virtio/block/disks.ts";
 import type { VirtioDevices } from "../virtio/create-devices.ts";
 import type { InterfaceReport } from "../virtio/net/interfaces.ts";
@@ -41,6 +42,8 @@ export interface MachineParts {
   readonly bootFiles: Disposable;
   readonly milestones: Milestones;
   readonly ioEngine: IoEngineName;
+  /** Looks at disks; null where nothing is looked at. */
+  readonly poller: LoopPoller | null;
   readonly log: Logger;
   readonly launcherVersion: string;
 }
@@ -105,6 +108,8 @@ export class Machine implements StartableMachine, MovableMachine {
       exited: (vcpu) => this.#onExit(dispatch, vcpu),
       failed: (_vcpu, error: SysError) => this.#end("KvmInternalError", `the guest cannot go on: ${error.message}`),
     });
+    // Who looks at disks does not come to the exits otherwise.
+    parts.poller?.accompany({ isReady: () => this.#runner.hasExits, run: () => this.#runner.handleExits() });
     this.#throttle = new Throttle({
       isRunning: () => this.#isRunning,
       halt: () => this.#runner.halt(),
@@ -412,6 +417,10 @@ export class Machine implements StartableMachine, MovableMachine {
 
   diskUse(): readonly DiskReport[] {
     return this.#parts.virtio.disks.use();
+  }
+
+  get pollingSeconds(): number {
+    return (this.#parts.poller?.lookedMs ?? 0) / 1000;
   }
 
   setLink(name: string, link: LinkState): void {

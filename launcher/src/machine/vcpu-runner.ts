@@ -75,6 +75,16 @@ export class VcpuRunner implements Disposable {
     return this.#halting.promise;
   }
 
+  /** A vCPU has exited, of which the event loop is told as well. Looks at memory alone. */
+  get hasExits(): boolean {
+    return this.#processors.some(({ parked, thread }) => !parked && thread.hasExited);
+  }
+
+  /** Handles exits. */
+  handleExits(): void {
+    if (!this.#disposed) this.#onExits();
+  }
+
   #onExits(): void {
     this.#exitEvent.drain();
     for (let handled = 0; handled < EXITS_PER_TURN; ) {

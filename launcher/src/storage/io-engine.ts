@@ -1,6 +1,7 @@
 import type { IoEngineName } from "../../api/control.ts";
 import { SysError } from "../sys/errors.ts";
 import { IoUring } from "../sys/io-uring.ts";
+import type { Poller } from "../sys/poll-source.ts";
 import { IoPool } from "./io-pool.ts";
 
 /** As many as a disk has requests under way. */
@@ -14,8 +15,13 @@ export interface IoEngine {
   readonly pool: IoPool;
 }
 
+/** Opens the ring of a disk, which `poller` looks at. Throws SysError. */
+export function openDiskRing(poller: Poller | null = null): IoUring {
+  return IoUring.open(RING_ENTRIES, poller);
+}
+
 /** Finds out whether this kernel has io_uring and lets this process use it: containers are often forbidden to. */
-export function openIoEngine(openRing: () => IoUring = () => IoUring.open(RING_ENTRIES)): IoEngine {
+export function openIoEngine(openRing: () => IoUring = openDiskRing): IoEngine {
   const probe = ringOrReason(openRing);
   if (typeof probe === "string") return { name: "threads", reason: probe, pool: new IoPool() };
   probe[Symbol.dispose]();

@@ -12,6 +12,7 @@ import {
   SQE_BYTES,
 } from "./io-uring-layout.ts";
 import { IoUringQueues } from "./io-uring-queues.ts";
+import type { Poller, PollSource } from "./poll-source.ts";
 
 const EIO = 5;
 const EAGAIN = 11;
@@ -96,9 +97,9 @@ class FakeKernel {
   }
 }
 
-function setUp(entries = 8, start = 0) {
+function setUp(entries = 8, start = 0, poller: Poller | null = null) {
   const kernel = new FakeKernel(entries, start);
-  const queues = new IoUringQueues(kernel, (toSubmit) => kernel.enter(toSubmit));
+  const queues = new IoUringQueues(kernel, (toSubmit) => kernel.enter(toSubmit), poller);
   const ended: string[] = [];
   const begin = (name: string, then?: () => void) =>
     queues.start(
@@ -144,7 +145,7 @@ describe("a ring", () => {
     await turn();
     expect(kernel.calls).toEqual([1, 3]);
     for (const result of [10, -EIO, 30, 40]) kernel.complete(result);
-    queues.poll();
+    queues.run();
     expect(ended).toEqual(["a=10", `b=${-EIO}`, "c=30", "d=40"]);
   });
 
@@ -155,9 +156,9 @@ describe("a ring", () => {
     const [a, b, c] = kernel.taken;
     kernel.complete(3, c);
     kernel.complete(1, a);
-    queues.poll();
+    queues.run();
     kernel.complete(2, b);
-    queues.poll();
+    queues.run();
     expect(ended).toEqual(["c=3", "a=1", "b=2"]);
   });
 
@@ -182,7 +183,7 @@ describe("a ring", () => {
     expect(() => begin("c")).toThrow(RangeError);
     await turn();
     kernel.complete(1);
-    queues.poll();
+    queues.run();
     begin("c");
     expect(queues.underWay).toBe(2);
   });
@@ -194,7 +195,7 @@ describe("a ring", () => {
       begin("c");
     });
     kernel.complete(1);
-    queues.poll();
+    queues.run();
     expect([kernel.calls, kernel.taken.length, ended]).toEqual([[1, 0, 2], 2, ["a=1"]]);
   });
 
@@ -203,7 +204,7 @@ describe("a ring", () => {
     begin("a");
     expect(() => queues.close()).toThrow("1 operations under way");
     kernel.complete(1);
-    queues.poll();
+    queues.run();
     queues.close();
   });
 });
@@ -233,7 +234,7 @@ describe("the eventfd of a ring", () => {
       return store(words, at, value);
     }) as typeof Atomics.store;
     try {
-      queues.poll();
+      queues.run();
     } finally {
       Atomics.store = store;
     }
@@ -249,10 +250,99 @@ describe("the eventfd of a ring", () => {
       kernel.inCall = () => kernel.complete(9);
       kernel.taskRun = true;
     };
-    queues.poll();
+    queues.run();
     expect(ended).toEqual([]);
     await turn();
     expect(ended).toEqual(["a=9"]);
+  });
+});
+
+/** Watches whatever joins. */
+class EagerPoller implements Poller {
+  readonly woke: PollSource[] = [];
+  woken(source: PollSource): void {
+    this.woke.push(source);
+  }
+  join(source: PollSource): void {
+    source.isWatched = true;
+  }
+  leave(source: PollSource): void {
+    source.isWatched = false;
+  }
+}
+
+describe("a ring that is watched", () => {
+  const setUpWatched = () => setUp(8, 0, new EagerPoller());
+
+  it("needs no eventfd: what ends is seen in memory", () => {
+    const { kernel, ended, queues, begin } = setUpWatched();
+    begin("a");
+    expect(queues.isReady()).toBe(false);
+    kernel.complete(7);
+    expect([kernel.signals, queues.isReady()]).toEqual([[false], true]);
+    queues.run();
+    expect([ended, queues.isReady(), kernel.isQuiet]).toEqual([["a=7"], false, true]);
+  });
+
+  it("sees that the kernel would complete something", () => {
+    const { kernel, queues, begin } = setUpWatched();
+    begin("a");
+    kernel.taskRun = true;
+    expect(queues.isReady()).toBe(true);
+  });
+
+  it("is given what is new to submit by who looks, at once", async () => {
+    const { kernel, queues, begin } = setUpWatched();
+    for (const name of ["a", "b", "c"]) begin(name);
+    expect([kernel.calls, queues.isReady()]).toEqual([[1], true]);
+    queues.run();
+    expect([kernel.calls, queues.isReady()]).toEqual([[1, 2], false]);
+    await turn();
+    expect(kernel.calls).toEqual([1, 2]);
+  });
+
+  it("is not looked at in vain while the kernel has no memory", async () => {
+    const { kernel, ended, queues, begin } = setUpWatched();
+    kernel.answers.push(-ENOMEM);
+    begin("a");
+    expect(queues.isReady()).toBe(false);
+    await until(() => kernel.taken.length === 1);
+    kernel.complete(1);
+    queues.run();
+    expect(ended).toEqual(["a=1"]);
+  });
+
+  it("signals again when it is not watched any more, and tells what came before that", () => {
+    const { kernel, queues, begin } = setUpWatched();
+    begin("a");
+    queues.isWatched = false;
+    expect([queues.rest(), kernel.isQuiet]).toEqual([false, false]);
+    queues.isWatched = true;
+    begin("b");
+    queues.run();
+    kernel.complete(1);
+    queues.isWatched = false;
+    expect([kernel.signals, queues.rest()]).toEqual([[false], true]);
+  });
+
+  it("tells that it was woken for something, and not when it was for nothing", () => {
+    const poller = new EagerPoller();
+    const { kernel, queues, begin } = setUp(8, 0, poller);
+    begin("a");
+    queues.signalled();
+    expect(poller.woke).toEqual([]);
+    kernel.complete(1);
+    queues.signalled();
+    expect(poller.woke).toEqual([queues]);
+  });
+
+  it("is left when it closes", () => {
+    const { kernel, queues, begin } = setUpWatched();
+    begin("a");
+    kernel.complete(1);
+    queues.run();
+    queues.close();
+    expect(queues.isWatched).toBe(false);
   });
 });
 
@@ -291,7 +381,7 @@ describe("a kernel that does not take operations", () => {
     await turn();
     kernel.complete(1);
     kernel.complete(3);
-    queues.poll();
+    queues.run();
     expect(ended).toEqual([`b=${-EBADF}`, "a=1", "c=3"]);
   });
 
@@ -299,11 +389,11 @@ describe("a kernel that does not take operations", () => {
     const { kernel, ended, queues, begin } = setUp();
     begin("a");
     kernel.complete(-EAGAIN);
-    queues.poll();
+    queues.run();
     const [index = -1] = kernel.taken;
     expect([kernel.sqe(index, 0) >>> 8, ended]).toEqual([IOSQE_FIXED_FILE | IOSQE_ASYNC, []]);
     kernel.complete(-EAGAIN);
-    queues.poll();
+    queues.run();
     expect(ended).toEqual([`a=${-EAGAIN}`]);
     begin("b");
     expect(kernel.sqe(kernel.taken[0] ?? -1, 0) >>> 8).toBe(IOSQE_FIXED_FILE);

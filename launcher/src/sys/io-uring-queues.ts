@@ -1,5 +1,6 @@
 import type { IoDone } from "./file-io.ts";
 import * as layout from "./io-uring-layout.ts";
+import type { Poller, PollSource } from "./poll-source.ts";
 
 const EINTR = 4;
 const EAGAIN = 11;
@@ -37,8 +38,10 @@ export interface Submission {
  * `#done`, so an entry stays as it is until its operation ends. There is never more under way than the submission queue
  * has entries, and the completion queue has twice as many: it cannot overflow.
  */
-export class IoUringQueues {
+export class IoUringQueues implements PollSource {
   readonly capacity: number;
+  isWatched = false;
+  readonly #poller: Poller | null;
   readonly #enter: Enter;
   readonly #words: Int32Array;
   readonly #sqes: Uint32Array;
@@ -55,8 +58,9 @@ export class IoUringQueues {
   #immediate: NodeJS.Immediate | null = null;
   #retry: NodeJS.Timeout | null = null;
 
-  constructor(memory: RingMemory, enter: Enter) {
+  constructor(memory: RingMemory, enter: Enter, poller: Poller | null = null) {
     const { params } = memory;
+    this.#poller = poller;
     const param = (index: number) => params[index] ?? 0;
     const word = (index: number) => param(index) / 4;
     const { Params } = layout;
@@ -95,13 +99,24 @@ export class IoUringQueues {
     this.#done[index] = done;
     this.#write(index, submission);
     this.#push(index);
+    this.#poller?.join(this);
     if (this.#isReaping || this.#retry) return;
-    if (isFirst) this.poll();
-    else this.#immediate ??= setImmediate(() => this.poll());
+    if (isFirst) this.run();
+    else if (!this.isWatched) this.#immediate ??= setImmediate(() => this.run());
   }
 
-  /** Gives the kernel what is new, and takes what has ended: called when the ring's eventfd is readable. */
-  poll(): void {
+  /** The ring's eventfd was readable. */
+  signalled(): void {
+    if (this.isReady()) this.#poller?.woken(this);
+    this.run();
+  }
+
+  isReady(): boolean {
+    return (this.#unsubmitted > 0 && !this.#retry) || this.#hasEnded();
+  }
+
+  /** Gives the kernel what is new, and takes what has ended. */
+  run(): void {
     if (this.#isReaping) return;
     this.#cancelTimers();
     this.#isReaping = true;
@@ -113,10 +128,14 @@ export class IoUringQueues {
       if (this.#unsubmitted > 0 && !this.#retry) this.#submit();
     } finally {
       this.#isReaping = false;
-      // Armed first, then looked at: what ends in between is seen, or signalled, or both.
-      Atomics.store(this.#words, this.#at.cqFlags, 0);
-      if (this.#hasEnded()) this.#immediate ??= setImmediate(() => this.poll());
+      if (!this.isWatched && this.rest()) this.#immediate ??= setImmediate(() => this.run());
     }
+  }
+
+  /** Armed first, then looked at: what ends in between is seen, or signalled, or both. */
+  rest(): boolean {
+    Atomics.store(this.#words, this.#at.cqFlags, 0);
+    return this.isReady();
   }
 
   #hasEnded(): boolean {
@@ -128,6 +147,7 @@ export class IoUringQueues {
   /** Stops timers. Nothing is under way. */
   close(): void {
     if (this.underWay > 0) throw new Error(`a ring is closed with ${this.underWay} operations under way`);
+    this.#poller?.leave(this);
     this.#cancelTimers();
   }
 
@@ -170,7 +190,7 @@ export class IoUringQueues {
       // Fewer than asked is how the kernel says that it could not go on; the next call says why.
       if (result > 0 || result === -EINTR) continue;
       if (result === 0 || result === -EAGAIN || result === -ENOMEM || result === -EBUSY)
-        this.#retry = setTimeout(() => this.poll(), RETRY_MS);
+        this.#retry = setTimeout(() => this.run(), RETRY_MS);
       else this.#failUnsubmitted(result);
       return;
     }

@@ -9,6 +9,7 @@ import type { IovecBlock } from "./iovec.ts";
 import { addressOf } from "./koffi.ts";
 import { libc } from "./libc.ts";
 import { Mapping } from "./mapping.ts";
+import type { Poller } from "./poll-source.ts";
 
 // System calls of x86-64.
 const IO_URING_SETUP = 425;
@@ -60,8 +61,11 @@ export class IoUring implements Disposable {
   readonly #watch: FdWatch;
   #fileCount = 0;
 
-  /** For up to `entries` operations at a time. Throws SysError where the kernel has none, or forbids it. */
-  static open(entries: number): IoUring {
+  /**
+   * For up to `entries` operations at a time; `poller` looks for what has ended. Throws SysError where the kernel has none,
+   * or forbids it.
+   */
+  static open(entries: number, poller: Poller | null = null): IoUring {
     const params = new Uint32Array(new ArrayBuffer(layout.PARAMS_WORDS * 4));
     params[layout.Params.flags] = SETUP_FLAGS;
     using resources = new DisposableStack();
@@ -83,22 +87,23 @@ export class IoUring implements Disposable {
     register(fd.fd, layout.IORING_REGISTER_ENABLE_RINGS, null, 0);
     // So that a filter which forbids this one call is noticed here.
     check("io_uring_enter", enter(fd.fd, 0));
-    const ring = new IoUring({ fd, event, rings, sqes, params });
+    const ring = new IoUring({ fd, event, rings, sqes, params }, poller);
     resources.move();
     return ring;
   }
 
-  private constructor(parts: RingParts) {
+  private constructor(parts: RingParts, poller: Poller | null) {
     this.#parts = parts;
     const { fd, event, rings, sqes, params } = parts;
     const number = fd.fd;
-    this.#queues = new IoUringQueues({ params, rings: rings.buffer, sqes: sqes.buffer }, (toSubmit) => {
+    const submit = (toSubmit: number) => {
       const result = enter(number, toSubmit);
       return result < 0 ? -lastErrno() : result;
-    });
+    };
+    this.#queues = new IoUringQueues({ params, rings: rings.buffer, sqes: sqes.buffer }, submit, poller);
     this.#watch = watchFd(event.fd, { readable: true }, () => {
       event.drain();
-      this.#queues.poll();
+      this.#queues.signalled();
     });
   }
 

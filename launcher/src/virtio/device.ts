@@ -31,6 +31,8 @@ export interface VirtioDevice {
   readonly features: FeatureBits;
   /** Size of each queue, a power of two; the driver may make it smaller. */
   readonly queueSizes: readonly number[];
+  /** Drivers mostly ask it for one thing after the other: its queues are worth looking at for a while. */
+  readonly isPolled?: boolean;
 
   /** Reads device-specific configuration: 1, 2, 4 or 8 bytes. What does not exist reads as zero. */
   readConfig(offset: number, data: Uint8Array): void;

@@ -561,3 +561,121 @@ describe("for any sequence", () => {
     );
   });
 });
+
+describe.each([
+  ["flags", false],
+  ["EVENT_IDX", true],
+])("a watched queue, by %s", (_name, eventIndex) => {
+  const setUpDrained = () => {
+    const made = setUp(4, { eventIndex });
+    expect(made.queue.pop()).toBeNull();
+    made.queue.enableNotifications();
+    return made;
+  };
+  const add = (driver: SplitRingDriver) => driver.add([at(0x2000, 16)]);
+
+  it("does not have its driver ring, and shows that there is something", () => {
+    const { driver, queue } = setUpDrained();
+    queue.isWatched = true;
+    for (let i = 0; i < 10; i++) {
+      queue.suppressNotifications();
+      expect(queue.pop()).toBeNull();
+      expect([queue.enableNotifications(), queue.hasNews]).toEqual([false, false]);
+      add(driver);
+      // The first may pass what was asked for before.
+      if (driver.takeKick()) expect(i).toBe(0);
+      expect(queue.hasNews).toBe(true);
+      finishOne(queue);
+      driver.takeUsed();
+    }
+  });
+
+  it("rings again after, for the next chain", () => {
+    const { driver, queue } = setUpDrained();
+    queue.isWatched = true;
+    add(driver);
+    driver.takeKick();
+    finishOne(queue);
+    expect(queue.pop()).toBeNull();
+    expect(queue.endWatch()).toBe(false);
+    add(driver);
+    expect(driver.takeKick()).toBe(true);
+  });
+
+  it("tells of a chain that came before it asked to ring", () => {
+    const { driver, queue } = setUpDrained();
+    queue.isWatched = true;
+    queue.suppressNotifications();
+    add(driver);
+    driver.takeKick();
+    expect(queue.endWatch()).toBe(true);
+  });
+
+  it("has no news while the device has not done with what it found", () => {
+    const { driver, queue } = setUpDrained();
+    queue.isWatched = true;
+    add(driver);
+    add(driver);
+    queue.pop();
+    expect([queue.hasNews, queue.endWatch()]).toEqual([false, false]);
+    queue.pop();
+    expect(queue.pop()).toBeNull();
+    queue.enableNotifications();
+    driver.takeKick();
+    driver.takeUsed();
+    add(driver);
+    expect(driver.takeKick()).toBe(true);
+  });
+});
+
+describe("a queue that is watched now and then", () => {
+  it("has every chain served, whatever the order of what driver, device and poller do", () => {
+    const step = fc.constantFrom("add", "hear", "look", "watch", "end watch", "serve a part");
+    const run = (eventIndex: boolean, steps: readonly string[]) => {
+      const { driver, queue } = setUp(4, { eventIndex });
+      let hasRung = false;
+      let continues = false;
+      const serve = (limit: number) => {
+        queue.suppressNotifications();
+        continues = true;
+        for (let served = 0; continues && served < limit; served++) {
+          const chain = queue.pop();
+          if (chain) queue.push(chain.head, 0);
+          else continues = queue.enableNotifications();
+        }
+        driver.takeUsed();
+      };
+      const actions: Record<string, () => void> = {
+        add: () => {
+          if (driver.freeDescriptors === 0) return;
+          driver.add([at(0x2000, 16)]);
+          hasRung ||= driver.takeKick();
+        },
+        hear: () => {
+          if (hasRung) serve(10);
+          hasRung = false;
+        },
+        look: () => {
+          if (queue.isWatched && queue.hasNews) serve(10);
+        },
+        watch: () => {
+          queue.isWatched = true;
+        },
+        "end watch": () => {
+          if (queue.isWatched && queue.endWatch()) serve(10);
+        },
+        "serve a part": () => {
+          if (continues) serve(1);
+        },
+      };
+      serve(10);
+      for (const name of steps) actions[name]?.();
+      // All that is owed: the watch ends, the loop hears of bells, the device goes on where it stopped.
+      for (const name of ["look", "end watch", "hear", "serve a part", "serve a part", "serve a part"])
+        actions[name]?.();
+      for (let i = 0; i < 8; i++) for (const name of ["serve a part", "hear"]) actions[name]?.();
+      expect(queue.pop()).toBeNull();
+    };
+    fc.assert(fc.property(fc.boolean(), fc.array(step, { maxLength: 60 }), run), { numRuns: 2000 });
+  });
+});

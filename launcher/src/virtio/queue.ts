@@ -60,6 +60,8 @@ export interface VirtqueuePosition {
  */
 export class Virtqueue {
   readonly layout: VirtqueueLayout;
+  /** The driver is not asked to ring: somebody looks for what it makes available. */
+  isWatched = false;
   readonly #memory: GuestMemory;
   readonly #sizeMask: number;
   readonly #chain: DescriptorChain;
@@ -69,6 +71,8 @@ export class Virtqueue {
   // Free-running 16-bit indices, as in the rings.
   #nextAvailable = 0;
   #nextUsed = 0;
+  /** The last `pop` found nothing. Where it found something, the device has not done yet, and pops again by itself. */
+  #isDrained = false;
   /** The used index up to which the driver was interrupted, or need not be. */
   #signalledUsed = 0;
 
@@ -120,6 +124,7 @@ export class Virtqueue {
     const { availableRing, size } = this.layout;
     const index = this.#memory.loadAcquireU16((availableRing + RING_INDEX) as Gpa);
     const pending = (index - this.#nextAvailable) & 0xffff;
+    this.#isDrained = pending === 0;
     if (pending === 0) return null;
     if (pending > size) throw new VirtqueueError(`available index ${index} is ${pending} ahead in a ring of ${size}`);
     const slot = this.#nextAvailable & this.#sizeMask;
@@ -180,17 +185,37 @@ export class Virtqueue {
   }
 
   /**
-   * Asks the driver to ring for the next chain (section 2.7.10). True when there is one already, for which it may not
-   * have rung: the caller goes on popping.
+   * Asks the driver to ring for the next chain (section 2.7.10), unless the queue is watched. True when there is one
+   * already, for which it may not have rung: the caller goes on popping.
    */
   enableNotifications(): boolean {
-    const { availableRing, usedRing, eventIndex, size } = this.layout;
+    if (!this.isWatched) this.#armDoorbell();
+    return this.#hasMore();
+  }
+
+  /** True when the driver has made chains available since the device found the ring empty. */
+  get hasNews(): boolean {
+    return this.#isDrained && this.#hasMore();
+  }
+
+  /** The queue is no longer watched. True when there is a chain already, for which the driver may not have rung. */
+  endWatch(): boolean {
+    this.isWatched = false;
+    // Else the device enables notifications when it has popped the rest.
+    return this.#isDrained && this.enableNotifications();
+  }
+
+  #armDoorbell(): void {
+    const { usedRing, eventIndex, size } = this.layout;
     // The store must be seen before the load that follows, or both sides would wait: a full fence.
     if (eventIndex) {
       const availEvent = usedRing + RING_ENTRIES + size * USED_ENTRY_SIZE;
       this.#memory.storeReleaseU16(availEvent as Gpa, this.#nextAvailable);
     } else this.#memory.storeReleaseU16((usedRing + RING_FLAGS) as Gpa, 0);
-    return this.#memory.loadAcquireU16((availableRing + RING_INDEX) as Gpa) !== this.#nextAvailable;
+  }
+
+  #hasMore(): boolean {
+    return this.#memory.loadAcquireU16((this.layout.availableRing + RING_INDEX) as Gpa) !== this.#nextAvailable;
   }
 
   /** Appends the chain that starts at descriptor `first` of a table of `tableSize` entries. */

@@ -44,6 +44,14 @@ describe("flags of the controllers", () => {
     expect(migrationSettings).toMatchObject({ bandwidthBytesPerSecond: 100 * 2 ** 20, autoConverge: false });
   });
 
+  it("leave polling to launchers unless they say how", () => {
+    expect(parse(image).settings.polling).toBeUndefined();
+    expect(parse(image, "--launcher-polling-us=0").settings.polling).toEqual({ windowUs: 0, sharePercent: 50 });
+    const both = ["--launcher-polling-us=100", "--launcher-polling-percent=5"];
+    expect(parse(image, ...both).settings.polling).toEqual({ windowUs: 100, sharePercent: 5 });
+    expect(() => parse(image, "--launcher-polling-us=1001")).toThrow(/--launcher-polling-us.*from 0 to 1000/);
+  });
+
   it("give each process an identity of its own", () => {
     expect(parse(image).identity).toMatch(/^operator-0_/);
     expect(parse(image).identity).not.toBe(parse(image).identity);

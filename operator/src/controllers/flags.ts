@@ -39,6 +39,8 @@ const FLAGS = {
   "launcher-image-pull-secrets": ["", "Secrets for pulling it, in each machine's namespace, comma-separated"],
   "launcher-log-level": ["info", "debug, info, warn or error"],
   "launcher-seccomp": ["RuntimeDefault", "RuntimeDefault, or Localhost: the profile that the node agents install"],
+  "launcher-polling-us": ["", "longest time to look for a disk's next request; the launcher's own rule when empty"],
+  "launcher-polling-percent": ["50", "how much of a processor that may take, where --launcher-polling-us is given"],
   "launcher-listen-address": ["0.0.0.0", "address that launchers listen on; :: in IPv6 clusters"],
   "launcher-control-port": ["10443", "port of the Launcher API on the pod IP"],
   "launcher-telemetry-port": ["10080", "port of health and metrics on the pod IP"],
@@ -136,6 +138,13 @@ export function parseControllersFlags(
       launcherImagePullSecrets: list("launcher-image-pull-secrets"),
       launcherLogLevel: oneOf("launcher-log-level", text("launcher-log-level"), LOG_LEVELS),
       launcherSeccomp: oneOf("launcher-seccomp", text("launcher-seccomp"), SECCOMP_TYPES),
+      polling:
+        text("launcher-polling-us") === ""
+          ? undefined
+          : {
+              windowUs: wholeNumber("launcher-polling-us", text("launcher-polling-us"), 0, 1000),
+              sharePercent: wholeNumber("launcher-polling-percent", text("launcher-polling-percent"), 1, 100),
+            },
       overhead: {
         fixedBytes: bytes("overhead-fixed", text("overhead-fixed")),
         perCpuBytes: bytes("overhead-per-cpu", text("overhead-per-cpu")),

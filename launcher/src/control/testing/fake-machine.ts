@@ -87,6 +87,8 @@ export class FakeMachine implements MachineControls {
   detachDisk(name: string): void {
     this.#note(`detachDisk ${name}`);
   }
+  pollingSeconds = 0.25;
+
   diskUse(): readonly DiskReport[] {
     return this.disks;
   }

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
-import type { InterfaceConfig, MachineConfig } from "../../../api/machine-config.ts";
+import type { InterfaceConfig, MachineConfig, PollingConfig } from "../../../api/machine-config.ts";
 import { openKvm } from "../../kvm/system.ts";
 import type { CharacterBackend, CharacterSink } from "../../legacy/character-backend.ts";
 import type { LogFields } from "../../log/logger.ts";
@@ -17,6 +17,7 @@ export interface TestMachineOptions {
   readonly disks?: MachineConfig["disks"];
   /** Each attached to a TAP; `links` has them open, for those in another network namespace. */
   readonly interfaces?: readonly InterfaceConfig[];
+  readonly polling?: PollingConfig;
   readonly links?: readonly NetworkLink[];
   readonly vsock?: MachineConfig["vsock"];
   /** Its memory and state come from elsewhere. */
@@ -90,6 +91,7 @@ export function testMachineConfig(options: TestMachineOptions, directory: string
     disks: options.disks ?? [],
     ...(options.interfaces && { interfaces: options.interfaces }),
     ...(options.vsock && { vsock: options.vsock }),
+    ...(options.polling && { polling: options.polling }),
     console: { historyBytes: 65536 },
     control: { socketPath: join(directory, "control.sock") },
     kvm: { devicePath: "/dev/kvm" },

@@ -40,6 +40,7 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
   readonly name: string;
   readonly deviceType = protocol.DEVICE_TYPE_BLOCK;
   readonly pciClass = 0x018000;
+  readonly isPolled = true;
   readonly features: FeatureBits;
   readonly queueSizes: readonly number[];
   readonly use = new DiskUse();

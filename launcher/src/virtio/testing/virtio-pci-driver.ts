@@ -3,6 +3,7 @@ import { AddressSpace } from "../../memory/address-space.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import { PciRoot } from "../../pci/pci-root.ts";
 import { writePacket } from "../../sys/frame-io.ts";
+import type { Poller } from "../../sys/poll-source.ts";
 import type { VirtioDevice } from "../device.ts";
 import { VirtioPciDevice } from "../transport/virtio-pci-device.ts";
 import { SplitRingDriver, testMemory } from "./split-ring-driver.ts";
@@ -45,7 +46,7 @@ export class VirtioPciDriver {
   /** Address of each structure by cfg_type, and of the MSI-X table as 0. */
   readonly structures = new Map<number, number>();
 
-  constructor(device: VirtioDevice, memory: GuestMemory = testMemory()) {
+  constructor(device: VirtioDevice, memory: GuestMemory = testMemory(), poller?: Poller) {
     this.memory = memory;
     this.transport = new VirtioPciDevice(device, {
       memory,
@@ -56,6 +57,7 @@ export class VirtioPciDriver {
         },
       },
       doorbells: this.doorbells,
+      ...(poller && { poller }),
       onFault: (_name, error) => this.faults.push(error),
     });
     this.root = new PciRoot(this.mmio, [WINDOW]);

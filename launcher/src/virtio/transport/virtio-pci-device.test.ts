@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@jest/globals";
 import { gpa } from "../../memory/gpa.ts";
+import type { Poller, PollSource } from "../../sys/poll-source.ts";
 import {
   readConfigBytes,
   VIRTIO_F_EVENT_IDX,
@@ -27,6 +28,7 @@ class EchoDevice implements VirtioDevice {
   served = 0;
   held: number[] | null = null;
   error: Error | null = null;
+  isPolled = false;
   #atRest: (() => void) | null = null;
 
   readConfig(offset: number, data: Uint8Array): void {
@@ -491,5 +493,111 @@ describe("reset by the machine", () => {
     driver.memory.fill(gpa(0), 0x10000, 0xcc);
     await driver.root.reset();
     expect(driver.memory.view(gpa(0), 0x10000).every((byte) => byte === 0xcc)).toBe(true);
+  });
+});
+
+/** Watches what woke it until it is told otherwise. */
+class FakePoller implements Poller {
+  readonly sources = new Set<PollSource>();
+
+  woken(source: PollSource): void {
+    source.isWatched = true;
+    this.sources.add(source);
+  }
+
+  join(): void {}
+
+  leave(source: PollSource): void {
+    source.isWatched = false;
+    this.sources.delete(source);
+  }
+
+  look(): void {
+    for (const source of this.sources) if (source.isReady()) source.run();
+  }
+
+  rest(): void {
+    const resting = [...this.sources];
+    this.sources.clear();
+    for (const source of resting) source.isWatched = false;
+    for (const source of resting) if (source.rest()) source.run();
+  }
+}
+
+describe("a virtio-pci device whose queues are looked at", () => {
+  const setUpPolled = () => {
+    const device = new EchoDevice();
+    device.isPolled = true;
+    const poller = new FakePoller();
+    const driver = new VirtioPciDriver(device, undefined, poller);
+    const [ring] = driver.start();
+    if (!ring) throw new Error("no queue");
+    const add = () => ring.add([{ address: 0x8000, lengthBytes: 4 }]);
+    /** As a driver does: rings where it is asked to. Answers whether it was. */
+    const addAndKick = () => {
+      add();
+      const isKicked = ring.takeKick();
+      if (isKicked) driver.kick(0);
+      return isKicked;
+    };
+    return { device, poller, driver, ring, addAndKick };
+  };
+
+  it("is rung once, and then found to have work", () => {
+    const { poller, ring, addAndKick } = setUpPolled();
+    expect([addAndKick(), addAndKick(), addAndKick()]).toEqual([true, false, false]);
+    expect(ring.takeUsed()).toHaveLength(1);
+    poller.look();
+    expect(ring.takeUsed()).toHaveLength(2);
+  });
+
+  it("is rung again when nobody looks any more", () => {
+    const { poller, ring, addAndKick } = setUpPolled();
+    for (let i = 0; i < 3; i++) addAndKick();
+    poller.rest();
+    expect(ring.takeUsed()).toHaveLength(3);
+    expect(addAndKick()).toBe(true);
+    expect(ring.takeUsed()).toHaveLength(1);
+  });
+
+  it("is not looked at while it is held, and rung from its release on", async () => {
+    const { driver, poller, ring, addAndKick } = setUpPolled();
+    for (let i = 0; i < 3; i++) addAndKick();
+    await driver.transport.hold();
+    expect(poller.sources.size).toBe(0);
+    driver.kick(0);
+    expect([poller.sources.size, ring.takeUsed().length]).toEqual([0, 1]);
+    driver.transport.release();
+    expect(ring.takeUsed()).toHaveLength(2);
+    expect(addAndKick()).toBe(true);
+  });
+
+  it.each<[string, (made: ReturnType<typeof setUpPolled>) => void]>([
+    [
+      "its driver resets it",
+      ({ driver }) => {
+        driver.status = 0;
+      },
+    ],
+    [
+      "it fails",
+      ({ device, driver }) => {
+        device.error = new VirtqueueError("a mistake");
+        driver.kick(0);
+      },
+    ],
+  ])("is not looked at once %s", (_what, end) => {
+    const made = setUpPolled();
+    made.addAndKick();
+    expect(made.poller.sources.size).toBe(1);
+    end(made);
+    expect(made.poller.sources.size).toBe(0);
+  });
+
+  it("is always rung where it is none that is looked at", () => {
+    const { device, poller, addAndKick } = setUpPolled();
+    device.isPolled = false;
+    expect([addAndKick(), addAndKick(), addAndKick(), addAndKick()]).toEqual([true, true, true, true]);
+    expect(poller.sources.size).toBe(0);
   });
 });

@@ -5,12 +5,14 @@ import type { GuestMemory } from "../../memory/guest-memory.ts";
 import { Msix } from "../../pci/msix.ts";
 import { PciFunction } from "../../pci/pci-function.ts";
 import type { PciDevice } from "../../pci/pci-root.ts";
+import type { Poller } from "../../sys/poll-source.ts";
 import type { FeatureBits, VirtioDevice, VirtioDriver } from "../device.ts";
 import { Virtqueue } from "../queue.ts";
 import { COMMON_CONFIG_SIZE, CommonConfig } from "./common-config.ts";
 import { STATUS_DRIVER_OK, STATUS_NEEDS_RESET } from "./device-status.ts";
 import { addPciConfigCapability, addVirtioCapability, CapabilityType } from "./pci-capabilities.ts";
 import type { VirtioPciState } from "./state.ts";
+import { WatchedQueue } from "./watched-queue.ts";
 
 const VENDOR_ID = 0x1af4;
 /** Section 4.1.2: device ids of modern devices start here. */
@@ -44,6 +46,8 @@ export interface VirtioPciHost {
   readonly memory: GuestMemory;
   readonly msi: MsiSink;
   readonly doorbells: Doorbells;
+  /** Looks at the queues of devices that are polled; all ring without. */
+  readonly poller?: Poller;
   /**
    * Told when a device failed because of what its driver did, or a doorbell could not be had. A guest can cause many
    * of these: whoever logs them limits how many.
@@ -64,6 +68,8 @@ export class VirtioPciDevice implements PciDevice {
   /** Null unless the driver is ready, and the device did not fail since. */
   #session: DriverSession | null = null;
   #doorbells: Disposable[] = [];
+  /** By queue; of a session that serves them. */
+  readonly #watched = new Map<number, WatchedQueue>();
   /** Invariant: resolved unless a reset is under way. */
   #rest: Promise<void> = Promise.resolve();
   /** No queue is served meanwhile. */
@@ -110,6 +116,7 @@ export class VirtioPciDevice implements PciDevice {
    */
   async hold(): Promise<void> {
     this.#isHeld = true;
+    this.#unwatch();
     await Promise.all([this.#device.hold(), this.#rest]);
   }
 
@@ -259,6 +266,26 @@ export class VirtioPciDevice implements PciDevice {
     }
   }
 
+  #rung(index: number): void {
+    const queue = this.#session?.queues[index];
+    const { poller } = this.#host;
+    if (poller && queue && this.#device.isPolled && !this.#isHeld) {
+      let source = this.#watched.get(index);
+      if (!source) {
+        source = new WatchedQueue(queue, () => this.#serve(index));
+        this.#watched.set(index, source);
+      }
+      if (source.isReady()) poller.woken(source);
+    }
+    this.#serve(index);
+  }
+
+  /** All queues ring again from when they are next served. */
+  #unwatch(): void {
+    for (const source of this.#watched.values()) this.#host.poller?.leave(source);
+    this.#watched.clear();
+  }
+
   #serveSoon(session: DriverSession, index: number): void {
     if (session.waiting.has(index)) return;
     session.waiting.add(index);
@@ -271,6 +298,7 @@ export class VirtioPciDevice implements PciDevice {
   /** Of the session there is. */
   #fail(error: unknown): void {
     this.#session = null;
+    this.#unwatch();
     this.#dropDoorbells();
     this.#common.setNeedsReset();
     this.#interrupt(this.#common.configVector, ISR_CONFIG);
@@ -280,6 +308,7 @@ export class VirtioPciDevice implements PciDevice {
   #resetDevice(): void {
     this.#session?.end();
     this.#session = null;
+    this.#unwatch();
     this.#dropDoorbells();
     this.#isr = 0;
     const atRest = this.#device.reset();
@@ -300,7 +329,7 @@ export class VirtioPciDevice implements PciDevice {
         const fd = this.#device.doorbellFd?.(i);
         this.#doorbells.push(
           fd === undefined
-            ? doorbells.assign("mmio", doorbell, 0, () => this.#serve(i))
+            ? doorbells.assign("mmio", doorbell, 0, () => this.#rung(i))
             : doorbells.assignTo("mmio", doorbell, 0, fd),
         );
       });

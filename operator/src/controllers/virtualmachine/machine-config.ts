@@ -45,6 +45,7 @@ export function machineConfig(vm: VirtualMachine, settings: Settings, claims: Cl
     disks: diskConfigs(vm, settings, claims),
     interfaces: interfaceConfigs(vm, settings),
     ...(spec.vsock && { vsock: { socketPath: VSOCK_SOCKET_PATH, guestCid: GUEST_CID } }),
+    ...(settings.polling && { polling: settings.polling }),
     console: { historyBytes: CONSOLE_HISTORY_BYTES },
     control: {
       socketPath: `${paths.run}/control.sock`,

@@ -205,6 +205,13 @@ describe("machine.json", () => {
     expect(config.boot).toEqual({ firmwarePath: "/usr/share/typevisor/CLOUDHV_EFI.fd" });
   });
 
+  it("tells the launcher how to look for requests to disks only where the administrator did", () => {
+    const polling = { windowUs: 0, sharePercent: 50 };
+    expect(machineConfig(machine(), settings, {}).polling).toBeUndefined();
+    const config = parseMachineConfig(JSON.stringify(machineConfig(machine(), { ...settings, polling }, {})));
+    expect(config.polling).toEqual(polling);
+  });
+
   it("points nowhere but into what the pod mounts", () => {
     const mounts = podFor().spec?.containers[0]?.volumeMounts?.map((mount) => mount.mountPath) ?? [];
     const config = JSON.stringify(machineConfig(machine(), settings, {}));

@@ -1,3 +1,5 @@
+import type { PollingConfig } from "../../../../launcher/api/machine-config.ts";
+
 /** What the administrator set for all machines: the chart's values, resolved. */
 export interface Settings {
   /** Image reference of the launcher. */
@@ -8,6 +10,8 @@ export interface Settings {
   readonly launcherLogLevel: "debug" | "info" | "warn" | "error";
   /** Profile of the launcher's container; Localhost is the one that node agents put on their nodes. */
   readonly launcherSeccomp: "RuntimeDefault" | "Localhost";
+  /** How launchers look for requests to disks; by their own rule when absent. */
+  readonly polling?: PollingConfig | undefined;
   readonly overhead: OverheadSettings;
   /** How much a guest may write beside the image of a disk that does not say. */
   readonly overlaySizeLimitBytes: number;
