@@ -2,11 +2,13 @@
  * Requests of a guest to its disk, under our launcher and under Debian's QEMU: the same guest on the same /dev/kvm, in
  * turn, on the same file (page cache) and the same block device (O_DIRECT), by io_uring and by threads. The load is the
  * test guest's `blkbench`: it runs at CPL 3, at full speed even where a guest's kernel is emulated, and looks for answers
- * instead of taking interrupts, so that what is measured is the way from the doorbell to the used ring. Needs root, for
- * a loop device. Build first: hack/build launcher && hack/build-testguest.
+ * instead of taking interrupts, so that what is measured is the way from the doorbell to the used ring. The block device
+ * is a loop device on memory, by direct I/O: the kernel's work for it is that of a real one, and nobody shares it. Needs
+ * root for it. Build first: hack/build launcher && hack/build-testguest.
  *
- *   node hack/bench/disks.ts [--rounds 3] [--ms 700] [--size-mib 256] [--directory DIR]
- *                                            a table on standard error, JSON on standard output
+ *   node hack/bench/disks.ts [--rounds 3] [--ms 700] [--size-mib 256] [--directory DIR] [--only "cached io_uring .* read"]
+ *                            [--polling US]  a table on standard error, JSON on standard output
+ * --only: rows whose cache, engine and load it matches. --polling: the launcher's window, default its own.
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -24,9 +26,15 @@ const { values } = parseArgs({
     ms: { type: "string", default: "700" },
     "size-mib": { type: "string", default: "256" },
     directory: { type: "string", default: tmpdir() },
+    only: { type: "string", default: "" },
+    polling: { type: "string" },
   },
 });
 const runMs = Number(values.ms);
+const only = new RegExp(values.only);
+const pollingUs = values.polling === undefined ? undefined : Number(values.polling);
+/** What lies here is in memory, and takes direct I/O. */
+const MEMORY_DIRECTORY = "/dev/shm";
 const RUN_TIMEOUT_MS = 120_000;
 /** To find out how many requests make a run of the wanted length. */
 const TRIAL_MS = 50;
@@ -64,6 +72,8 @@ const vmms: readonly Vmm[] = (["cached", "direct"] as const).flatMap((cache) =>
     (["launcher", "QEMU"] as const).map((name) => ({ name, engine, cache })),
   ),
 );
+const wantedOf = ({ cache, engine }: Omit<Vmm, "name">) =>
+  loads.filter(({ name }) => only.test(`${cache} ${engine} ${name}`));
 
 interface Figures {
   readonly requestsPerSecond: number;
@@ -100,12 +110,14 @@ async function measureAll(disk: BenchDisk, directory: string): Promise<Map<strin
   const results = new Map<string, Figures[]>();
   for (let turn = 1; turn <= Number(values.rounds); turn++)
     for (const vmm of vmms) {
+      const wanted = wantedOf(vmm);
+      if (wanted.length === 0) continue;
       say(`round ${turn}: ${vmm.name}, ${vmm.engine}, ${vmm.cache}`);
       // What another has left dirty is not to be written back in this one's time.
       execFileSync("sync");
       if (vmm.cache === "cached") readFileSync(join(disk.directory, "disk.img"));
-      await using machine = await BenchMachine.start(vmm, disk, directory, denier);
-      for (const load of loads) {
+      await using machine = await BenchMachine.start(vmm, disk, directory, { denier, pollingUs });
+      for (const load of wanted) {
         const figures = await measure(machine, load);
         results.set(key(vmm, load), [...(results.get(key(vmm, load)) ?? []), figures]);
       }
@@ -124,12 +136,13 @@ function report(results: ReadonlyMap<string, readonly Figures[]>) {
   };
   return (["cached", "direct"] as const).flatMap((cache) =>
     loads.flatMap((load) =>
-      (["io_uring", "threads"] as const).map((engine) => {
+      (["io_uring", "threads"] as const).flatMap((engine) => {
+        if (!wantedOf({ cache, engine }).includes(load)) return [];
         const [ours, theirs] = [
           of({ name: "launcher", engine, cache }, load),
           of({ name: "QEMU", engine, cache }, load),
         ];
-        return {
+        const row = {
           load: load.name,
           cache,
           engine,
@@ -139,6 +152,7 @@ function report(results: ReadonlyMap<string, readonly Figures[]>) {
           "launcher CPU us": round(ours.cpuUs, 1),
           "QEMU CPU us": round(theirs.cpuUs, 1),
         };
+        return [row];
       }),
     ),
   );
@@ -151,13 +165,14 @@ function compiled(name: string): string {
 }
 
 const directory = mkdtempSync(join(values.directory, "bench-disks-"));
+const inMemory = mkdtempSync(join(MEMORY_DIRECTORY, "bench-disks-"));
 const ticksPerSecond = Number(execFileSync(compiled("tsc-frequency"), { encoding: "utf8" }));
 const sizeBytes = Number(values["size-mib"]) * MIB;
 const claim = join(directory, "claim");
 mkdirSync(claim);
-for (const path of [join(claim, "disk.img"), join(directory, "backing")])
+for (const path of [join(claim, "disk.img"), join(inMemory, "backing")])
   writeFileSync(path, new Uint8Array(sizeBytes).fill(1), { flush: true });
-const losetup = ["--find", "--show", "--direct-io=on", join(directory, "backing")];
+const losetup = ["--find", "--show", "--direct-io=on", join(inMemory, "backing")];
 const device = execFileSync("losetup", losetup, { encoding: "utf8" }).trim();
 try {
   const rows = report(await measureAll({ directory: claim, device, sizeBytes }, directory));
@@ -166,5 +181,5 @@ try {
   console.log(JSON.stringify({ qemu, sizeBytes, rows }, null, 2));
 } finally {
   execFileSync("losetup", ["--detach", device]);
-  rmSync(directory, { recursive: true });
+  for (const each of [directory, inMemory]) rmSync(each, { recursive: true });
 }

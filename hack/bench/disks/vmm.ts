@@ -27,6 +27,14 @@ export interface Vmm {
   readonly cache: Cache;
 }
 
+/** Of the launcher alone. */
+export interface LauncherOptions {
+  /** Runs a command without io_uring. */
+  readonly denier: string;
+  /** The longest time to look for the next request; the launcher's default when absent. */
+  readonly pollingUs?: number | undefined;
+}
+
 const MEMORY_BYTES = 64 * MIB;
 const START_DEADLINE_MS = 60_000;
 /** Ticks of /proc/PID/stat (getconf CLK_TCK). */
@@ -44,9 +52,9 @@ export class BenchMachine implements AsyncDisposable {
     this.console = console;
   }
 
-  /** `directory` is for files of the launcher; `denier` runs a command without io_uring. */
-  static async start(vmm: Vmm, disk: BenchDisk, directory: string, denier: string): Promise<BenchMachine> {
-    const machine = vmm.name === "QEMU" ? startQemu(vmm, disk) : await startLauncher(vmm, disk, directory, denier);
+  /** `directory` is for files of the launcher. */
+  static async start(vmm: Vmm, disk: BenchDisk, directory: string, options: LauncherOptions): Promise<BenchMachine> {
+    const machine = vmm.name === "QEMU" ? startQemu(vmm, disk) : await startLauncher(vmm, disk, directory, options);
     await machine.console.see("TESTGUEST READY", START_DEADLINE_MS);
     return machine;
   }
@@ -107,7 +115,12 @@ function startQemu({ engine, cache }: Vmm, disk: BenchDisk): BenchMachine {
   return BenchMachine.of(child, new ConsoleUser(child.stdout, child.stdin));
 }
 
-async function startLauncher(vmm: Vmm, disk: BenchDisk, directory: string, denier: string): Promise<BenchMachine> {
+async function startLauncher(
+  vmm: Vmm,
+  disk: BenchDisk,
+  directory: string,
+  { denier, pollingUs }: LauncherOptions,
+): Promise<BenchMachine> {
   const source: DiskSource =
     vmm.cache === "cached"
       ? { kind: "directory", path: disk.directory, sizeBytes: disk.sizeBytes }
@@ -115,6 +128,7 @@ async function startLauncher(vmm: Vmm, disk: BenchDisk, directory: string, denie
   const config = testGuestConfig(directory, 1, {
     memory: { sizeBytes: MEMORY_BYTES },
     disks: [{ name: "disk", readOnly: false, queues: 1, source }],
+    ...(pollingUs !== undefined && { polling: { windowUs: pollingUs, sharePercent: 50 } }),
   });
   const path = join(directory, "machine.json");
   rmSync(config.control.socketPath, { force: true });
