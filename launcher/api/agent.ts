@@ -28,8 +28,17 @@ export interface AgentRequest {
 export type AgentWant =
   | { readonly kind: "kvm" }
   | { readonly kind: "userfaultfd" }
-  /** `path` is a device node in the asking container that belongs to one of its pod's own block volumes. */
-  | { readonly kind: "block"; readonly path: string; readonly readOnly: boolean; readonly direct: boolean }
+  /**
+   * `path` is a device node in the asking container that belongs to one of its pod's own block volumes. Who writes claims it
+   * (O_EXCL); with `exclusive`, who only reads does, too: nobody on the node may write to it meanwhile.
+   */
+  | {
+      readonly kind: "block";
+      readonly path: string;
+      readonly readOnly: boolean;
+      readonly direct: boolean;
+      readonly exclusive?: boolean;
+    }
   /** What the pod `podUid`, a holder on this node, offers to the asking pod (see AgentOffer); NotOffered while it does not. */
   | { readonly kind: "attachment"; readonly podUid: string }
   | TapWant;
@@ -196,7 +205,7 @@ export type AgentErrorCode =
   | "NotAPod"
   | "NotAuthorized"
   | "DeviceMissing"
-  /** A block device for writing that is claimed on the node already. */
+  /** A block device that is to be claimed is claimed on the node already. */
   | "DeviceBusy"
   /** Nobody offers the attachment, or not yet. */
   | "NotOffered"

@@ -7,8 +7,9 @@ import type { OpenBlockDevice } from "../import/open-target.ts";
 import { ProgressMeter } from "../import/progress.ts";
 import { listenForProgress } from "../import/progress-listener.ts";
 import { runImport } from "../import/run-import.ts";
-import { errorText } from "../log/error-text.ts";
+import { errorCode, errorText } from "../log/error-text.ts";
 import { jsonLogger, type Logger, writeToStdout } from "../log/logger.ts";
+import type { OwnedFd } from "../sys/fd.ts";
 import { openFile } from "../sys/file-io.ts";
 import { launcherVersion } from "../version.ts";
 import { DEFAULT_TERMINATION_PATH, isWritable, writeLastWord } from "./termination.ts";
@@ -66,13 +67,24 @@ async function attempt(
 function deviceOpener(config: ImportConfig, { log, signal }: { log: Logger; signal: AbortSignal }): OpenBlockDevice {
   const { agentSocketPath: socketPath } = config;
   return async (path, { readOnly }) => {
-    if (socketPath === undefined) return openFile(path, { write: !readOnly });
+    if (socketPath === undefined) return openDevice(path, readOnly);
     const options = { socketPath, deadlineMs: AGENT_DEADLINE_MS, log, signal };
-    const [granted] = await askAgent([{ kind: "block", path, readOnly, direct: false }], options);
+    const [granted] = await askAgent([{ kind: "block", path, readOnly, direct: false, exclusive: true }], options);
     const device = granted?.fds[0];
     if (device === undefined) throw new TypeError("the node agent's client answers with as many as were asked");
     return device;
   };
+}
+
+/** Claims it, as the node agent does: nobody else on this node writes to it meanwhile. */
+function openDevice(path: string, readOnly: boolean): OwnedFd {
+  try {
+    return openFile(path, { write: !readOnly, exclusive: true });
+  } catch (cause) {
+    if (errorCode(cause) !== "EBUSY") throw cause;
+    const reason = readOnly ? "SourceInUse" : "TargetFailed";
+    throw new ImportError(reason, `${path} is in use by another one on this node; stop that one first`, { cause });
+  }
 }
 
 function endOf(error: unknown, signal: AbortSignal): End {

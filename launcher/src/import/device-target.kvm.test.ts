@@ -1,5 +1,6 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -72,6 +73,32 @@ describe("a block device that held another disk", () => {
     const copy = await importInto(usedDevice("copy"), { kind: "disk", volume });
     expect(copy.equals(Buffer.alloc(16 * MIB, 0xff))).toBe(true);
   });
+
+  it("is not copied while another one on the node can write to it", async () => {
+    const [source, copy] = [usedDevice("source"), usedDevice("copy")];
+    const terminationMessagePath = join(directory, "last-word");
+    const config = {
+      version: 1,
+      source: { kind: "disk", volume: { kind: "device", path: source } },
+      target: { kind: "device", path: copy, sizeBytes: 16 * MIB },
+      scratchDirectory: directory,
+      terminationMessagePath,
+      log: { level: "error" },
+    };
+    const lastWord = async () => {
+      const main = join(import.meta.dirname, "../main.ts");
+      await once(spawn(process.execPath, [main, "import", JSON.stringify(config)], { stdio: "ignore" }), "exit");
+      return JSON.parse(readFileSync(terminationMessagePath, "utf8"));
+    };
+    {
+      using _writer = openFile(source, { write: true, exclusive: true });
+      expect(await lastWord()).toMatchObject({
+        reason: "SourceInUse",
+        message: `${source} is in use by another one on this node; stop that one first`,
+      });
+    }
+    expect(await lastWord()).toMatchObject({ reason: "Completed" });
+  }, 60_000);
 
   it("is refused where it is smaller than the disk", async () => {
     const volume = { kind: "device", path: usedDevice("source") } as const;

@@ -23,7 +23,10 @@ afterEach(async () => {
   rmSync(nodes, { recursive: true });
 });
 
-const block = (path: string, access: { readOnly?: boolean; direct?: boolean } = {}): AgentWant => ({
+const block = (
+  path: string,
+  access: { readOnly?: boolean; direct?: boolean; exclusive?: boolean } = {},
+): AgentWant => ({
   kind: "block",
   path,
   readOnly: true,
@@ -119,6 +122,19 @@ describe("a block volume of the pod", () => {
     });
     for (const fd of fds) fd[Symbol.dispose]();
     expect((await ask([block(theirs, { readOnly: false })])).answer.ok).toBe(true);
+  });
+
+  it("is claimed by who reads it alone, too", async () => {
+    using device = new LoopDevice();
+    volume(device.path);
+    const [mine, theirs] = [nodeInImage("mine", device.number), nodeInImage("theirs", device.number)];
+    using client = agent.connect();
+    const { answer, fds } = await client.ask([block(mine, { readOnly: true, exclusive: true })]);
+    expect(answer.ok).toBe(true);
+    expect((await ask([block(theirs, { readOnly: true })])).answer.ok).toBe(true);
+    for (const want of [block(theirs, { readOnly: false }), block(theirs, { readOnly: true, exclusive: true })])
+      expect((await ask([want])).answer).toMatchObject({ error: { code: "DeviceBusy" } });
+    for (const fd of fds) fd[Symbol.dispose]();
   });
 
   it("that cannot be opened is said so, with its item", async () => {

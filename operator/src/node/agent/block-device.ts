@@ -68,7 +68,7 @@ function fileSystemOf(peer: Peer, node: OwnedFd): string {
  */
 function openAgain(node: OwnedFd, want: BlockWant): Promise<OwnedFd> {
   // Locks on a node are those of its container: who writes claims the device itself, once for its two descriptors.
-  const exclusive = !want.readOnly && !want.direct;
+  const exclusive = want.exclusive === true || (!want.readOnly && !want.direct);
   const flags = openFlags({ write: !want.readOnly, direct: want.direct, exclusive });
   return new Promise((resolve, reject) => {
     let late = false;

@@ -74,6 +74,7 @@ describe("a request to the agent", () => {
     ["a relative path", { version: 1, want: [{ ...block, path: "dev/sda" }] }, "BadRequest", 0, /absolute path/],
     ["a NUL in a path", { version: 1, want: [{ ...block, path: "/dev/a\0b" }] }, "BadRequest", 0, /absolute path/],
     ["an endless path", { version: 1, want: [{ ...block, path: `/${"a".repeat(5000)}` }] }, "BadRequest", 0, /path/],
+    ["an odd claim", { version: 1, want: [{ ...block, exclusive: 1 }] }, "BadRequest", 0, /true or false/],
     ["no access mode", { version: 1, want: [{ ...block, readOnly: undefined }] }, "BadRequest", 0, /true or false/],
   ])("with %s is refused", (_what, request, code, item, says) => {
     const failure = refusal(request);

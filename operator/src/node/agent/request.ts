@@ -72,13 +72,13 @@ function parseWant(item: unknown): AgentWant {
       onlyFields(item, ["kind"]);
       return { kind: item["kind"] };
     case "block": {
-      onlyFields(item, ["kind", "path", "readOnly", "direct"]);
-      const { path, readOnly, direct } = item;
+      onlyFields(item, ["kind", "path", "readOnly", "direct", "exclusive"]);
+      const { path, readOnly, direct, exclusive = false } = item;
       if (typeof path !== "string" || !path.startsWith("/") || path.includes("\0") || path.length > PATH_MAX_BYTES)
         throw new AgentFailure("BadRequest", "path must be an absolute path");
-      if (typeof readOnly !== "boolean" || typeof direct !== "boolean")
-        throw new AgentFailure("BadRequest", "readOnly and direct must be true or false");
-      return { kind: "block", path, readOnly, direct };
+      if (typeof readOnly !== "boolean" || typeof direct !== "boolean" || typeof exclusive !== "boolean")
+        throw new AgentFailure("BadRequest", "readOnly, direct and exclusive must be true or false");
+      return { kind: "block", path, readOnly, direct, ...(exclusive && { exclusive }) };
     }
     case "attachment":
       onlyFields(item, ["kind", "podUid"]);
