@@ -135,7 +135,7 @@ export const reasons = {
   SourceIncomplete: "The source of an import ends before it should, or stalls again and again.",
   SourceChanged: "The file at the server of an import became another one in the middle.",
   SourceInvalid: "The source of an import is no disk, or a damaged one; the message says where.",
-  SourceInUse: "A machine writes to the claim that is to be copied; stop it first.",
+  SourceInUse: "A machine writes to the claim that is to be copied; stop it first. The import goes on by itself then.",
   ChecksumMismatch: "The file of an import has another checksum than spec says; correct the checksum, or the file.",
   FormatUnsupported: "The source of an import is in a format that is not read, or needs another file.",
   TargetTooSmall: "The claim of an import is smaller than the disk; delete it and make it larger.",

@@ -62,6 +62,13 @@ export interface ImportProgress {
   readonly diskBytes: number | null;
   /** How often the transfer was taken up again after a failure. */
   readonly resumed: number;
+  /** What keeps the transfer from going on now; it is tried again, from where it is. */
+  readonly trouble?: ImportTrouble;
+}
+
+export interface ImportTrouble {
+  readonly reason: ImportReason;
+  readonly message: string;
 }
 
 /** Written to the termination message file when the importer ends. */

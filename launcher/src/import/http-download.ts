@@ -15,8 +15,10 @@ export interface DownloadOptions extends HttpRequest {
 }
 
 export interface DownloadLimits extends HttpLimits {
-  /** Failures in a row, without a byte in between, after which it is given up. */
+  /** Failures in a row, without a byte in between, after which it is given up, where nothing has come yet. */
   readonly attempts: number;
+  /** How long it goes on without a byte, where some of the file is there. */
+  readonly patienceMs: number;
   /** Wait before the second attempt; doubles. */
   readonly backOffMs: number;
   /** Silence of the server in the middle of the file. */
@@ -30,13 +32,14 @@ export const defaultDownloadLimits: DownloadLimits = {
   headersMs: 30_000,
   redirects: 10,
   attempts: 6,
+  patienceMs: 24 * 3_600_000,
   backOffMs: 1_000,
   idleMs: 30_000,
   slowBytes: 64 * 1024,
   slowWindowMs: 60_000,
 };
 
-const BACK_OFF_MAX_MS = 60_000;
+const BACK_OFF_MAX_MS = 300_000;
 
 /** Which version of the file a server has. */
 interface Version {
@@ -47,13 +50,16 @@ interface Version {
 
 /**
  * One file of a server from its first byte to its last, whatever happens in between: where a connection breaks, stalls or
- * ends too early, the transfer goes on where it was (Range and If-Range, RFC 9110), as long as the file is the same.
+ * ends too early, the transfer goes on where it was (Range and If-Range, RFC 9110), as long as the file is the same. What
+ * has come is not given up for a server that is away for some hours.
  */
 export class HttpDownload {
   readonly #options: DownloadOptions;
   #version: Version | undefined;
   #doneBytes = 0;
   #failures = 0;
+  /** When the last byte came. */
+  #heardMs = performance.now();
 
   constructor(options: DownloadOptions) {
     this.#options = options;
@@ -123,6 +129,8 @@ export class HttpDownload {
         if (news.length === 0) continue;
         this.#doneBytes += news.length;
         this.#failures = 0;
+        this.#heardMs = performance.now();
+        this.#options.progress.trouble = null;
         this.#options.progress.add(news.length);
         yield news;
       }
@@ -139,12 +147,10 @@ export class HttpDownload {
     this.#failures += 1;
     const total = this.#version?.totalBytes;
     const where = this.#doneBytes === 0 ? "" : ` after ${this.#doneBytes} of ${total ?? "an unknown number of"} bytes`;
-    if (this.#failures >= limits.attempts)
-      throw new ImportError(
-        this.#doneBytes === 0 ? failure.reason : "SourceIncomplete",
-        `the server ${failure.message}${where}, ${this.#failures} times in a row; check the server and the way to it`,
-        { cause: failure },
-      );
+    const reason = this.#doneBytes === 0 ? failure.reason : "SourceIncomplete";
+    const message = `the server ${failure.message}${where}, ${this.#failures} times in a row; check the server and the way to it`;
+    const mayWait = this.#doneBytes > 0 && performance.now() - this.#heardMs < limits.patienceMs;
+    if (this.#failures >= limits.attempts && !mayWait) throw new ImportError(reason, message, { cause: failure });
     if (this.#doneBytes > 0 && this.#version?.validator === undefined && !hasChecksum)
       throw new ImportError(
         "SourceIncomplete",
@@ -153,6 +159,7 @@ export class HttpDownload {
       );
     const backOffMs = Math.min(limits.backOffMs * 2 ** (this.#failures - 1), BACK_OFF_MAX_MS);
     const waitMs = Math.min(Math.max(backOffMs, failure.retryAfterMs ?? 0), BACK_OFF_MAX_MS);
+    if (this.#doneBytes > 0) this.#options.progress.trouble = { reason, message };
     log.warn("the transfer broke off, trying again", {
       reason: failure.reason,
       error: errorText(failure),

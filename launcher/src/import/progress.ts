@@ -1,4 +1,4 @@
-import { IMPORT_VERSION, type ImportProgress, type ImportStage } from "../../api/import.ts";
+import { IMPORT_VERSION, type ImportProgress, type ImportStage, type ImportTrouble } from "../../api/import.ts";
 
 /** The rate is that of the last few seconds. */
 const RATE_WINDOW_MS = 5_000;
@@ -11,6 +11,8 @@ export class ProgressMeter {
   format: string | null = null;
   diskBytes: number | null = null;
   resumed = 0;
+  /** What keeps the transfer from going on now. */
+  trouble: ImportTrouble | null = null;
   #doneBytes = 0;
   readonly #now: () => number;
   readonly #samples: { readonly atMs: number; readonly doneBytes: number }[] = [];
@@ -35,7 +37,7 @@ export class ProgressMeter {
   }
 
   snapshot(): ImportProgress {
-    const { stage, totalBytes, format, diskBytes, resumed } = this;
+    const { stage, totalBytes, format, diskBytes, resumed, trouble } = this;
     const doneBytes = this.#doneBytes;
     return {
       version: IMPORT_VERSION,
@@ -46,6 +48,7 @@ export class ProgressMeter {
       format,
       diskBytes,
       resumed,
+      ...(trouble && { trouble }),
     };
   }
 

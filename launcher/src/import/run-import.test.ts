@@ -18,6 +18,7 @@ const MIB = 2 ** 20;
 const limits: DownloadLimits = {
   ...defaultDownloadLimits,
   attempts: 3,
+  patienceMs: 0,
   backOffMs: 1,
   headersMs: 500,
   idleMs: 300,
@@ -53,12 +54,15 @@ function configOf(source: ImportSource, sizeBytes = 8 * MIB): ImportConfig {
   };
 }
 
-async function importFrom(source: ImportSource, sizeBytes?: number) {
-  const progress = new ProgressMeter();
+async function importFrom(
+  source: ImportSource,
+  sizeBytes?: number,
+  { progress = new ProgressMeter(), patienceMs = 0 }: { progress?: ProgressMeter; patienceMs?: number } = {},
+) {
   const openDevice = async () => {
     throw new Error("there is no device");
   };
-  const parts = { progress, log: recordingLog().log, openDevice, downloadLimits: limits };
+  const parts = { progress, log: recordingLog().log, openDevice, downloadLimits: { ...limits, patienceMs } };
   await runImport(configOf(source, sizeBytes), parts);
   return progress.snapshot();
 }
@@ -134,6 +138,28 @@ describe("a file of a server", () => {
     const { progress } = await download(answers);
     expect(imported().equals(disk)).toBe(true);
     expect(progress.resumed).toBe(1);
+  });
+
+  it("waits for a server that is away once some of the file is there, says so meanwhile, and then goes on", async () => {
+    const progress = new ProgressMeter();
+    const seen: unknown[] = [];
+    const unavailable = status(503);
+    const away: Answer = (...asked) => {
+      seen.push(progress.snapshot().trouble);
+      return unavailable(...asked);
+    };
+    const answers = [serve(disk, { breakAfter: 100_000 }), away, away, away, away, away, serve(disk)];
+    await using server = await OddServer.start(...answers);
+    const source = { kind: "http", url: server.url, checksum: checksumOf(disk) } as const;
+    const end = await importFrom(source, undefined, { progress, patienceMs: 60_000 });
+    expect(imported().equals(disk)).toBe(true);
+    expect(seen.length).toBe(5);
+    expect(seen.at(-1)).toMatchObject({
+      reason: "SourceIncomplete",
+      message: expect.stringMatching(/answers 503 .* after 100000 of \d+ bytes, 5 times in a row/),
+    });
+    expect(end.trouble).toBeUndefined();
+    expect(server.requests.at(-1)?.headers.range).toBe("bytes=100000-");
   });
 
   it("arrives after errors that pass", async () => {

@@ -15,6 +15,7 @@ import { serveHealth } from "./health-server.ts";
 import { controllersMetrics } from "./metrics.ts";
 import { settleHeap } from "./settle-heap.ts";
 import { VirtualMachineController } from "./virtualmachine/controller.ts";
+import { writersOf } from "./virtualmachine/observe.ts";
 import { VirtualMachineImageController } from "./virtualmachineimage/controller.ts";
 import { askImporterAt } from "./virtualmachineimage/progress-monitor.ts";
 
@@ -81,6 +82,10 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     settings: config.importSettings,
     namespaces: config.watchNamespaces,
     askImporter: askImporterAt(config.importSettings.telemetryPort),
+    writersOf: (claimKey) => {
+      if (!controller.hasSynced) throw new Error("which machines run is not known yet");
+      return writersOf(controller.world, claimKey);
+    },
     events,
     queueMetrics: metrics.queue("virtualmachineimage"),
   });

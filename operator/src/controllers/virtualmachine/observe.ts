@@ -135,6 +135,14 @@ export function runningRivals(world: World, vm: StoredVirtualMachine): Rival[] {
   );
 }
 
+/** Machines that run with a claim ("namespace/name") that they can write to. */
+export function writersOf(world: World, claimKey: string): string[] {
+  const claimName = claimKey.slice(claimKey.indexOf("/") + 1);
+  const pods = world.pods.byIndex(CLAIM_INDEX, claimKey).filter((pod) => pod.status?.phase === "Running");
+  const machines = pods.filter((pod) => writesTo(pod, claimName)).map((pod) => controllerOf(pod)?.name ?? "");
+  return [...new Set(machines)].sort();
+}
+
 /** Whether a machine has a disk on the claim: any, or one that it can write to. */
 function hasOnDisk(vm: StoredVirtualMachine, claimName: string, readOnlyToo: boolean): boolean {
   return claimDisks(vm).some((its) => its.claimName === claimName && (readOnlyToo || !its.disk.readOnly));

@@ -30,6 +30,7 @@ import {
   trimDriver,
   trimPod,
   type World,
+  type WritersOf,
 } from "./observe.ts";
 import { type AskImporter, ProgressMonitor } from "./progress-monitor.ts";
 import type { ImportSettings } from "./settings.ts";
@@ -42,6 +43,7 @@ export interface ImageControllerOptions {
   /** Namespaces to serve; all when empty. */
   readonly namespaces: readonly string[];
   readonly askImporter: AskImporter;
+  readonly writersOf: WritersOf;
   readonly events: { record(regarding: Regarding, draft: EventDraft): void };
   readonly queueMetrics?: WorkQueueMetrics;
 }
@@ -115,7 +117,10 @@ export class VirtualMachineImageController {
   async reconcile(key: string): Promise<void> {
     const { clock, settings, client, events, logger } = this.#options;
     const { world } = this;
-    const observation = observe(world, key, (podUID) => this.#monitor.progress(podUID));
+    const observation = observe(world, key, {
+      progressOf: (podUID) => this.#monitor.progress(podUID),
+      writersOf: this.#options.writersOf,
+    });
     const decision = decide(observation, settings, clock.now());
     const hands = { client, world, monitor: this.#monitor, events, logger, settings };
     for (const action of decision.actions) {

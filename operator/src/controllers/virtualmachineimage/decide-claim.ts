@@ -11,6 +11,9 @@ import type { ImportSettings } from "./settings.ts";
 import { sourceDigest, templateDigest } from "./source.ts";
 import { endOf, type ImportEnd, importsOf, podTrouble } from "./termination.ts";
 
+/** When to look again whether a source is still written to. */
+const SOURCE_IN_USE_MS = 5_000;
+
 /** What one claim comes to. */
 export interface ClaimPlan {
   readonly entry: ImportStatus;
@@ -92,8 +95,21 @@ function fill(c: ClaimCase): ClaimPlan {
   }
   if (prime.ownerUID !== claim.uid || prime.deleting)
     return waiting(c, "ImportWaiting", `waits until PersistentVolumeClaim ${prime.name} is gone`);
+  const written = whileWritten(c);
+  if (written !== undefined) return written;
   if (pod === undefined) return withoutPod(c, prime);
   return withPod(c, image, prime, pod);
+}
+
+/** A machine that writes to a source may be seen by nobody else: of a device that nodes share, locks tell nothing. */
+function whileWritten(c: ClaimCase): ClaimPlan | undefined {
+  const { source, sourceWriters, pod, nowMs } = c;
+  if (source === undefined || sourceWriters.length === 0) return undefined;
+  const machines = sourceWriters.join(", ");
+  const message = `VirtualMachine ${machines} writes to PersistentVolumeClaim ${source.name}; stop it first`;
+  // What was copied by now may be of two moments.
+  const leaving = pod === undefined || pod.metadata?.deletionTimestamp !== undefined ? [] : [removePod(pod)];
+  return { ...waiting(c, "SourceInUse", message, leaving), wakeAtMs: nowMs + SOURCE_IN_USE_MS };
 }
 
 function withoutPod(c: ClaimCase, prime: ClaimFacts): ClaimPlan {
@@ -193,7 +209,7 @@ function whileRunning(c: ClaimCase, pod: Pod): ClaimPlan {
     const entry: ImportStatus = { ...keep(c), phase: "Importing", reason: "Importing", message: "the importer runs" };
     return { entry, actions: [...marked(c, "Importing"), ...ask] };
   }
-  const { doneBytes, totalBytes, bytesPerSecond, stage, resumed } = progress;
+  const { doneBytes, totalBytes, bytesPerSecond, stage, resumed, trouble } = progress;
   const percent = percentOf(progress);
   const isLast = stage === "Finishing";
   const resumes = resumed === 0 ? "" : `, taken up again ${resumed} times`;
@@ -207,10 +223,12 @@ function whileRunning(c: ClaimCase, pod: Pod): ClaimPlan {
     ...(percent === undefined ? {} : { progress: `${percent}%` }),
     transferred: formatBytes(doneBytes),
     rate: `${shortBytes(bytesPerSecond)}/s`,
+    ...(trouble && { phase: "Retrying", reason: trouble.reason, message: `${trouble.message}; it goes on from there` }),
   };
   // On the claim in coarse steps: each is a write to somebody else's object.
   const step = percent === undefined ? "" : ` (${Math.floor(percent / 10) * 10}%)`;
-  return { entry, actions: [...marked(c, `Importing${step}`), ...ask], found: progress };
+  const state = trouble === undefined ? `Importing${step}` : `Retrying: ${trouble.message}`;
+  return { entry, actions: [...marked(c, state), ...ask], found: progress };
 }
 
 /** Whole percent; undefined while the size is not known. */

@@ -180,6 +180,49 @@ describe("an import", () => {
     expect(simulation.storage.attempts).toBe(1);
   });
 
+  it("that waits for its server says so, and goes on in the same pod", async () => {
+    await using simulation = await ImportSimulation.start();
+    simulation.storage.outcomes = ["runs"];
+    const message = "the server answers 503 after 420 of 1000 bytes, 7 times in a row";
+    simulation.trouble = { reason: "SourceIncomplete", message };
+    simulation.createImage();
+    simulation.createClaim();
+    await simulation.until("it says so", () => entry(simulation)?.phase === "Retrying");
+    expect(entry(simulation)).toMatchObject({ progress: "42%", message: `${message}; it goes on from there` });
+    expect(condition(simulation, "Ready")).toMatchObject({ status: "False", reason: "SourceIncomplete" });
+    const state = () => simulation.claim()?.metadata?.annotations?.["typevisor.io/import-state"];
+    expect(state()).toBe(`Retrying: ${message}`);
+    simulation.trouble = undefined;
+    await simulation.until("it goes on", () => entry(simulation)?.phase === "Importing");
+    expect(simulation.storage.attempts).toBe(1);
+  });
+
+  it.each(["before it begins", "in the middle"])(
+    "of a claim that a machine writes to waits until that has stopped: %s",
+    async (when) => {
+      await using simulation = await ImportSimulation.start();
+      simulation.createOrigin("origin");
+      simulation.storage.outcomes = ["runs"];
+      if (when === "before it begins") simulation.writers = ["web"];
+      simulation.createImage(undefined, { persistentVolumeClaim: { name: "origin" } });
+      simulation.createClaim();
+      if (when === "in the middle") {
+        await simulation.until("it runs", () => simulation.storage.attempts === 1);
+        simulation.writers = ["web"];
+      }
+      await simulation.until("it waits", () => entry(simulation)?.reason === "SourceInUse");
+      expect(entry(simulation)?.message).toBe(
+        "VirtualMachine web writes to PersistentVolumeClaim origin; stop it first",
+      );
+      await simulation.until("its pod is gone", () => simulation.server.all("pods").length === 0);
+      const before = simulation.storage.attempts;
+      simulation.storage.outcomes = ["Completed"];
+      simulation.writers = [];
+      await simulation.until("the claim is bound", () => isBound(simulation));
+      expect(simulation.storage.attempts).toBe(before + 1);
+    },
+  );
+
   it("waits for the claim's first consumer", async () => {
     await using simulation = await ImportSimulation.start();
     simulation.createImage();

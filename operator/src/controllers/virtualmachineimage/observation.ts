@@ -52,6 +52,8 @@ export interface ClaimObservation {
   readonly storage: Storage;
   /** The claim that is to be copied, where the image is one. */
   readonly source: ClaimFacts | undefined;
+  /** Machines whose pods can write to it. */
+  readonly sourceWriters: readonly string[];
 }
 
 /** Where the volume of a claim comes from. */

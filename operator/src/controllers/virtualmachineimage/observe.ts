@@ -134,12 +134,16 @@ export function trimPod(pod: Pod): Pod {
   return { ...pod, metadata };
 }
 
+export interface Surroundings {
+  readonly progressOf: (podUID: string) => ImportProgress | undefined;
+  /** Machines whose pods can write to a claim ("namespace/name"). */
+  readonly writersOf: WritersOf;
+}
+
+export type WritersOf = (claimKey: string) => readonly string[];
+
 /** The world as it concerns the image `key` ("namespace/name"). */
-export function observe(
-  world: World,
-  key: string,
-  progressOf: (podUID: string) => ImportProgress | undefined,
-): Observation {
+export function observe(world: World, key: string, { progressOf, writersOf }: Surroundings): Observation {
   const image = world.images.get(key);
   const sourceName = image?.spec.source.persistentVolumeClaim?.name;
   const claims = world.claims.byIndex(IMAGE_INDEX, key).map(({ facts }) => {
@@ -152,6 +156,7 @@ export function observe(
       progress: pod?.metadata?.uid === undefined ? undefined : progressOf(pod.metadata.uid),
       storage: storageOf(world, facts),
       source: sourceName === undefined ? undefined : world.claims.get(`${namespace}/${sourceName}`)?.facts,
+      sourceWriters: sourceName === undefined ? [] : writersOf(`${namespace}/${sourceName}`),
     };
   });
   return { image, claims: claims.sort((a, b) => (a.claim.name < b.claim.name ? -1 : 1)) };

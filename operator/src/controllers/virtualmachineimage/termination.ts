@@ -1,4 +1,9 @@
-import { type ImportProgress, type ImportTermination, importExitCodes } from "../../../../launcher/api/import.ts";
+import {
+  type ImportProgress,
+  type ImportTermination,
+  type ImportTrouble,
+  importExitCodes,
+} from "../../../../launcher/api/import.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { IMPORT_LABEL, IMPORTER_CONTAINER } from "./names.ts";
 
@@ -36,7 +41,7 @@ function parse(text: string | undefined): Omit<ImportEnd, "finishedAt"> | undefi
 
 /** Undefined for what is none. */
 export function parseProgress(value: unknown): ImportProgress | undefined {
-  const { version, stage, doneBytes, totalBytes, bytesPerSecond, format, diskBytes, resumed } = (value ??
+  const { version, stage, doneBytes, totalBytes, bytesPerSecond, format, diskBytes, resumed, trouble } = (value ??
     {}) as Partial<ImportProgress>;
   const isCount = (number: unknown): number is number => Number.isSafeInteger(number) && Number(number) >= 0;
   const isStage = stage === "Starting" || stage === "Transferring" || stage === "Finishing";
@@ -51,7 +56,16 @@ export function parseProgress(value: unknown): ImportProgress | undefined {
     format: typeof format === "string" ? format.slice(0, 64) : null,
     diskBytes: isCount(diskBytes) ? diskBytes : null,
     resumed,
+    ...troubleIn(trouble),
   };
+}
+
+const TROUBLE_MAX_LENGTH = 1000;
+
+function troubleIn(trouble: Partial<ImportTrouble> | undefined): Pick<ImportProgress, "trouble"> {
+  const { reason, message } = Object(trouble) as Partial<ImportTrouble>;
+  if (reason === undefined || !Object.hasOwn(importExitCodes, reason) || typeof message !== "string") return {};
+  return { trouble: { reason, message: message.slice(0, TROUBLE_MAX_LENGTH) } };
 }
 
 /** UID of the claim that a pod imports into. */

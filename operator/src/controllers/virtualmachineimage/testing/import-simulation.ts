@@ -1,5 +1,6 @@
 import type { ImporterTemplate } from "../../../../../crds/src/pod-template.ts";
 import type { VirtualMachineImageStatus } from "../../../../../crds/src/virtualmachineimage.ts";
+import type { ImportTrouble } from "../../../../../launcher/api/import.ts";
 import { Client } from "../../../runtime/client.ts";
 import type { Connection } from "../../../runtime/connection.ts";
 import type { EventDraft } from "../../../runtime/event-recorder.ts";
@@ -13,6 +14,7 @@ import type { ImportSettings } from "../settings.ts";
 import { FakeStorage } from "./fake-storage.ts";
 
 const TICK_MS = 100;
+const FROM_SERVER = { http: { url: "https://cloud.example/debian.qcow2" } };
 
 export const settings: ImportSettings = {
   image: "registry.example/launcher:1",
@@ -34,6 +36,9 @@ export class ImportSimulation implements AsyncDisposable {
   readonly storage: FakeStorage;
   readonly clock = new FakeClock();
   readonly events: EventDraft[] = [];
+  /** Machines that write to the claim that is copied. */
+  writers: readonly string[] = [];
+  trouble: ImportTrouble | undefined;
   readonly operator: MortalOperator;
   readonly #logger = new RecordingLogger();
 
@@ -53,8 +58,7 @@ export class ImportSimulation implements AsyncDisposable {
     await this.server[Symbol.asyncDispose]();
   }
 
-  createImage(template?: ImporterTemplate): void {
-    const source = { http: { url: "https://cloud.example/debian.qcow2" } };
+  createImage(template?: ImporterTemplate, source: object = FROM_SERVER): void {
     this.server.write("virtualmachineimages", {
       metadata: { name: "debian", namespace: "shop" },
       spec: { source, ...(template && { template }) },
@@ -73,6 +77,15 @@ export class ImportSimulation implements AsyncDisposable {
         dataSourceRef: { apiGroup: "typevisor.io", kind: "VirtualMachineImage", name: "debian" },
         ...more,
       },
+    } as object);
+  }
+
+  /** A claim that has a volume, and begins with nothing. */
+  createOrigin(name: string): void {
+    this.server.write("persistentvolumeclaims", {
+      metadata: { name, namespace: "shop" },
+      spec: { accessModes: ["ReadWriteMany"], storageClassName: "fast", volumeMode: "Block", volumeName: "volume-0" },
+      status: { phase: "Bound", capacity: { storage: "1Gi" } },
     } as object);
   }
 
@@ -119,7 +132,9 @@ export class ImportSimulation implements AsyncDisposable {
         format: "qcow2",
         diskBytes: 2 ** 31,
         resumed: 0,
+        ...(this.trouble && { trouble: this.trouble }),
       }),
+      writersOf: (claimKey) => (claimKey === "shop/origin" ? this.writers : []),
       events: { record: (_, draft) => this.events.push(draft) },
     });
     return Promise.all([controller.watch(signal), controller.work(signal)]);
