@@ -99,6 +99,26 @@ describe("the chart", () => {
   );
 
   it(
+    "has a webhook that nobody else's pods can wait for, in the namespaces that are served, or none",
+    async () => {
+      const webhookOf = (list: KubernetesObject[]) =>
+        list.find(({ kind }) => kind === "ValidatingWebhookConfiguration");
+      const everywhere = webhookOf(await objects("default"));
+      expect(everywhere).toMatchObject({
+        webhooks: [{ failurePolicy: "Ignore", sideEffects: "NoneOnDryRun", matchConditions: [{}] }],
+      });
+      expect(everywhere).not.toMatchObject({ webhooks: [{ namespaceSelector: expect.anything() }] });
+      expect(webhookOf(await objects("namespaced"))).toMatchObject({
+        webhooks: [{ namespaceSelector: { matchExpressions: [{ operator: "In", values: ["team-a", "team-b"] }] } }],
+      });
+      const without = await objects("default", "--set", "evictionWebhook.enabled=false");
+      expect(webhookOf(without)).toBeUndefined();
+      expect(JSON.stringify(without)).not.toMatch(/webhook/i);
+    },
+    timeoutMs,
+  );
+
+  it(
     "needs no Prometheus operator unless asked for what does",
     async () => {
       const kinds = (list: KubernetesObject[]) => new Set(list.map(({ kind }) => kind));
@@ -149,6 +169,7 @@ describe("the chart", () => {
 
   it.each([
     ["operator.replica=1", "replica"],
+    ["evictionWebhook.port=443", "port"],
     ["operator.logLevel=loud", "logLevel"],
     ["launcher.cpuRatio=2", "cpuRatio"],
     ["node.deviceCount=0", "deviceCount"],

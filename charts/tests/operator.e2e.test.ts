@@ -35,7 +35,12 @@ beforeAll(async () => {
   const documents = parseAllDocuments(chart).map((document) => document.toJS() as Deployment | null);
   const deployment = documents.find((document) => document?.kind === "Deployment");
   const args = deployment?.spec.template.spec.containers[0].args ?? [];
-  operator = start([...args, "--http-port=0", `--kubeconfig=${await kubeconfigOf("typevisor-operator")}`]);
+  operator = start([
+    ...args,
+    "--http-port=0",
+    "--webhook-port=0",
+    `--kubeconfig=${await kubeconfigOf("typevisor-operator")}`,
+  ]);
 }, 30 * 60_000);
 
 afterAll(async () => {
@@ -140,6 +145,32 @@ describe("the operator, as the chart starts it", () => {
     ).toMatch(/^operator-0_/);
     expect(await server.kubectl(["get", "secret", "typevisor-ca", system, "-o", "name"])).toBe("secret/typevisor-ca\n");
   });
+
+  it("tells the API server whom to trust and what to ask when a machine is evicted", async () => {
+    const path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/typevisor-eviction";
+    interface Configuration {
+      readonly webhooks: readonly { readonly clientConfig: { readonly caBundle?: string; readonly service: object } }[];
+    }
+    const { webhooks } = await eventually<Configuration>(
+      "the webhook's authority",
+      path,
+      ({ webhooks: [webhook] }) => webhook?.clientConfig.caBundle !== undefined,
+    );
+    expect(Buffer.from(webhooks[0]?.clientConfig.caBundle ?? "", "base64").toString()).toContain("BEGIN CERTIFICATE");
+    expect(webhooks).toMatchObject([
+      {
+        name: "eviction.typevisor.io",
+        failurePolicy: "Ignore",
+        matchConditions: [{ expression: expect.stringContaining("request.name") }],
+        clientConfig: {
+          service: { name: "typevisor-webhook", path: expect.stringMatching(/^\/evictions\/[0-9a-f]{40}$/), port: 443 },
+        },
+      },
+    ]);
+    // A later helm upgrade, or a GitOps tool that applies again, leaves it so.
+    await server.kubectl(["apply", "--server-side", "-f", "-"], await render("default", "--no-hooks"));
+    expect((await server.request("GET", path)).body).toMatchObject({ webhooks });
+  }, 120_000);
 
   it("is never told that it may not", () => {
     expect(log.filter((line) => /forbidden|cannot/i.test(line))).toEqual([]);

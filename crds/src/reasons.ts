@@ -157,6 +157,9 @@ export const reasons = {
   PodCreated: "The machine's pod was created.",
   PodDeletedByOperator: "The operator deleted the pod to stop or replace the machine.",
   GuestRebooted: "The guest rebooted; its pod stays.",
+  DrainMigrates: "The pod was to be evicted, and the machine moves to another node first.",
+  DrainStops:
+    "The pod was evicted though the machine should rather have moved; the message says why it could not. It starts elsewhere.",
   GuestPanicked: "The guest's kernel panicked; look at its console.",
 } as const satisfies Record<string, string>;
 

@@ -43,6 +43,7 @@ export async function readCatalogue(): Promise<Catalogue> {
     lease: "typevisor-operator",
     world: createWorld,
     certificates: () => ({ authorityMs: 0, operatorMs: 0 }),
+    webhookNotAfterMs: () => 0,
     nowMs: Date.now,
   }).client.observe("GET", "10.96.0.1:443", 200, 0.01);
   const node = new Registry();

@@ -137,7 +137,7 @@ export class Authority implements Disposable {
   async #check(): Promise<void> {
     const { clock, logger, namespace, secretName, onTrustChange } = this.#options;
     const secret = await this.#read();
-    const stored = secret === undefined ? undefined : parseState(secret, `${namespace}/${secretName}`);
+    const stored = secret === undefined ? undefined : parseAuthority(secret, `${namespace}/${secretName}`);
     const state = await rotateAuthority(stored, clock.now());
     if (state !== stored) {
       await this.#write(state, secret);
@@ -190,7 +190,8 @@ function entriesOf(state: AuthorityState): Record<string, string> {
   };
 }
 
-function parseState(secret: Secret, name: string): AuthorityState {
+/** Throws AuthoritySecretError where `secret`, called `name`, holds no authority. */
+export function parseAuthority(secret: Secret, name: string): AuthorityState {
   const text = (key: string) => {
     const value = secret.data?.[key];
     return value === undefined ? undefined : Buffer.from(value, "base64").toString("utf8");

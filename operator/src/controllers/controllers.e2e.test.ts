@@ -67,7 +67,13 @@ const launcherStatus = (state: object) => [
 
 /** Starts the operator, and again when it ends by itself, as a kubelet does: without its lease it must end. */
 function launch(): void {
-  const args = [join(repository, "operator/src/main.ts"), ...flags, `--kubeconfig=${kubeconfig}`, "--http-port=0"];
+  const args = [
+    join(repository, "operator/src/main.ts"),
+    ...flags,
+    `--kubeconfig=${kubeconfig}`,
+    "--http-port=0",
+    "--webhook-port=0",
+  ];
   operator = spawn(process.execPath, args, {
     env: { ...process.env, POD_NAMESPACE: release.namespace, POD_NAME: "operator-0" },
     stdio: ["ignore", "ignore", "inherit"],

@@ -8,6 +8,22 @@ const parse = (...args: string[]) => {
   return config;
 };
 
+describe("the flags of the webhook", () => {
+  const parsed = (...flags: string[]) => parseControllersFlags(["--launcher-image=x", ...flags], {});
+
+  it("are for a Service, without which there is none", () => {
+    expect(parsed()).toMatchObject({ webhook: undefined });
+    expect(parsed("--webhook-service=w")).toMatchObject({
+      webhook: { service: "w", configuration: "typevisor-eviction", port: 9443 },
+    });
+  });
+
+  it("need a configuration and a port", () => {
+    expect(() => parsed("--webhook-service=w", "--webhook-configuration=")).toThrow(/--webhook-configuration/);
+    expect(() => parsed("--webhook-service=w", "--webhook-port=x")).toThrow(/--webhook-port/);
+  });
+});
+
 describe("flags of the controllers", () => {
   it("have defaults that can be worked with", () => {
     expect(parse(image)).toMatchObject({

@@ -2,6 +2,7 @@ import { isIP } from "node:net";
 import { parseArgs } from "node:util";
 import { formatBytes, parseQuantity } from "../../../crds/src/quantity.ts";
 import { ConfigError } from "../runtime/config-error.ts";
+import type { WebhookSettings } from "./eviction/webhook-controller.ts";
 import { defaultOverhead, type Settings } from "./virtualmachine/settings.ts";
 import type { ImportSettings } from "./virtualmachineimage/settings.ts";
 import type { MigrationSettings } from "./virtualmachinemigration/settings.ts";
@@ -18,6 +19,8 @@ export interface ControllersConfig {
   readonly httpPort: number;
   readonly logLevel: LogLevel;
   readonly watchNamespaces: readonly string[];
+  /** Undefined where evictions are nobody's concern. */
+  readonly webhook: WebhookSettings | undefined;
   /** Kubeconfig for running outside a cluster. */
   readonly kubeconfig?: string | undefined;
   readonly context?: string | undefined;
@@ -63,6 +66,9 @@ const FLAGS = {
   "migration-deadline": ["3600", "seconds after which a migration is given up"],
   "migration-auto-converge": ["true", "true or false: slow guests down that write faster than is sent"],
   "migration-ttl": ["86400", "seconds that a VirtualMachineMigration is kept after its end"],
+  "webhook-port": ["9443", "port of the webhook that is asked about evictions"],
+  "webhook-service": ["", "Service of the webhook, in the operator's namespace; no webhook when empty"],
+  "webhook-configuration": ["typevisor-eviction", "ValidatingWebhookConfiguration of the webhook"],
   "watch-namespaces": ["", "namespaces to serve, comma-separated; all when empty"],
   "lease-name": ["typevisor-operator", "Lease by which replicas elect a leader"],
   "ca-secret": ["typevisor-ca", "Secret of the certificate authority"],
@@ -130,6 +136,7 @@ export function parseControllersFlags(
     httpPort: wholeNumber("http-port", text("http-port"), 0, 65_535),
     logLevel: oneOf("log-level", text("log-level"), LOG_LEVELS),
     watchNamespaces: list("watch-namespaces"),
+    webhook: webhookOf(text),
     kubeconfig: optional("kubeconfig"),
     context: optional("context"),
     settings: {
@@ -184,6 +191,16 @@ export function parseControllersFlags(
       ttlSeconds: wholeNumber("migration-ttl", text("migration-ttl"), 0, 2 ** 31 - 1),
     },
   };
+}
+
+function webhookOf(text: (flag: Flag) => string): WebhookSettings | undefined {
+  const service = text("webhook-service");
+  if (service === "") return undefined;
+  const configuration = text("webhook-configuration");
+  if (configuration === "") {
+    throw new ConfigError("--webhook-configuration", "is required with --webhook-service");
+  }
+  return { service, configuration, port: wholeNumber("webhook-port", text("webhook-port"), 0, 65_535) };
 }
 
 function parse(args: readonly string[]): Readonly<Record<string, unknown>> {

@@ -20,6 +20,7 @@ describe("the metrics of the controllers", () => {
       lease: "the-lease",
       world: () => world,
       certificates: () => certificates,
+      webhookNotAfterMs: () => undefined,
       nowMs: () => NOW_MS,
     });
   });

@@ -5,6 +5,7 @@ import { type ClientMetrics, clientMetrics } from "../runtime/client-metrics.ts"
 import { leaderMetrics } from "../runtime/leader-metrics.ts";
 import { type WorkQueueMetrics, workQueueMetrics } from "../runtime/work-queue-metrics.ts";
 import { operatorVersion } from "../version.ts";
+import { type EvictionMetrics, evictionMetrics } from "./eviction/metrics.ts";
 import { type VirtualMachineMetrics, virtualMachineMetrics } from "./virtualmachine/metrics.ts";
 import type { World } from "./virtualmachine/observe.ts";
 
@@ -14,6 +15,8 @@ export interface ControllersSubjects {
   readonly lease: string;
   readonly world: () => World;
   readonly certificates: () => CertificateExpiry;
+  /** When the certificate of the webhook ends, in milliseconds since the epoch. */
+  readonly webhookNotAfterMs: () => number | undefined;
   readonly nowMs: () => number;
 }
 
@@ -21,6 +24,7 @@ export interface ControllersMetrics {
   readonly client: ClientMetrics;
   readonly queue: (name: string) => WorkQueueMetrics;
   readonly virtualMachines: VirtualMachineMetrics;
+  readonly evictions: EvictionMetrics;
   readonly leads: (leads: boolean) => void;
 }
 
@@ -33,6 +37,7 @@ export function controllersMetrics(registry: Registry, subjects: ControllersSubj
     client: clientMetrics(registry),
     queue: workQueueMetrics(registry),
     virtualMachines: virtualMachineMetrics(registry, subjects.world, subjects.nowMs),
+    evictions: evictionMetrics(registry, subjects.webhookNotAfterMs),
     leads: leaderMetrics(registry, subjects.lease),
   };
 }

@@ -10,6 +10,8 @@ import { LeaderElector } from "../runtime/leader-elector.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { RateLimiter } from "../runtime/rate-limit.ts";
 import { operatorVersion } from "../version.ts";
+import { BudgetController } from "./eviction/budget-controller.ts";
+import { WebhookController, type WebhookControllerOptions } from "./eviction/webhook-controller.ts";
 import type { ControllersConfig } from "./flags.ts";
 import { serveHealth } from "./health-server.ts";
 import { controllersMetrics } from "./metrics.ts";
@@ -33,6 +35,8 @@ const BURST = 400;
 /** A renewal that takes longer is tried anew on another connection. */
 const LEASE_CALL_TIMEOUT_MS = 4_000;
 const AUTHORITY_RETRY_MS = 2_000;
+/** A drain waits for the webhook; it makes three calls or four. */
+const WEBHOOK_CALL_TIMEOUT_MS = 2_000;
 
 /** Runs all controllers until `signal` is aborted ("stopped") or the lease is lost ("lost"). */
 export async function runControllers(options: ControllersOptions): Promise<"stopped" | "lost"> {
@@ -43,6 +47,7 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     lease: config.leaseName,
     world: () => controller.world,
     certificates: () => authority.expiry,
+    webhookNotAfterMs: () => webhook?.certificateNotAfterMs,
     nowMs: clock.now,
   });
   const limiter = new RateLimiter(clock, QPS, BURST);
@@ -89,7 +94,16 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     events,
     queueMetrics: metrics.queue("virtualmachineimage"),
   });
-  const controllers = [controller, images];
+  const budgets = new BudgetController({
+    client,
+    clock,
+    logger,
+    namespaces: config.watchNamespaces,
+    virtualMachines: controller.world.virtualMachines,
+    queueMetrics: metrics.queue("eviction"),
+  });
+  await using webhook = webhookController(options, { client, events, metrics: metrics.evictions, userAgent });
+  const controllers = [controller, images, budgets, ...(webhook === undefined ? [] : [webhook])];
   using _heap = settleHeap();
   const isReady = () => controllers.every(({ hasSynced }) => hasSynced);
   await using _health = await serveHealth(config.httpPort, { registry, isReady });
@@ -103,6 +117,17 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     await Promise.all([...watching, events.flush()]);
     logger.info({ stopped: signal.aborted }, "The operator has stopped");
   }
+}
+
+function webhookController(
+  { config, connection, logger }: ControllersOptions,
+  parts: Pick<WebhookControllerOptions, "client" | "events" | "metrics"> & { readonly userAgent: string },
+): WebhookController | undefined {
+  const { namespace, caSecret, webhook: settings } = config;
+  if (settings === undefined) return undefined;
+  const { userAgent, ...others } = parts;
+  const webhookClient = new Client(connection, { timeoutMs: WEBHOOK_CALL_TIMEOUT_MS, userAgent });
+  return new WebhookController({ ...others, webhookClient, clock: systemClock, logger, namespace, caSecret, settings });
 }
 
 interface Controller {

@@ -1,0 +1,54 @@
+import type { Client } from "../../runtime/client.ts";
+import { ApiError } from "../../runtime/errors.ts";
+import { type KubernetesObject, type Pod, type Resource, resources } from "../../runtime/wire.ts";
+import { virtualMachines } from "../virtualmachine/names.ts";
+import type { StoredVirtualMachine } from "../virtualmachine/observe.ts";
+import { virtualMachineMigrations } from "../virtualmachinemigration/names.ts";
+import { machineKeyOf, type StoredMigration } from "../virtualmachinemigration/stored.ts";
+import { type EvictionFacts, machineNameOf } from "./decide.ts";
+
+const PAGE_SIZE = 500;
+
+/** A pod by its name, read anew: replicas that do not lead answer too, and a cache may be behind what was evicted. */
+export function readPod(client: Client, namespace: string, name: string): Promise<Pod | undefined> {
+  return find<Pod>(client, resources.pods, { namespace, name });
+}
+
+/** What else an eviction of the pod is decided by; nothing is read for pods that are not Typevisor's. */
+export async function observeEviction(client: Client, pod: Pod | undefined): Promise<EvictionFacts> {
+  const nothing = { pod, vm: undefined, migrations: [] };
+  const name = pod === undefined ? undefined : machineNameOf(pod);
+  const namespace = pod?.metadata?.namespace ?? "";
+  if (name === undefined) return nothing;
+  const vm = await find<StoredVirtualMachine>(client, virtualMachines, { namespace, name });
+  if (vm === undefined || vm.spec.evictionStrategy === "None") return { ...nothing, vm };
+  return { pod, vm, migrations: await migrationsOf(client, namespace, name) };
+}
+
+async function migrationsOf(client: Client, namespace: string, vmName: string): Promise<StoredMigration[]> {
+  const found: StoredMigration[] = [];
+  let token: string | undefined;
+  do {
+    const page = await client.list<StoredMigration>(virtualMachineMigrations, {
+      namespace,
+      limit: PAGE_SIZE,
+      continue: token,
+    });
+    found.push(...page.items.filter((each) => machineKeyOf(each) === `${namespace}/${vmName}`));
+    token = page.metadata?.continue || undefined;
+  } while (token !== undefined);
+  return found;
+}
+
+async function find<T extends KubernetesObject>(
+  client: Client,
+  resource: Resource,
+  { namespace, name }: { readonly namespace: string; readonly name: string },
+): Promise<T | undefined> {
+  try {
+    return await client.get<T>(resource, namespace, name);
+  } catch (error) {
+    if (error instanceof ApiError && error.isNotFound) return undefined;
+    throw error;
+  }
+}
