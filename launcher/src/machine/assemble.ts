@@ -72,7 +72,7 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
 function makeVirtioDevices(
   { disks, interfaces = [], vsock }: MachineConfig,
   dependencies: MachineDependencies,
-  { memory, msi, doorbells }: Board,
+  { memory, msi, msiWires, doorbells }: Board,
   { ioEngine, poller }: { readonly ioEngine: IoEngine; readonly poller: LoopPoller | null },
 ): Promise<VirtioDevices> {
   const { log, openBlockDevice, takeAttachment, virtioConsole, keepLocalDisks, links = [], resolver } = dependencies;
@@ -86,7 +86,7 @@ function makeVirtioDevices(
     damaged: (disk, problem) => limited.warn("disk image is damaged", { reason: "DiskDamaged", disk, problem }),
   };
   return createVirtioDevices({
-    host: { memory, msi, doorbells, onFault, ...(poller && { poller }) },
+    host: { memory, msi, msiWires, doorbells, onFault, ...(poller && { poller }) },
     disks,
     interfaces: interfaces.map((config, i) => {
       const link = links[i];

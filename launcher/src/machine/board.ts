@@ -4,12 +4,13 @@ import { KVM_IDENTITY_MAP, KVM_TSS, ramRegions } from "../boot/x86/layout.ts";
 import { refusing, StateRefused } from "../codec/state-refused.ts";
 import { CoalescedPort, type CoalescedWrites } from "../kvm/coalesced-port.ts";
 import { KvmDoorbells } from "../kvm/doorbells.ts";
-import type { Doorbells, IrqLine, MsiSink } from "../kvm/interrupts.ts";
+import type { Doorbells, IrqLine, MsiSink, MsiWires } from "../kvm/interrupts.ts";
 import { KvmIrqLine } from "../kvm/irq-line.ts";
 import { kvmIoctl } from "../kvm/kvm-ioctl.ts";
 import { KvmUnavailable } from "../kvm/kvm-unavailable.ts";
 import { setMemorySlot } from "../kvm/memory-slots.ts";
 import { KvmMsiSink } from "../kvm/msi.ts";
+import { KvmMsiWires } from "../kvm/msi-wires.ts";
 import { newStruct } from "../kvm/struct-view.ts";
 import { KvmSystem } from "../kvm/system.ts";
 import { Vcpu } from "../kvm/vcpu.ts";
@@ -65,6 +66,8 @@ export class Board implements Disposable {
   readonly memory: GuestMemory;
   readonly vcpus: readonly Vcpu[];
   readonly msi: MsiSink;
+  /** Undefined where KVM has no irqfds (before Linux 2.6.32). */
+  readonly msiWires: MsiWires | undefined;
   readonly doorbells: Doorbells;
   readonly vmFd: number;
   readonly #memfd: OwnedFd;
@@ -102,6 +105,8 @@ export class Board implements Disposable {
     this.vcpus = makeVcpus(system, vm.fd, cpuids, resources);
     this.#cpuids = this.vcpus.map(({ fd }) => rawCpuid(fd));
     this.msi = new KvmMsiSink(vm.fd);
+    const hasWires = (["KVM_CAP_IRQFD", "KVM_CAP_IRQ_ROUTING"] as const).every((name) => system.capability(name) > 0);
+    this.msiWires = hasWires ? new KvmMsiWires(vm.fd) : undefined;
     this.doorbells = new KvmDoorbells(vm.fd);
     this.#coalescedPortsPage = system.coalescedPortsPage();
     this.#controllersAtPowerOn = saveInterruptControllers(vm.fd);

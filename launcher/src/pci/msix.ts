@@ -1,5 +1,5 @@
 import { StateRefused } from "../codec/state-refused.ts";
-import type { MsiSink } from "../kvm/interrupts.ts";
+import type { MsiMessage, MsiSink } from "../kvm/interrupts.ts";
 import type { PciFunction } from "./pci-function.ts";
 import type { MsixState } from "./state.ts";
 
@@ -31,6 +31,10 @@ export class Msix {
   readonly #pending: Uint8Array;
   #enabled = false;
   #functionMasked = false;
+  /** Something changed about where a vector's messages go. */
+  onChange: () => void = () => {};
+  /** Before somebody looks at the pending bits. */
+  beforePendingRead: () => void = () => {};
 
   /** `vectorCount` is 1 to MSIX_MAX_VECTORS. */
   constructor(vectorCount: number, sink: MsiSink) {
@@ -74,6 +78,15 @@ export class Msix {
     this.#enabled = (control & CONTROL_ENABLE) !== 0;
     this.#functionMasked = (control & CONTROL_FUNCTION_MASK) !== 0;
     this.#sendAllPending();
+    this.onChange();
+  }
+
+  /** What a vector sends now; null where that is nothing: masked, off, unknown, or no interrupt. */
+  message(vector: number): MsiMessage | null {
+    if (vector >= this.vectorCount || !this.#enabled || this.#isMasked(vector)) return null;
+    const addressLow = this.#dword(vector, ADDRESS_LOW);
+    if (!isInterrupt(addressLow)) return null;
+    return { addressLow, addressHigh: this.#dword(vector, ADDRESS_HIGH), data: this.#dword(vector, DATA) };
   }
 
   /** Sends a vector's message, or makes it pending while masked. Dropped when MSI-X is off or the vector unknown. */
@@ -94,9 +107,11 @@ export class Msix {
     for (let at = offset; at < end; at++) this.#tableBytes[at] = data[at - offset] ?? 0;
     for (let vector = Math.floor(offset / MSIX_ENTRY_SIZE); vector * MSIX_ENTRY_SIZE < end; vector++)
       this.#sendIfPending(vector);
+    this.onChange();
   }
 
   readPending(offset: number, data: Uint8Array): void {
+    this.beforePendingRead();
     for (let i = 0; i < data.length; i++) data[i] = this.#pending[offset + i] ?? 0;
   }
 
@@ -137,8 +152,7 @@ export class Msix {
 
   #send(vector: number): void {
     const low = this.#dword(vector, ADDRESS_LOW);
-    // Interrupt messages go to 0xfeexxxxx (Intel SDM volume 3, section 11.11.1); elsewhere they would be plain writes.
-    if (low >>> 20 === 0xfee) this.#sink.signalMsi(low, this.#dword(vector, ADDRESS_HIGH), this.#dword(vector, DATA));
+    if (isInterrupt(low)) this.#sink.signalMsi(low, this.#dword(vector, ADDRESS_HIGH), this.#dword(vector, DATA));
   }
 
   #sendAllPending(): void {
@@ -164,4 +178,9 @@ export class Msix {
   #dword(vector: number, dword: number): number {
     return this.#table[4 * vector + dword] ?? 0;
   }
+}
+
+/** Interrupt messages go to 0xfeexxxxx (Intel SDM volume 3, section 11.11.1); elsewhere they would be plain writes. */
+function isInterrupt(addressLow: number): boolean {
+  return addressLow >>> 20 === 0xfee;
 }

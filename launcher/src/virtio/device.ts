@@ -1,4 +1,5 @@
 import type { GuestMemory } from "../memory/guest-memory.ts";
+import type { EventFd } from "../sys/eventfd.ts";
 import type { Virtqueue } from "./queue.ts";
 
 /** Numbers of feature bits, 0 to 63. */
@@ -88,8 +89,11 @@ export interface VirtioDriver {
   serveSoon(index: number): void;
   /** Interrupts the driver for what was pushed to the queue, if it wants that. */
   signalUsed(index: number): void;
-  /** Interrupts the driver for a queue that somebody else fills, who has looked whether it wants that. */
-  interruptQueue(index: number): void;
+  /**
+   * For a queue that somebody else fills, who looks whether the driver wants interrupts: each signal of `event` is one, until
+   * this is disposed. It waits for no turn of the event loop where KVM can see to it.
+   */
+  interruptBy(index: number, event: EventFd): Disposable;
   /** What `doorbellFd` answers is another one now. */
   doorbellsChanged(): void;
   /** The configuration changed: raises the generation and interrupts. */

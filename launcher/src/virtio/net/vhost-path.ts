@@ -2,7 +2,6 @@ import type { Gpa } from "../../memory/gpa.ts";
 import type { DeviceCounters } from "../../net/device-counters.ts";
 import type { VhostNet } from "../../net/vhost-net.ts";
 import { EventFd } from "../../sys/eventfd.ts";
-import { type FdWatch, watchFd } from "../../sys/fd-watch.ts";
 import type { FeatureBits, VirtioDriver } from "../device.ts";
 import type { Virtqueue } from "../queue.ts";
 import { type DataPath, type FrameQueue, tapOffloads } from "./data-path.ts";
@@ -27,18 +26,20 @@ const USED_INDEX = 2;
 interface RingEvents {
   /** The driver's doorbell. */
   readonly kick: EventFd;
+  /** Signalled by the kernel when the driver is to be interrupted. */
   readonly call: EventFd;
-  readonly watch: FdWatch;
 }
 
 /**
- * Frames go through the kernel (vhost-net), between guest memory and the TAP; this process sees none. It hands on what the
- * kernel signals to the guest as an interrupt. What the kernel writes is not in the dirty bitmap.
+ * Frames go through the kernel (vhost-net), between guest memory and the TAP; this process sees none, and
+ * none of its interrupts where KVM sends them. What the kernel writes is not in the dirty bitmap.
  */
 export class VhostPath implements DataPath {
   readonly name = "vhost-net";
   readonly #parts: VhostPathParts;
   readonly #events: readonly RingEvents[];
+  /** Of the current driver: rings whose interrupts have their way to it. */
+  #interrupts = new DisposableStack();
   #driver: VirtioDriver | null = null;
   /** Rings of the current driver that the kernel knows. */
   #pairsSetUp = 0;
@@ -50,17 +51,7 @@ export class VhostPath implements DataPath {
     using cleanup = new DisposableStack();
     this.#events = parts.taps
       .flatMap((_, pair) => [2 * pair, 2 * pair + 1])
-      .map((queueIndex) => {
-        const kick = cleanup.use(new EventFd());
-        const call = cleanup.use(new EventFd());
-        const watch = cleanup.use(
-          watchFd(call.fd, { readable: true }, () => {
-            if (call.drain()) this.#driver?.interruptQueue(queueIndex);
-          }),
-        );
-        watch.unref();
-        return { kick, call, watch };
-      });
+      .map(() => ({ kick: cleanup.use(new EventFd()), call: cleanup.use(new EventFd()) }));
     cleanup.move();
   }
 
@@ -73,6 +64,8 @@ export class VhostPath implements DataPath {
   stop(): void {
     this.#setBackends(0);
     if (this.#driver) this.#takeBack(this.#driver);
+    this.#interrupts[Symbol.dispose]();
+    this.#interrupts = new DisposableStack();
     this.#driver = null;
     this.#pairs = 0;
     this.#pairsSetUp = 0;
@@ -132,6 +125,7 @@ export class VhostPath implements DataPath {
       if (!queue || !events) continue;
       vhost.setRing(ring, ringOf(driver, queue));
       vhost.setEvents(ring, events.kick.fd, events.call.fd);
+      this.#interrupts.use(driver.interruptBy(2 * pair + ring, events.call));
     }
   }
 
@@ -158,7 +152,7 @@ export class VhostPath implements DataPath {
 
   [Symbol.dispose](): void {
     this.stop();
-    for (const { kick, call, watch } of this.#events) for (const each of [watch, kick, call]) each[Symbol.dispose]();
+    for (const { kick, call } of this.#events) for (const each of [kick, call]) each[Symbol.dispose]();
   }
 }
 

@@ -29,6 +29,8 @@ export const NO_VECTOR = 0xffff;
 export interface CommonConfigEvents {
   /** DRIVER_OK was set. */
   ready(): void;
+  /** Interrupts of a queue go elsewhere. */
+  vectorChanged(): void;
   /** 0 was written to the status. Calls `finishReset`, at once or when the device has come to rest. */
   reset(): void;
 }
@@ -325,7 +327,9 @@ export class CommonConfig implements RangeHandler {
 
   #setQueueVector(value: number): void {
     const queue = this.#queue;
-    if (queue) queue.vector = this.#vector(value);
+    if (!queue) return;
+    queue.vector = this.#vector(value);
+    this.#events.vectorChanged();
   }
 
   #vector(value: number): number {

@@ -1,16 +1,18 @@
 import { refusing, StateRefused } from "../../codec/state-refused.ts";
-import type { Doorbells, MsiSink } from "../../kvm/interrupts.ts";
+import type { Doorbells, MsiSink, MsiWires } from "../../kvm/interrupts.ts";
 import { AddressSpace, type RangeHandler } from "../../memory/address-space.ts";
 import type { GuestMemory } from "../../memory/guest-memory.ts";
 import { Msix } from "../../pci/msix.ts";
 import { PciFunction } from "../../pci/pci-function.ts";
 import type { PciDevice } from "../../pci/pci-root.ts";
+import type { EventFd } from "../../sys/eventfd.ts";
 import type { Poller } from "../../sys/poll-source.ts";
 import type { FeatureBits, VirtioDevice, VirtioDriver } from "../device.ts";
 import { Virtqueue } from "../queue.ts";
 import { COMMON_CONFIG_SIZE, CommonConfig } from "./common-config.ts";
 import { STATUS_DRIVER_OK, STATUS_NEEDS_RESET } from "./device-status.ts";
 import { addPciConfigCapability, addVirtioCapability, CapabilityType } from "./pci-capabilities.ts";
+import { QueueWires } from "./queue-wires.ts";
 import type { VirtioPciState } from "./state.ts";
 import { WatchedQueue } from "./watched-queue.ts";
 
@@ -45,6 +47,8 @@ const ISR_CONFIG = 2;
 export interface VirtioPciHost {
   readonly memory: GuestMemory;
   readonly msi: MsiSink;
+  /** Absent where KVM has none. */
+  readonly msiWires?: MsiWires | undefined;
   readonly doorbells: Doorbells;
   /** Looks at the queues of devices that are polled; all ring without. */
   readonly poller?: Poller;
@@ -62,6 +66,7 @@ export class VirtioPciDevice implements PciDevice {
   readonly #host: VirtioPciHost;
   readonly #common: CommonConfig;
   readonly #msix: Msix;
+  readonly #wires: QueueWires;
   readonly #bar = new AddressSpace("virtio BAR");
   #isr = 0;
   #barAddress: number | null = null;
@@ -84,6 +89,15 @@ export class VirtioPciDevice implements PciDevice {
     this.#common = new CommonConfig(device, queueCount + 1, {
       ready: () => this.#activate(),
       reset: () => this.#resetDevice(),
+      vectorChanged: () => this.#wires.update(),
+    });
+    this.#wires = new QueueWires({
+      msix: this.#msix,
+      wires: host.msiWires,
+      vectorOf: (index) => this.#common.queueVector(index),
+      interrupt: (index) => {
+        if (this.#session) this.#interrupt(this.#common.queueVector(index), ISR_QUEUE);
+      },
     });
     this.pci = new PciFunction({
       vendorId: VENDOR_ID,
@@ -222,6 +236,7 @@ export class VirtioPciDevice implements PciDevice {
   #newSession(): DriverSession {
     const session: DriverSession = new DriverSession(this.#host.memory, this.#common.negotiatedFeatures(), {
       queueUsed: (index) => this.#interrupt(this.#common.queueVector(index), ISR_QUEUE),
+      wired: (index, event) => this.#wires.connect(index, event),
       doorbellsChanged: () => this.#moveDoorbells(this.#barAddress),
       configChanged: () => {
         this.#common.raiseGeneration();
@@ -300,6 +315,7 @@ export class VirtioPciDevice implements PciDevice {
     this.#session = null;
     this.#unwatch();
     this.#dropDoorbells();
+    this.#wires.drop();
     this.#common.setNeedsReset();
     this.#interrupt(this.#common.configVector, ISR_CONFIG);
     this.#host.onFault(this.#device.name, error instanceof Error ? error : new Error(String(error)));
@@ -310,8 +326,9 @@ export class VirtioPciDevice implements PciDevice {
     this.#session = null;
     this.#unwatch();
     this.#dropDoorbells();
-    this.#isr = 0;
     const atRest = this.#device.reset();
+    this.#wires.drop();
+    this.#isr = 0;
     if (atRest === undefined) this.#common.finishReset();
     else this.#rest = atRest.then(() => this.#common.finishReset());
   }
@@ -357,6 +374,7 @@ export class VirtioPciDevice implements PciDevice {
 
 interface SessionEvents {
   queueUsed(index: number): void;
+  wired(index: number, event: EventFd): Disposable;
   doorbellsChanged(): void;
   configChanged(): void;
   serveSoon(index: number): void;
@@ -398,8 +416,8 @@ class DriverSession implements VirtioDriver {
     if (this.#isLive && this.queues[index]?.takeInterrupt()) this.#events.queueUsed(index);
   }
 
-  interruptQueue(index: number): void {
-    if (this.#isLive) this.#events.queueUsed(index);
+  interruptBy(index: number, event: EventFd): Disposable {
+    return this.#isLive ? this.#events.wired(index, event) : { [Symbol.dispose]() {} };
   }
 
   doorbellsChanged(): void {
