@@ -525,9 +525,9 @@ class FakePoller implements Poller {
 }
 
 describe("a virtio-pci device whose queues are looked at", () => {
-  const setUpPolled = () => {
+  const setUpPolled = (isPolled = true) => {
     const device = new EchoDevice();
-    device.isPolled = true;
+    device.isPolled = isPolled;
     const poller = new FakePoller();
     const driver = new VirtioPciDriver(device, undefined, poller);
     const [ring] = driver.start();
@@ -595,8 +595,7 @@ describe("a virtio-pci device whose queues are looked at", () => {
   });
 
   it("is always rung where it is none that is looked at", () => {
-    const { device, poller, addAndKick } = setUpPolled();
-    device.isPolled = false;
+    const { poller, addAndKick } = setUpPolled(false);
     expect([addAndKick(), addAndKick(), addAndKick(), addAndKick()]).toEqual([true, true, true, true]);
     expect(poller.sources.size).toBe(0);
   });

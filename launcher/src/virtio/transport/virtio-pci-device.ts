@@ -14,7 +14,7 @@ import { STATUS_DRIVER_OK, STATUS_NEEDS_RESET } from "./device-status.ts";
 import { addPciConfigCapability, addVirtioCapability, CapabilityType } from "./pci-capabilities.ts";
 import { QueueWires } from "./queue-wires.ts";
 import type { VirtioPciState } from "./state.ts";
-import { WatchedQueue } from "./watched-queue.ts";
+import { WatchedQueues } from "./watched-queues.ts";
 
 const VENDOR_ID = 0x1af4;
 /** Section 4.1.2: device ids of modern devices start here. */
@@ -73,8 +73,7 @@ export class VirtioPciDevice implements PciDevice {
   /** Null unless the driver is ready, and the device did not fail since. */
   #session: DriverSession | null = null;
   #doorbells: Disposable[] = [];
-  /** By queue; of a session that serves them. */
-  readonly #watched = new Map<number, WatchedQueue>();
+  readonly #watched: WatchedQueues;
   /** Invariant: resolved unless a reset is under way. */
   #rest: Promise<void> = Promise.resolve();
   /** No queue is served meanwhile. */
@@ -85,6 +84,7 @@ export class VirtioPciDevice implements PciDevice {
     if (queueCount > VIRTIO_PCI_MAX_QUEUES) throw new RangeError(`${device.name}: ${queueCount} queues`);
     this.#device = device;
     this.#host = host;
+    this.#watched = new WatchedQueues((device.isPolled && host.poller) || null, (index) => this.#serve(index));
     this.#msix = new Msix(queueCount + 1, host.msi);
     this.#common = new CommonConfig(device, queueCount + 1, {
       ready: () => this.#activate(),
@@ -130,7 +130,7 @@ export class VirtioPciDevice implements PciDevice {
    */
   async hold(): Promise<void> {
     this.#isHeld = true;
-    this.#unwatch();
+    this.#watched.clear();
     await Promise.all([this.#device.hold(), this.#rest]);
   }
 
@@ -283,22 +283,8 @@ export class VirtioPciDevice implements PciDevice {
 
   #rung(index: number): void {
     const queue = this.#session?.queues[index];
-    const { poller } = this.#host;
-    if (poller && queue && this.#device.isPolled && !this.#isHeld) {
-      let source = this.#watched.get(index);
-      if (!source) {
-        source = new WatchedQueue(queue, () => this.#serve(index));
-        this.#watched.set(index, source);
-      }
-      if (source.isReady()) poller.woken(source);
-    }
+    if (queue && !this.#isHeld) this.#watched.rung(index, queue);
     this.#serve(index);
-  }
-
-  /** All queues ring again from when they are next served. */
-  #unwatch(): void {
-    for (const source of this.#watched.values()) this.#host.poller?.leave(source);
-    this.#watched.clear();
   }
 
   #serveSoon(session: DriverSession, index: number): void {
@@ -313,7 +299,7 @@ export class VirtioPciDevice implements PciDevice {
   /** Of the session there is. */
   #fail(error: unknown): void {
     this.#session = null;
-    this.#unwatch();
+    this.#watched.clear();
     this.#dropDoorbells();
     this.#wires.drop();
     this.#common.setNeedsReset();
@@ -324,7 +310,7 @@ export class VirtioPciDevice implements PciDevice {
   #resetDevice(): void {
     this.#session?.end();
     this.#session = null;
-    this.#unwatch();
+    this.#watched.clear();
     this.#dropDoorbells();
     const atRest = this.#device.reset();
     this.#wires.drop();
