@@ -11,9 +11,14 @@ import {
 } from "../../../launcher/api/control.ts";
 import { parseCpuFeatures } from "../../../launcher/api/cpu-features.ts";
 import type { LinkState } from "../../../launcher/api/machine-config.ts";
+import type { HandOverDecision, MigrationRequest, MigrationStatus } from "../../../launcher/api/migration.ts";
 import type { ClientCredentials } from "../certificates/authority.ts";
 import { machineServerName } from "../certificates/identities.ts";
 import { messageOf } from "../runtime/errors.ts";
+import { type Answer, parseGood } from "./answer.ts";
+import { LauncherError } from "./launcher-error.ts";
+import { parseMigration } from "./migration-answer.ts";
+import { count, parseObjectValue, text } from "./untrusted.ts";
 
 /** One launcher: where it is, and whose machine it must prove to be. */
 export interface LauncherTarget {
@@ -28,26 +33,11 @@ export interface LauncherClientOptions {
   readonly port: number;
 }
 
-/** The launcher did not answer, answered with an error, or is not who it must be. */
-export class LauncherError extends Error {
-  override readonly name = "LauncherError";
-  /** HTTP status; 0 when no answer came. */
-  readonly statusCode: number;
-  readonly code: string;
-
-  constructor(statusCode: number, code: string, message: string) {
-    super(message);
-    this.statusCode = statusCode;
-    this.code = code;
-  }
-
-  /** The state waited for was not reached in time: ask again. */
-  get isTimeout(): boolean {
-    return this.statusCode === 408;
-  }
-}
+export { LauncherError };
 
 const CALL_TIMEOUT_MS = 5_000;
+/** Longer than disks may take to come to rest, which who cancels has to wait for. */
+const MIGRATION_TIMEOUT_MS = 15_000;
 /** Beyond the server's own time for a long poll. */
 const LONG_POLL_GRACE_MS = 5_000;
 const ANSWER_MAX_BYTES = 1024 * 1024;
@@ -120,6 +110,33 @@ export class LauncherClient {
     return this.#call(target, { method: "POST", path, body: { state }, timeoutMs: CALL_TIMEOUT_MS });
   }
 
+  /** What a launcher says of its migration, to or from there. */
+  async migration(target: LauncherTarget): Promise<MigrationStatus> {
+    return parseMigration(
+      await this.#ask(target, { method: "GET", path: "/v1/migration", timeoutMs: CALL_TIMEOUT_MS }),
+    );
+  }
+
+  /** Has the machine move from there. */
+  startMigration(target: LauncherTarget, request: MigrationRequest): Promise<MigrationStatus> {
+    return this.#postMigration(target, "start", request);
+  }
+
+  /** Answered once the machine runs on there; a LauncherError with the code Conflict where it is too late. */
+  cancelMigration(target: LauncherTarget): Promise<MigrationStatus> {
+    return this.#postMigration(target, "cancel", {});
+  }
+
+  /** Tells of a decision; a LauncherError with the code Conflict in phases where there is nothing to decide so. */
+  decideMigration(target: LauncherTarget, winner: HandOverDecision): Promise<MigrationStatus> {
+    return this.#postMigration(target, "decide", { winner });
+  }
+
+  async #postMigration(target: LauncherTarget, what: string, body: object): Promise<MigrationStatus> {
+    const call = { method: "POST", path: `/v1/migration/${what}`, body, timeoutMs: MIGRATION_TIMEOUT_MS } as const;
+    return parseMigration(await this.#ask(target, call));
+  }
+
   /** Reading certificates costs more than all else of a call that finds nobody. */
   #secureContext(credentials: ClientCredentials): SecureContext {
     if (this.#secured?.credentials !== credentials) {
@@ -129,20 +146,16 @@ export class LauncherClient {
     return this.#secured.context;
   }
 
-  async #call(
-    target: LauncherTarget,
-    call: {
-      method: "GET" | "POST" | "DELETE";
-      path: string;
-      body?: unknown;
-      timeoutMs: number;
-      signal?: AbortSignal | undefined;
-    },
-  ): Promise<LauncherStatus> {
+  async #call(target: LauncherTarget, call: Call): Promise<LauncherStatus> {
+    const { statusCode, body } = await this.#ask(target, call);
+    return parseAnswer(statusCode, body);
+  }
+
+  async #ask(target: LauncherTarget, call: Call): Promise<Answer> {
     const secureContext = this.#secureContext(await this.#options.credentials());
     const deadline = AbortSignal.timeout(call.timeoutMs);
     const body = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
-    const { promise, resolve, reject } = Promise.withResolvers<{ statusCode: number; body: string }>();
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     const options: https.RequestOptions & ConnectionOptions = {
       host: target.ip,
       port: this.#options.port,
@@ -164,12 +177,19 @@ export class LauncherClient {
     });
     request.on("error", reject);
     request.end(body);
-    const answer = await promise.catch((error: unknown) => {
+    return await promise.catch((error: unknown) => {
       const message = deadline.aborted ? `no answer within ${call.timeoutMs} ms` : messageOf(error);
       throw new LauncherError(0, "Unreachable", message);
     });
-    return parseAnswer(answer.statusCode, answer.body);
   }
+}
+
+interface Call {
+  readonly method: "GET" | "POST" | "DELETE";
+  readonly path: string;
+  readonly body?: unknown;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
 }
 
 async function readBounded(response: AsyncIterable<Buffer>): Promise<string> {
@@ -187,12 +207,7 @@ async function readBounded(response: AsyncIterable<Buffer>): Promise<string> {
 
 /** A launcher's answer is as trustworthy as its guest: each field that is used is checked. */
 export function parseAnswer(statusCode: number, body: string): LauncherStatus {
-  const parsed = parseObject(body);
-  if (statusCode < 200 || statusCode > 299) {
-    const error = parseObjectValue(parsed?.["error"]);
-    const message = text(error?.["message"]) ?? `answered with HTTP status ${statusCode}`;
-    throw new LauncherError(statusCode, text(error?.["code"]) ?? "Unknown", message);
-  }
+  const parsed = parseGood({ statusCode, body });
   const state = MACHINE_STATES.find((known) => known === parsed?.["state"]);
   if (parsed === undefined || state === undefined || parsed["apiVersion"] !== LAUNCHER_API_VERSION) {
     throw new LauncherError(
@@ -296,26 +311,4 @@ function interfacesOf(value: unknown): Pick<LauncherStatus, "interfaces"> {
     return [{ name, mac, link, mtuBytes, queues: count(entry["queues"]), dataPath, addresses }];
   });
   return { interfaces };
-}
-
-function parseObject(body: string): Record<string, unknown> | undefined {
-  try {
-    return parseObjectValue(JSON.parse(body));
-  } catch {
-    return undefined;
-  }
-}
-
-function parseObjectValue(value: unknown): Record<string, unknown> | undefined {
-  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : undefined;
-}
-
-const TEXT_MAX_LENGTH = 1024;
-
-function text(value: unknown): string | undefined {
-  return typeof value === "string" ? value.slice(0, TEXT_MAX_LENGTH) : undefined;
-}
-
-function count(value: unknown): number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : 0;
 }

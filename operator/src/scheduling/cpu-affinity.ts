@@ -39,10 +39,11 @@ export function withCpuAffinity(affinity: Affinity | undefined, placement: CpuPl
   return requiringOfNode(affinity, { key: cpuLabels.class, operator: "In", values });
 }
 
-/** The same affinity with one more requirement of the node, in each of the alternatives that it has. */
+/** The same affinity with one more requirement of the node's labels or fields, in each of the alternatives that it has. */
 export function requiringOfNode(
   affinity: Affinity | undefined,
   requirement: { readonly key: string; readonly operator: string; readonly values: string[] },
+  of: "matchExpressions" | "matchFields" = "matchExpressions",
 ): Affinity {
   const nodeAffinity = affinity?.nodeAffinity ?? {};
   const terms = nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
@@ -51,10 +52,8 @@ export function requiringOfNode(
     nodeAffinity: {
       ...nodeAffinity,
       requiredDuringSchedulingIgnoredDuringExecution: {
-        nodeSelectorTerms: (terms ?? [{ matchExpressions: [] }]).map((term) =>
-          terms !== undefined && matchesNothing(term)
-            ? term
-            : { ...term, matchExpressions: [...(term.matchExpressions ?? []), requirement] },
+        nodeSelectorTerms: (terms ?? [{}]).map((term) =>
+          terms !== undefined && matchesNothing(term) ? term : { ...term, [of]: [...(term[of] ?? []), requirement] },
         ),
       },
     },
