@@ -8,6 +8,7 @@ import { operatorVersion } from "../version.ts";
 import { type EvictionMetrics, evictionMetrics } from "./eviction/metrics.ts";
 import { type VirtualMachineMetrics, virtualMachineMetrics } from "./virtualmachine/metrics.ts";
 import type { World } from "./virtualmachine/observe.ts";
+import { type MigrationMetrics, migrationMetrics } from "./virtualmachinemigration/metrics.ts";
 
 /** What gauges look at when they are scraped. */
 export interface ControllersSubjects {
@@ -25,6 +26,7 @@ export interface ControllersMetrics {
   readonly queue: (name: string) => WorkQueueMetrics;
   readonly virtualMachines: VirtualMachineMetrics;
   readonly evictions: EvictionMetrics;
+  readonly migrations: MigrationMetrics;
   readonly leads: (leads: boolean) => void;
 }
 
@@ -38,6 +40,7 @@ export function controllersMetrics(registry: Registry, subjects: ControllersSubj
     queue: workQueueMetrics(registry),
     virtualMachines: virtualMachineMetrics(registry, subjects.world, subjects.nowMs),
     evictions: evictionMetrics(registry, subjects.webhookNotAfterMs),
+    migrations: migrationMetrics(registry, subjects.world),
     leads: leaderMetrics(registry, subjects.lease),
   };
 }

@@ -20,6 +20,7 @@ import { VirtualMachineController } from "./virtualmachine/controller.ts";
 import { writersOf } from "./virtualmachine/observe.ts";
 import { VirtualMachineImageController } from "./virtualmachineimage/controller.ts";
 import { askImporterAt } from "./virtualmachineimage/progress-monitor.ts";
+import { VirtualMachineMigrationController } from "./virtualmachinemigration/controller.ts";
 
 export interface ControllersOptions {
   readonly config: ControllersConfig;
@@ -94,6 +95,18 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     events,
     queueMetrics: metrics.queue("virtualmachineimage"),
   });
+  const migrations = new VirtualMachineMigrationController({
+    client,
+    clock,
+    logger,
+    machineSettings: config.settings,
+    settings: config.migrationSettings,
+    world: controller.world,
+    launchers,
+    events,
+    queueMetrics: metrics.queue("virtualmachinemigration"),
+    metrics: metrics.migrations,
+  });
   const budgets = new BudgetController({
     client,
     clock,
@@ -111,7 +124,7 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
   const stopWatching = new AbortController();
   const watching = controllers.map((each) => each.watch(stopWatching.signal));
   try {
-    return await lead(options, { authority, controllers, leads: metrics.leads });
+    return await lead(options, { authority, controllers: [...controllers, migrations], leads: metrics.leads });
   } finally {
     stopWatching.abort();
     await Promise.all([...watching, events.flush()]);

@@ -60,6 +60,13 @@ function isEmpty(value: object): boolean {
   return Object.keys(value).length === 0;
 }
 
+/** The annotation of a pod that is made as `pod` was, but with the launcher of today. */
+export function launcherImageDigests(pod: Pod, { launcherImage }: Settings): { [annotations.startedWith]?: string } {
+  const started = parse(pod.metadata?.annotations?.[annotations.startedWith]);
+  if (started === undefined) return {};
+  return { [annotations.startedWith]: JSON.stringify({ ...started, [LAUNCHER_IMAGE]: digest(launcherImage) }) };
+}
+
 /** The fields in which a pod differs from what one made now would be; all is well when none. */
 export function driftedFields(pod: Pod, current: FieldDigests): string[] {
   const started = parse(pod.metadata?.annotations?.[annotations.startedWith]);

@@ -86,7 +86,12 @@ export function podsOf(world: Pick<World, "pods">, vm: StoredVirtualMachine): La
 
 /** Migrations of a machine, whatever has become of them. */
 export function migrationsOf(world: Pick<World, "migrations">, vm: StoredVirtualMachine): StoredMigration[] {
-  return world.migrations.byIndex(MACHINE_INDEX, `${vm.metadata.namespace}/${vm.metadata.name}`);
+  return migrationsOfKey(world, `${vm.metadata.namespace}/${vm.metadata.name}`);
+}
+
+/** The same by the machine's key. */
+export function migrationsOfKey(world: Pick<World, "migrations">, key: string): StoredMigration[] {
+  return world.migrations.byIndex(MACHINE_INDEX, key);
 }
 
 /** Keys of the VirtualMachines that a node is of interest to: those on it, and all that wait for one. */

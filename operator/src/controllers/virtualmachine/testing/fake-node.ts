@@ -1,25 +1,26 @@
 import type { AttachDiskRequest, LauncherStatus, MachineState } from "../../../../../launcher/api/control.ts";
 import type { LinkState, MachineConfig } from "../../../../../launcher/api/machine-config.ts";
+import type { HandOverDecision, MigrationRequest, MigrationStatus } from "../../../../../launcher/api/migration.ts";
 import { LauncherError, type LauncherTarget } from "../../../launcher-client/launcher-client.ts";
 import type { FakeApiServer } from "../../../runtime/testing/fake-api-server.ts";
 import type { Pod, Secret } from "../../../runtime/wire.ts";
+import type { MigrationCalls } from "../../virtualmachinemigration/migration-monitor.ts";
 import type { LauncherCalls } from "../launcher-monitor.ts";
 import { ATTACHMENT_LABEL } from "../names.ts";
+import { type Cut, FakeMove, type Mover } from "./fake-move.ts";
 import { container, networkInterface } from "./fixtures.ts";
 
 /** One launcher process on the node. */
-interface Process {
+interface Process extends Mover {
   readonly podUID: string;
   readonly vmUID: string;
   readonly ip: string;
-  readonly startedAtMs: number;
+  startedAtMs: number;
   state: MachineState;
   /** Those that came while it ran. */
   readonly disks: Map<string, HotDisk>;
   /** Of its interfaces. */
   readonly links: Map<string, LinkState>;
-  /** Its last word, once it has ended. */
-  end?: { readonly reason: string; readonly exitCode: number };
 }
 
 interface HotDisk {
@@ -36,8 +37,12 @@ const EJECT_TICKS = 5;
  * Scheduler, kubelet, garbage collector and launchers of a cluster of one node, one small step at each tick.
  * It records the sin that no operator may commit: two launchers of one machine at the same time.
  */
-export class FakeNode implements LauncherCalls {
+export class FakeNode implements LauncherCalls, MigrationCalls {
   readonly sins: string[] = [];
+  /** Where the link of the next migration breaks. */
+  cut: Cut | undefined;
+  /** Migrations that launchers were told to begin so far. */
+  moves = 0;
   /** Pods started so far. */
   starts = 0;
   /** How many pods the node refuses from now on. */
@@ -71,14 +76,60 @@ export class FakeNode implements LauncherCalls {
     }
   }
 
+  /** One more node, for machines to move to. */
+  addNode(name: string): void {
+    const allocatable = { memory: "16Gi", "devices.typevisor.io/kvm": "100" };
+    const conditions = [{ type: "Ready", status: "True" }];
+    this.#server.write("nodes", { metadata: { name }, status: { allocatable, conditions } } as object);
+  }
+
+  /** The process of a pod is killed. */
+  kill(podName: string): void {
+    const uid = this.#server.read("pods", "shop", podName)?.metadata?.uid ?? "";
+    const process = this.#processes.get(uid);
+    if (process !== undefined) process.end ??= { reason: "killed", exitCode: 137 };
+  }
+
+  /** Machines whose guest runs, each as often as it does. */
+  get guests(): string[] {
+    return this.running.flatMap((process) => (FakeMove.guestRunsIn(process) ? [process.vmUID] : []));
+  }
+
   tick(): void {
     for (const { disks } of this.running) this.#giveUp(disks);
+    for (const process of this.#processes.values()) process.move?.tick();
+    const guests = this.guests;
+    if (new Set(guests).size < guests.length) this.sins.push("a guest runs in two places");
     for (const secret of this.#server.all("secrets")) {
       this.#collect("secrets", secret);
     }
     for (const pod of this.#server.all<Pod>("pods")) {
       this.#step(pod);
     }
+  }
+
+  async migration(target: LauncherTarget): Promise<MigrationStatus> {
+    return FakeMove.statusOf(this.#find(target));
+  }
+
+  async startMigration(target: LauncherTarget, request: MigrationRequest): Promise<MigrationStatus> {
+    const process = this.#find(target);
+    const peer = this.running.find(({ ip }) => ip === request.address);
+    FakeMove.begin(process, peer, { id: request.id ?? "", cut: this.cut });
+    this.moves += 1;
+    return FakeMove.statusOf(process);
+  }
+
+  async cancelMigration(target: LauncherTarget): Promise<MigrationStatus> {
+    const process = this.#find(target);
+    FakeMove.cancel(process);
+    return FakeMove.statusOf(process);
+  }
+
+  async decideMigration(target: LauncherTarget, winner: HandOverDecision): Promise<MigrationStatus> {
+    const process = this.#find(target);
+    FakeMove.decide(process, winner);
+    return FakeMove.statusOf(process);
   }
 
   status(target: LauncherTarget): Promise<LauncherStatus> {
@@ -173,6 +224,7 @@ export class FakeNode implements LauncherCalls {
       memoryBytes: 2 ** 30,
       milestones: {},
       exits: {},
+      cannotMove: [],
       disks: [...process.disks].map(([name, { ticksLeft }]) => ({
         name,
         sizeBytes: 2 ** 30,
@@ -198,7 +250,7 @@ export class FakeNode implements LauncherCalls {
         process.end = { reason: "Stopped", exitCode: 0 };
       } else if (process.end !== undefined) {
         this.#finish(process, process.end, edit);
-      } else if (process.state === "Starting") {
+      } else if (process.state === "Starting" && FakeMove.guestRunsIn(process)) {
         process.state = "Running";
       }
     } else if (deletionTimestamp !== undefined) {
@@ -230,7 +282,7 @@ export class FakeNode implements LauncherCalls {
   #advance(pod: Pod, edit: (change: (copy: Pod) => void) => void): void {
     if (pod.spec?.nodeName === undefined) {
       edit((copy) => {
-        copy.spec = { ...copy.spec, containers: copy.spec?.containers ?? [], nodeName: "node-1" };
+        copy.spec = { ...copy.spec, containers: copy.spec?.containers ?? [], nodeName: placeOf(pod) };
         copy.status = { ...copy.status, phase: "Pending", startTime: new Date(this.#nowMs()).toISOString() };
       });
     } else if (this.refusals > 0) {
@@ -249,7 +301,8 @@ export class FakeNode implements LauncherCalls {
     if (this.#server.read("secrets", pod.metadata?.namespace ?? "", secret) === undefined) {
       this.sins.push(`a pod was made before its Secret ${secret}`);
     }
-    if (this.running.some((other) => other.vmUID === vmUID)) {
+    const receives = pod.spec?.containers[0]?.args?.includes("--receive") === true;
+    if (!receives && this.running.some((other) => other.vmUID === vmUID)) {
       this.sins.push(`two launchers for machine ${vmUID}`);
     }
     const holders = this.#server.all<Pod>("pods").filter((each) => each.metadata?.labels?.[ATTACHMENT_LABEL]);
@@ -268,6 +321,7 @@ export class FakeNode implements LauncherCalls {
       state: "Starting",
       disks: new Map(),
       links,
+      ...(receives ? { receives: "Listening" } : {}),
     });
     edit((copy) => {
       const running = { running: { startedAt: new Date(this.#nowMs()).toISOString() } };
@@ -283,7 +337,7 @@ export class FakeNode implements LauncherCalls {
   #finish(process: Process, end: NonNullable<Process["end"]>, edit: (change: (copy: Pod) => void) => void): void {
     const terminated = {
       exitCode: end.exitCode,
-      message: JSON.stringify({ version: 1, reason: end.reason, message: end.reason }),
+      ...(end.reason === "killed" ? {} : { message: JSON.stringify({ version: 1, message: end.reason, ...end }) }),
       startedAt: new Date(process.startedAtMs).toISOString(),
       finishedAt: new Date(this.#nowMs()).toISOString(),
     };
@@ -312,4 +366,14 @@ export class FakeNode implements LauncherCalls {
       this.#server.erase(plural, namespace, name);
     }
   }
+}
+
+/** The first node that a pod does not refuse: of required affinity, what a migration asks for. */
+function placeOf(pod: Pod): string {
+  const terms =
+    pod.spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms ?? [];
+  const fields = terms.flatMap(({ matchFields = [] }) => matchFields);
+  const fits = (name: string) =>
+    fields.every(({ operator, values = [] }) => (operator === "In") === values.includes(name));
+  return ["node-1", "node-2"].find(fits) ?? "node-1";
 }

@@ -1,9 +1,14 @@
 import type { VirtualMachineMigrationStatus } from "../../../../../crds/src/virtualmachinemigration.ts";
 import type { Pod } from "../../../runtime/wire.ts";
+import type { MigrationSettings } from "../../virtualmachinemigration/settings.ts";
 import type { StoredMigration } from "../../virtualmachinemigration/stored.ts";
 import { annotations } from "../names.ts";
 import type { StoredVirtualMachine } from "../observe.ts";
 import { at, POD_UID, podOf } from "./fixtures.ts";
+
+export const migrationSettings: MigrationSettings = {
+  ...{ perCluster: 5, perNode: 2, maxDowntimeMs: 300, deadlineSeconds: 3600, autoConverge: true, ttlSeconds: 86_400 },
+};
 
 export const MIGRATION_UID = "22222222-0000-4000-8000-000000000001";
 export const TARGET_UID = "33333333-0000-4000-8000-000000000001";

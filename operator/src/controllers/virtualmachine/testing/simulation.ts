@@ -5,10 +5,12 @@ import { FakeApiServer } from "../../../runtime/testing/fake-api-server.ts";
 import { FakeClock } from "../../../runtime/testing/fake-clock.ts";
 import { MortalOperator } from "../../../runtime/testing/mortal-operator.ts";
 import { RecordingLogger } from "../../../runtime/testing/recording-logger.ts";
+import { VirtualMachineMigrationController } from "../../virtualmachinemigration/controller.ts";
 import { VirtualMachineController } from "../controller.ts";
 import type { StoredVirtualMachine } from "../observe.ts";
 import { FakeNode } from "./fake-node.ts";
 import { settings } from "./fixtures.ts";
+import { migrationSettings } from "./migration-fixtures.ts";
 
 /** Simulated time that passes at each tick. */
 const TICK_MS = 100;
@@ -51,7 +53,12 @@ export class Simulation implements AsyncDisposable {
     const deadline = performance.now() + 60_000;
     while (!done()) {
       if (performance.now() > deadline) {
-        const state = JSON.stringify([this.server.all("virtualmachines"), this.server.all("pods")], null, 1);
+        const kinds = ["virtualmachines", "virtualmachinemigrations", "pods"];
+        const state = JSON.stringify(
+          kinds.map((kind) => this.server.all(kind)),
+          null,
+          1,
+        );
         throw new Error(`never came to pass: ${what}\n${state}\n${JSON.stringify(this.logger.lines.slice(-20))}`);
       }
       this.node.tick();
@@ -80,6 +87,16 @@ export class Simulation implements AsyncDisposable {
       launchers: this.node,
       events: { record: (_, draft) => this.events.push(draft) },
     });
-    return Promise.all([controller.watch(signal), controller.work(signal)]);
+    const migrations = new VirtualMachineMigrationController({
+      client: new Client(connection),
+      clock: this.clock,
+      logger: this.logger,
+      machineSettings: settings,
+      settings: migrationSettings,
+      world: controller.world,
+      launchers: this.node,
+      events: { record: (_, draft) => this.events.push(draft) },
+    });
+    return Promise.all([controller.watch(signal), controller.work(signal), migrations.work(signal)]);
   }
 }

@@ -1,0 +1,266 @@
+import { describe, expect, it } from "@jest/globals";
+import { killedAtEachWrite } from "../../runtime/testing/mortal-operator.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import type { Cut } from "../virtualmachine/testing/fake-move.ts";
+import { machine } from "../virtualmachine/testing/fixtures.ts";
+import { Simulation } from "../virtualmachine/testing/simulation.ts";
+import type { StoredMigration } from "./stored.ts";
+
+async function start(): Promise<Simulation> {
+  const simulation = await Simulation.start();
+  simulation.node.addNode("node-2");
+  return simulation;
+}
+
+function create(simulation: Simulation, name = "web", runStrategy: "Always" | "Once" = "Always"): void {
+  const { status: _, ...made } = machine({ disks: [], runStrategy });
+  const { uid: _uid, generation: _generation, ...metadata } = made.metadata;
+  simulation.server.write("virtualmachines", { ...made, metadata: { ...metadata, name } });
+}
+
+function move(simulation: Simulation, name = "move", spec: object = {}): void {
+  simulation.server.write("virtualmachinemigrations", {
+    metadata: { name, namespace: "shop", creationTimestamp: new Date(simulation.clock.now()).toISOString() },
+    spec: { virtualMachineName: "web", priority: "User", ...spec },
+  } as object);
+}
+
+const migration = (simulation: Simulation, name = "move") =>
+  simulation.server.read<StoredMigration>("virtualmachinemigrations", "shop", name);
+const phase = (simulation: Simulation, name = "move") => migration(simulation, name)?.status?.phase;
+const ready = (simulation: Simulation, name = "move") =>
+  migration(simulation, name)?.status?.conditions?.find(({ type }) => type === "Ready");
+const podNames = (simulation: Simulation) => simulation.server.all<Pod>("pods").map(({ metadata }) => metadata?.name);
+const runsIn = (simulation: Simulation, podName: string) => {
+  const status = simulation.machine("web")?.status;
+  return status?.phase === "Running" && status.podName === podName;
+};
+
+/** Deletes an object as a user does: it stays until its finalizer is gone. */
+function remove(simulation: Simulation, name = "move"): void {
+  const { server } = simulation;
+  if ((migration(simulation, name)?.metadata.finalizers ?? []).length === 0)
+    server.erase("virtualmachinemigrations", "shop", name);
+  else
+    server.edit<StoredMigration>("virtualmachinemigrations", "shop", name, (copy) => {
+      copy.metadata.deletionTimestamp = "2026-01-01T00:00:00Z";
+    });
+}
+
+async function running(simulation: Simulation): Promise<void> {
+  create(simulation);
+  await simulation.until("it runs", () => runsIn(simulation, "vm-web"));
+}
+
+/** There, and one that is taken back in the middle. */
+async function life(simulation: Simulation): Promise<void> {
+  await running(simulation);
+  const startedAt = simulation.machine("web")?.status?.startedAt;
+  move(simulation);
+  await simulation.until("it has moved", () => phase(simulation) === "Succeeded" && runsIn(simulation, "vm2-web"));
+  expect(simulation.machine("web")?.status).toMatchObject({ node: "node-2", restarts: 0, startedAt });
+  await simulation.until("the old pod is gone", () => podNames(simulation).join() === "vm2-web");
+  move(simulation, "third");
+  await simulation.until(
+    "it copies",
+    () => phase(simulation, "third") === "Copying" || phase(simulation, "third") === "Succeeded",
+  );
+  remove(simulation, "third");
+  await simulation.until("it is settled", () => {
+    const names = podNames(simulation);
+    return migration(simulation, "third") === undefined && names.length === 1 && runsIn(simulation, names[0] ?? "");
+  });
+  expect(simulation.machine("web")?.status).toMatchObject({ restarts: 0, startedAt });
+}
+
+describe("a migration", () => {
+  it("moves a machine, keeps its run, and tells what it cost", async () => {
+    await using simulation = await start();
+    await life(simulation);
+    expect(simulation.node.sins).toEqual([]);
+    const { status } = migration(simulation) ?? {};
+    expect(status).toMatchObject({
+      source: { node: "node-1", podName: "vm-web" },
+      target: { node: "node-2", podName: "vm2-web" },
+      result: { totalMilliseconds: 1500, downtimeMilliseconds: 25.5, downtime: { lastPass: 10 }, rounds: 3 },
+    });
+    expect(migration(simulation)?.metadata.finalizers).toEqual([]);
+    expect(simulation.machine("web")?.status?.lastMigration).toMatchObject({ name: expect.any(String) });
+    expect(simulation.events.map(({ reason }) => reason)).toEqual(expect.arrayContaining(["MigrationSucceeded"]));
+  });
+
+  it("moves it back to where it was, in the name that its first pod had", async () => {
+    await using simulation = await start();
+    await running(simulation);
+    move(simulation);
+    await simulation.until("it has moved", () => phase(simulation) === "Succeeded");
+    move(simulation, "back", { target: { nodeName: "node-1" } });
+    await simulation.until(
+      "it is back",
+      () => phase(simulation, "back") === "Succeeded" && runsIn(simulation, "vm-web"),
+    );
+    expect(simulation.machine("web")?.status).toMatchObject({ node: "node-1", lastMigration: { name: "back" } });
+    expect(simulation.node.sins).toEqual([]);
+  });
+
+  it.each(["before", "after"] as const)(
+    "goes the same way when the operator is killed at any one of its writes, %s it is carried out",
+    async (when) => {
+      const { lives, failures } = await killedAtEachWrite(when, start, async (simulation) => {
+        const wrong = await life(simulation).then(
+          () => [],
+          (error: unknown) => [String(error)],
+        );
+        return [...wrong, ...simulation.node.sins];
+      });
+      expect(failures).toEqual([]);
+      expect(lives).toBeGreaterThan(20);
+    },
+    300_000,
+  );
+});
+
+describe("a link that breaks", () => {
+  it.each<[Cut, string, string, string]>([
+    ["Copying", "Failed", "vm-web", "MigrationFailed"],
+    ["before Commit arrives", "Succeeded", "vm2-web", "MigrationSucceeded"],
+    ["after Commit arrives", "Succeeded", "vm2-web", "MigrationSucceeded"],
+  ])("in the phase %s leaves the machine running once", async (cut, end, podName, reason) => {
+    await using simulation = await start();
+    await running(simulation);
+    simulation.node.cut = cut;
+    move(simulation);
+    await simulation.until("it is settled", () => phase(simulation) === end && runsIn(simulation, podName));
+    expect(ready(simulation)?.reason).toBe(reason);
+    expect(migration(simulation)?.status?.handOver?.decision).toBe(cut === "Copying" ? undefined : "target");
+    expect(simulation.node.sins).toEqual([]);
+    expect(simulation.machine("web")?.status).toMatchObject({ restarts: 0 });
+  });
+
+  it.each<[Cut]>([["before Commit arrives"], ["after Commit arrives"]])(
+    "%s is decided once, whenever the operator is killed",
+    async (cut) => {
+      const { failures } = await killedAtEachWrite("after", start, async (simulation) => {
+        const { node } = simulation;
+        node.cut = cut;
+        const live = async () => {
+          await running(simulation);
+          move(simulation);
+          await simulation.until("settled", () => phase(simulation) === "Succeeded" && runsIn(simulation, "vm2-web"));
+        };
+        const wrong = await live().then(
+          () => [],
+          (error: unknown) => [String(error)],
+        );
+        return [...wrong, ...node.sins];
+      });
+      expect(failures).toEqual([]);
+    },
+    300_000,
+  );
+});
+
+describe("a launcher that is killed", () => {
+  const phases = ["Preparing", "Copying", "HandingOver", "Finishing"] as const;
+
+  it.each(phases.flatMap((at) => [[at, "vm-web"] as const, [at, "vm2-web"] as const]))(
+    "while the migration is %s, in pod %s, leaves one machine that runs",
+    async (at, victim) => {
+      await using simulation = await start();
+      await running(simulation);
+      move(simulation);
+      const reached = () => {
+        const now = phase(simulation);
+        return now === at || now === "Succeeded" || now === "Failed";
+      };
+      await simulation.until(
+        `it is ${at}`,
+        () => reached() && (podNames(simulation).includes(victim) || phase(simulation) === "Succeeded"),
+      );
+      simulation.node.kill(victim);
+      await simulation.until("all is settled", () => {
+        const over = ["Succeeded", "Failed", "Cancelled"].includes(phase(simulation) ?? "");
+        const [only, ...others] = podNames(simulation);
+        return over && others.length === 0 && runsIn(simulation, only ?? "") && simulation.node.guests.length === 1;
+      });
+      expect(simulation.node.sins).toEqual([]);
+      expect(simulation.machine("web")?.status?.restarts).toBeLessThanOrEqual(1);
+    },
+    60_000,
+  );
+});
+
+describe("a machine that is stopped while it moves", () => {
+  it("is off, and its migration is cancelled", async () => {
+    await using simulation = await start();
+    await running(simulation);
+    move(simulation);
+    await simulation.until("it copies", () => phase(simulation) === "Copying");
+    simulation.edit("web", (vm) => Object.assign(vm.spec, { runStrategy: "Halted" }));
+    await simulation.until("it is off", () => simulation.machine("web")?.status?.phase === "Stopped");
+    await simulation.until(
+      "the migration is over",
+      () => phase(simulation) === "Cancelled" || phase(simulation) === "Succeeded",
+    );
+    await simulation.until("no pod is left", () => podNames(simulation).length === 0);
+    expect(simulation.node.sins).toEqual([]);
+  });
+
+  it("is gone with both pods when it is deleted", async () => {
+    await using simulation = await start();
+    await running(simulation);
+    move(simulation);
+    await simulation.until("it copies", () => phase(simulation) === "Copying");
+    simulation.server.erase("virtualmachines", "shop", "web");
+    await simulation.until("no pod is left", () => podNames(simulation).length === 0);
+    await simulation.until("the migration is over", () =>
+      ["Cancelled", "Failed", "Succeeded"].includes(phase(simulation) ?? ""),
+    );
+    const finalizers = () => migration(simulation)?.metadata.finalizers;
+    await simulation.until("nothing holds it up", () => finalizers()?.length === 0);
+  });
+});
+
+describe("a migration that cannot be", () => {
+  it.each<[string, object, string, RegExp]>([
+    ["of a machine that there is not", { virtualMachineName: "db" }, "MachineNotFound", /no VirtualMachine db/],
+    [
+      "to the node that it is on",
+      { target: { nodeName: "node-1" } },
+      "TargetInvalid",
+      /is on node node-1 already.*allowSourceNode/,
+    ],
+    ["to a node that there is not", { target: { nodeName: "node-9" } }, "TargetInvalid", /There is no node node-9/],
+  ])("%s says so", async (_what, spec, reason, message) => {
+    await using simulation = await start();
+    await running(simulation);
+    move(simulation, "move", spec);
+    await simulation.until("it has failed", () => phase(simulation) === "Failed");
+    expect(ready(simulation)).toMatchObject({ status: "False", reason, message: expect.stringMatching(message) });
+    expect(podNames(simulation)).toEqual(["vm-web"]);
+  });
+
+  it("for want of room says so, and leaves the machine alone", async () => {
+    await using simulation = await start();
+    await running(simulation);
+    const message = 'pods "vm2-web" is forbidden: exceeded quota: pods, requested: memory=1Gi';
+    const status = { code: 403, reason: "Forbidden", message };
+    simulation.server.admit = (plural, { metadata }) =>
+      plural === "pods" && metadata?.name === "vm2-web" ? status : undefined;
+    move(simulation);
+    await simulation.until("the refusal is told", () => ready(simulation)?.message.includes("exceeded quota") === true);
+    await simulation.until("it is given up", () => phase(simulation) === "Failed");
+    expect(ready(simulation)).toMatchObject({
+      reason: "TargetNotReady",
+      message: expect.stringContaining("exceeded quota"),
+    });
+    await simulation.until("the machine runs as before", () => runsIn(simulation, "vm-web"));
+  });
+
+  it("is collected when its time is over", async () => {
+    await using simulation = await start();
+    move(simulation, "move", { virtualMachineName: "db", ttlSecondsAfterFinished: 60 });
+    await simulation.until("it has failed", () => phase(simulation) === "Failed");
+    await simulation.until("it is gone", () => migration(simulation) === undefined);
+  });
+});

@@ -1,0 +1,108 @@
+import { describe, expect, it } from "@jest/globals";
+import type { VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import { fieldDigests } from "../virtualmachine/drift.ts";
+import { annotations } from "../virtualmachine/names.ts";
+import { machine, POD_UID, podOf, settings } from "../virtualmachine/testing/fixtures.ts";
+import { MIGRATION_UID, migrationOf } from "../virtualmachine/testing/migration-fixtures.ts";
+import { targetPod } from "./target-pod.ts";
+
+const cpu = { guest: undefined, nodes: [] };
+const zone = { key: "zone", operator: "In", values: ["a"] };
+
+function target(changes: Partial<VirtualMachineSpec> = {}, spec = {}, source?: Pod): Pod {
+  const vm = machine({ disks: [], ...changes });
+  const migration = migrationOf(undefined, spec);
+  return targetPod({ migration, vm, source: source ?? podOf(vm, "running"), name: "vm2-web", settings, cpu });
+}
+const terms = (pod: Pod) =>
+  pod.spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
+const otherNode = { key: "metadata.name", operator: "NotIn", values: ["node-1"] };
+
+describe("the pod that a machine moves to", () => {
+  it("is the old one once more, which waits to take over", () => {
+    const source = podOf(machine({ disks: [] }), "running");
+    const pod = target();
+    expect(pod.metadata).toMatchObject({
+      name: "vm2-web",
+      labels: source.metadata?.labels,
+      ownerReferences: source.metadata?.ownerReferences,
+      annotations: { [annotations.migration]: MIGRATION_UID, [annotations.takesOverFrom]: POD_UID },
+    });
+    expect(pod.metadata?.uid).toBeUndefined();
+    expect(pod.spec?.nodeName).toBeUndefined();
+    expect(pod.spec?.volumes).toEqual(source.spec?.volumes);
+    const [container] = pod.spec?.containers ?? [];
+    expect(container?.args).toEqual(["run", "/etc/typevisor/machine/machine.json", "--receive"]);
+    expect(container?.resources).toEqual(source.spec?.containers[0]?.resources);
+    // However long it takes, and whatever probes the guest has.
+    expect(container?.startupProbe).toMatchObject({ periodSeconds: 1, failureThreshold: 2 ** 31 - 1 });
+  });
+
+  it("is as the old one was, not as the spec is by now, but has the launcher of today and says so", () => {
+    const source = podOf(machine({ disks: [] }), "running");
+    const vm = machine({ disks: [], memory: { size: "4Gi" } });
+    const newer = { ...settings, launcherImage: "registry.example/launcher:2" };
+    const pod = targetPod({ migration: migrationOf(undefined), vm, source, name: "vm2-web", settings: newer, cpu });
+    expect(pod.spec?.containers[0]?.image).toBe("registry.example/launcher:2");
+    expect(pod.spec?.containers[0]?.resources).toEqual(source.spec?.containers[0]?.resources);
+    const started = JSON.parse(pod.metadata?.annotations?.[annotations.startedWith] ?? "");
+    expect(started).toEqual(fieldDigests(machine({ disks: [] }).spec, newer));
+  });
+
+  it("takes nothing along of what was written about the old one, nor of what others put into it", () => {
+    const source = podOf(machine({ disks: [], template: { metadata: { annotations: { team: "a" } } } }), "running");
+    Object.assign(source.metadata?.annotations ?? {}, {
+      "cni.example/podIP": "10.0.0.7",
+      [annotations.takesOverFrom]: "an earlier one",
+      [annotations.tookOver]: "2026-01-01T00:00:00Z",
+    });
+    const [launcher] = source.spec?.containers ?? [];
+    if (source.spec && launcher) {
+      source.spec.containers = [launcher, { name: "sidecar" }];
+      source.spec.ephemeralContainers = [{ name: "debugger" }];
+      source.spec.priority = 7;
+    }
+    const pod = target({ template: { metadata: { annotations: { team: "a" } } } }, {}, source);
+    const keys = Object.keys(pod.metadata?.annotations ?? {});
+    expect(keys).not.toContain("cni.example/podIP");
+    expect(keys).not.toContain(annotations.tookOver);
+    expect(pod.metadata?.annotations).toMatchObject({ team: "a", [annotations.takesOverFrom]: POD_UID });
+    expect(pod.spec?.containers.map(({ name }) => name)).toEqual(["launcher"]);
+    expect(pod.spec).not.toHaveProperty("ephemeralContainers");
+    expect(pod.spec).not.toHaveProperty("priority");
+  });
+
+  it("goes to another node, unless the same is allowed", () => {
+    expect(terms(target())).toEqual([{ matchFields: [otherNode] }]);
+    expect(target({}, { target: { allowSourceNode: true } }).spec?.affinity).toBeUndefined();
+  });
+
+  it("goes where the migration says, within what the machine's template allows by now", () => {
+    const affinity = {
+      nodeAffinity: {
+        requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchExpressions: [zone] }] },
+      },
+    };
+    const changes = { template: { spec: { affinity } } } as Partial<VirtualMachineSpec>;
+    const spec = { target: { nodeName: "node-7", nodeSelector: { disk: "fast" }, allowSourceNode: false } };
+    expect(terms(target(changes, spec))).toEqual([
+      {
+        matchExpressions: [zone, { key: "disk", operator: "In", values: ["fast"] }],
+        matchFields: [otherNode, { key: "metadata.name", operator: "In", values: ["node-7"] }],
+      },
+    ]);
+  });
+
+  it("does not carry an earlier migration's place along", () => {
+    const first = target({}, { target: { nodeName: "node-7", allowSourceNode: false } });
+    const moved = {
+      ...first,
+      metadata: { ...first.metadata, uid: "moved" },
+      spec: { ...first.spec, containers: first.spec?.containers ?? [], nodeName: "node-7" },
+    };
+    const again = target({}, {}, moved);
+    expect(terms(again)).toEqual([{ matchFields: [{ ...otherNode, values: ["node-7"] }] }]);
+    expect(again.spec?.containers[0]?.args?.filter((arg) => arg === "--receive")).toHaveLength(1);
+  });
+});

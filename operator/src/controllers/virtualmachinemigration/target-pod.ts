@@ -1,0 +1,115 @@
+import { MULTUS_NETWORKS_ANNOTATION } from "../../../../crds/src/interface.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import { type Affinity, type CpuPlacement, requiringOfNode, withCpuAffinity } from "../../scheduling/cpu-affinity.ts";
+import { launcherImageDigests } from "../virtualmachine/drift.ts";
+import { annotations, LAUNCHER_CONTAINER } from "../virtualmachine/names.ts";
+import type { StoredVirtualMachine } from "../virtualmachine/observe.ts";
+import type { Settings } from "../virtualmachine/settings.ts";
+import type { StoredMigration } from "./stored.ts";
+
+type PodSpec = NonNullable<Pod["spec"]>;
+type Container = PodSpec["containers"][number];
+
+export interface TargetInputs {
+  readonly migration: StoredMigration;
+  readonly vm: StoredVirtualMachine;
+  readonly source: Pod;
+  readonly name: string;
+  readonly settings: Settings;
+  readonly cpu: CpuPlacement;
+}
+
+/**
+ * The pod that a machine moves to: its old one once more, and not what the spec would give by now, since both launchers must
+ * have the same machine. Only where it may be scheduled is the spec's as it is, and the launcher is today's.
+ */
+export function targetPod(inputs: TargetInputs): Pod {
+  const { migration, vm, source, name, settings } = inputs;
+  const { namespace, labels, ownerReferences, annotations: marks = {}, uid = "" } = source.metadata ?? {};
+  const ofTemplate = vm.spec.template?.metadata?.annotations ?? {};
+  const kept = Object.entries(marks).filter(([key]) => isOurs(key) || Object.hasOwn(ofTemplate, key));
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(labels === undefined ? {} : { labels }),
+      annotations: {
+        ...Object.fromEntries(kept),
+        ...launcherImageDigests(source, settings),
+        [annotations.migration]: migration.metadata.uid ?? "",
+        [annotations.takesOverFrom]: uid,
+      },
+      ...(ownerReferences === undefined ? {} : { ownerReferences }),
+    },
+    spec: targetSpec(inputs),
+  };
+}
+
+/** What others wrote about the old pod (its addresses, say) is not so of the new one. */
+function isOurs(key: string): boolean {
+  const prefix = key.slice(0, key.indexOf("/"));
+  const ofPod = new Set<string>([annotations.migration, annotations.takesOverFrom, annotations.tookOver]);
+  return (PREFIXES.has(prefix) && !ofPod.has(key)) || key === MULTUS_NETWORKS_ANNOTATION;
+}
+
+const PREFIXES: ReadonlySet<string> = new Set(["typevisor.io", "prometheus.io", "kubectl.kubernetes.io"]);
+
+function targetSpec({ migration, vm, source, settings, cpu }: TargetInputs): PodSpec {
+  const {
+    // What scheduler, admission and people added.
+    nodeName,
+    priority: _priority,
+    preemptionPolicy: _policy,
+    overhead: _overhead,
+    ephemeralContainers: _debuggers,
+    initContainers: _init,
+    affinity: _affinity,
+    containers,
+    ...kept
+  } = source.spec ?? { containers: [] };
+  const launcher = containers.find((container) => container.name === LAUNCHER_CONTAINER);
+  const affinity = affinityOf({ migration, vm, nodeName, cpu });
+  return {
+    ...kept,
+    ...(affinity === undefined ? {} : { affinity }),
+    containers: launcher === undefined ? [] : [targetContainer(launcher, settings)],
+  };
+}
+
+function targetContainer(launcher: Container, settings: Settings): Container {
+  return {
+    ...launcher,
+    image: settings.launcherImage,
+    imagePullPolicy: settings.launcherImagePullPolicy,
+    args: [...(launcher.args ?? []).filter((arg) => arg !== RECEIVE), RECEIVE],
+    // Nobody asks a guest that is not there yet; the kubelet goes on to the other probes at once when it is.
+    startupProbe: { httpGet: { path: "/readyz", port: "telemetry" }, periodSeconds: 1, failureThreshold: NEVER },
+  };
+}
+
+const RECEIVE = "--receive";
+const NEVER = 2 ** 31 - 1;
+
+function affinityOf({
+  migration,
+  vm,
+  nodeName,
+  cpu,
+}: Pick<TargetInputs, "migration" | "vm" | "cpu"> & { readonly nodeName: string | undefined }): Affinity | undefined {
+  const { nodeName: wanted, nodeSelector = {}, allowSourceNode } = migration.spec.target ?? {};
+  let affinity = withCpuAffinity(vm.spec.template?.spec?.affinity as Affinity | undefined, cpu);
+  if (allowSourceNode !== true && nodeName !== undefined) {
+    affinity = requiringOfNode(affinity, { ...NODE, operator: "NotIn", values: [nodeName] }, "matchFields");
+  }
+  if (wanted !== undefined) {
+    affinity = requiringOfNode(affinity, { ...NODE, operator: "In", values: [wanted] }, "matchFields");
+  }
+  for (const [key, value] of Object.entries(nodeSelector)) {
+    affinity = requiringOfNode(affinity, { key, operator: "In", values: [value] });
+  }
+  return affinity;
+}
+
+const NODE = { key: "metadata.name" } as const;

@@ -1,0 +1,47 @@
+import type { SourceView, TargetView } from "../../../../launcher/api/migration.ts";
+import type { Pod } from "../../runtime/wire.ts";
+import { annotations, LAUNCHER_CONTAINER } from "../virtualmachine/names.ts";
+import { isFinished } from "../virtualmachine/observe.ts";
+import { lastWordOf, parseTerminationMessage } from "../virtualmachine/termination.ts";
+import type { Observation, Side } from "./observation.ts";
+
+/** `idle`: it answers, and does nothing for this migration. */
+export type SourceIs = SourceView | "idle";
+/** `absent`: it was not made yet, or its launcher has not spoken yet. */
+export type TargetIs = TargetView | "absent";
+
+/** What the source is, from its pod and from what its launcher says. */
+export function sourceIs({ source, migration }: Observation): SourceIs {
+  if (source === undefined) return "gone";
+  if (isFinished(source.pod)) return hasMigrated(source.pod) ? "Gone" : "gone";
+  const { status, error } = source.heard ?? {};
+  if (status === undefined || error !== undefined) return "unreachable";
+  const isOurs = status.role === "source" && status.id === migration.metadata.uid;
+  return isOurs ? (status.phase as SourceView) : "idle";
+}
+
+/** The launcher said that the machine goes on elsewhere. */
+export function hasMigrated(pod: Pod): boolean {
+  return parseTerminationMessage(lastWordOf(pod))?.reason === "Migrated";
+}
+
+/** What the target is. An answer from before the source went may be from before its last word. */
+export function targetIs(observation: Observation): TargetIs {
+  const { target, migration, sourceGoneAtMs } = observation;
+  if (target === undefined) return migration.status?.target?.podUID === undefined ? "absent" : "gone";
+  if (target.pod.metadata?.annotations?.[annotations.tookOver] !== undefined) return "Running";
+  if (isFinished(target.pod)) return neverRan(target) ? "Failed" : "gone";
+  const { status, error, answeredAtMs = 0 } = target.heard ?? {};
+  if (status?.role === "target" && (status.phase === "Running" || status.phase === "Failed")) return status.phase;
+  if (error !== undefined) return status === undefined ? "absent" : "unreachable";
+  if (status?.role !== "target") return "absent";
+  if (sourceGoneAtMs !== undefined && answeredAtMs <= sourceGoneAtMs) return "unreachable";
+  return status.phase as TargetView;
+}
+
+/** A launcher that ends without its machine says so; one that was never started had none. */
+function neverRan({ pod }: Side): boolean {
+  const container = pod.status?.containerStatuses?.find(({ name }) => name === LAUNCHER_CONTAINER);
+  if (container?.state?.terminated?.startedAt === undefined) return true;
+  return parseTerminationMessage(lastWordOf(pod))?.reason === "StateInvalid";
+}
