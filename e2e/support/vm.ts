@@ -43,9 +43,9 @@ export async function guestAnswers(kubectl: Kubectl, name: string): Promise<void
 }
 
 /** A console that has shown what the test guest said. A kubelet that has only just started does not know its pods. */
-export function openConsole(kubectl: Kubectl, name: string): Promise<Session> {
+export function openConsole(kubectl: Kubectl, name: string, pod = podOf(name)): Promise<Session> {
   return eventually(`the console of ${name}`, 60_000, async () => {
-    const session = kubectl.interactive(["exec", "-i", podOf(name), "--", "console"]);
+    const session = kubectl.interactive(["exec", "-i", pod, "--", "console"]);
     try {
       await session.expect(TEST_GUEST_READY, 30_000);
       return session;

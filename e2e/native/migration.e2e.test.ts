@@ -1,0 +1,137 @@
+import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
+import type { VirtualMachineMigrationStatus } from "../../crds/src/virtualmachinemigration.ts";
+import { openTestCluster, type TestCluster } from "../support/cluster.ts";
+import { eventually } from "../support/eventually.ts";
+import type { Kubectl, KubeObject } from "../support/kubectl.ts";
+import { openConsole, podOf, testGuest } from "../support/vm.ts";
+
+type Migration = KubeObject<VirtualMachineMigrationStatus>;
+
+/** On one node, so machines move to another pod of it, which they may when asked. Between nodes: e2e/qemu. */
+describe("a machine that migrates", () => {
+  let cluster: TestCluster;
+  let kubectl: Kubectl;
+
+  beforeAll(async () => {
+    cluster = await openTestCluster();
+    kubectl = await cluster.namespace("migration");
+    await kubectl.apply({
+      apiVersion: "v1",
+      kind: "Service",
+      metadata: { name: "mover" },
+      spec: { selector: { app: "mover" }, ports: [{ port: 80 }] },
+    });
+    await kubectl.apply(testGuest("mover", { disks: [{ name: "scratch", emptyDisk: { size: "16Mi" } }] }));
+    await kubectl.waitFor("vm", "mover", "condition=Migratable");
+  });
+  afterAll(() => cluster.dropNamespace("migration"));
+
+  const migrate = (name: string, spec: object = {}) =>
+    kubectl.apply({
+      apiVersion: "typevisor.io/v1alpha1",
+      kind: "VirtualMachineMigration",
+      metadata: { name },
+      spec: { virtualMachineName: "mover", target: { allowSourceNode: true }, ...spec },
+    });
+  const migration = async (name: string) => (await kubectl.get("vmm", name)) as Migration | null;
+  const phaseOf = async (name: string) => (await migration(name))?.status.phase;
+  const launchers = async (name: string) =>
+    (await kubectl.list("pods", `typevisor.io/vm=${name}`)).map(({ metadata }) => metadata.name);
+  /** Says a line to the guest in that pod. */
+  const tell = async (pod: string, line: string, answer: RegExp) => {
+    await using session = await openConsole(kubectl, "mover", pod);
+    session.write(`${line}\r`);
+    await session.expect(answer);
+  };
+  const endpoints = async () => {
+    const slices = await kubectl.list("endpointslices", "kubernetes.io/service-name=mover");
+    const all = slices as unknown as { endpoints?: { addresses: string[]; conditions?: { ready?: boolean } }[] }[];
+    return all.flatMap((slice) => slice.endpoints ?? []).filter(({ conditions }) => conditions?.ready === true);
+  };
+
+  it("goes on in another pod with all that it was doing, and the Service follows", async () => {
+    const before = await kubectl.get("vm", "mover");
+    await tell(podOf("mover"), "fill 0x1000000 1000 3", /fill done/);
+    await tell(podOf("mover"), "blkwrite 0 3 99", /blkwrite status 0/);
+    await tell(podOf("mover"), "timer 3000000 1", /timer runs/);
+    await tell(podOf("mover"), "load 0x800000 300", /load runs/);
+    await migrate("there");
+    await kubectl.waitFor("vmm", "there", "condition=Ready", 180_000);
+    const { status } = (await migration("there")) as Migration;
+    expect(status).toMatchObject({
+      phase: "Succeeded",
+      source: { podName: "vm-mover", podUID: before?.status.podUID },
+      target: { podName: "vm2-mover", node: before?.status.node },
+      result: { downtimeMilliseconds: expect.any(Number), rounds: expect.any(Number) },
+    });
+    expect(status.result?.downtimeMilliseconds).toBeGreaterThan(0);
+    const vm = await eventually("the machine is in its new pod", 60_000, async () => {
+      const seen = await kubectl.get("vm", "mover");
+      return seen?.status.podName === "vm2-mover" && seen.status.phase === "Running" ? seen : null;
+    });
+    const { startedAt, restarts } = before?.status ?? {};
+    expect(vm.status).toMatchObject({ startedAt, restarts, podUID: status.target?.podUID });
+    expect(vm.status.lastMigration).toMatchObject({ name: "there", phase: "Succeeded" });
+    expect(await launchers("mover")).toEqual(["vm2-mover"]);
+    await tell("vm2-mover", "stop", /load rounds \d+ errors 0 backward 0 .* ticks [1-9]/);
+    await tell("vm2-mover", "check 0x1000000 1000 3", /check errors 0/);
+    await tell("vm2-mover", "blkread 0 3", /blkread status 0 data 0x63/);
+    await eventually("the Service leads to the new pod alone", 60_000, async () => {
+      const ready = await endpoints();
+      return ready.length === 1 && ready[0]?.addresses.includes(vm.status.podIP ?? "?");
+    });
+    const events = (await kubectl.events("mover")).map(({ reason }) => reason);
+    expect(events).toEqual(expect.arrayContaining(["Migrating", "MigrationSucceeded"]));
+  });
+
+  it("stays where it is when the migration is deleted in the middle, and nothing is left of it", async () => {
+    const before = await kubectl.get("vm", "mover");
+    await migrate("slow", { bandwidth: "64Ki" });
+    await eventually("memory is being copied", 120_000, async () => (await phaseOf("slow")) === "Copying");
+    await kubectl.vmCondition("mover", "Migrating", "True", "Migrating");
+    await kubectl.run(["delete", "vmm", "slow", "--timeout=60s"], { timeoutMs: 70_000 });
+    await kubectl.vmCondition("mover", "Migrating", "False");
+    await eventually("one pod is left", 60_000, async () => (await launchers("mover")).join() === "vm2-mover");
+    const vm = await kubectl.get("vm", "mover");
+    expect(vm?.status).toMatchObject({ podUID: before?.status.podUID, phase: "Running", restarts: 0 });
+    await tell("vm2-mover", "check 0x1000000 1000 3", /check errors 0/);
+  });
+
+  it("moves back, and is restarted in its first pod when it is stopped and started", async () => {
+    await migrate("back");
+    await kubectl.waitFor("vmm", "back", "condition=Ready", 180_000);
+    await tell("vm-mover", "check 0x1000000 1000 3", /check errors 0/);
+    const strategy = (runStrategy: string) =>
+      kubectl.run(["patch", "vm", "mover", "--type=merge", "-p", JSON.stringify({ spec: { runStrategy } })]);
+    await strategy("Halted");
+    await eventually("it is off", 60_000, async () => (await launchers("mover")).length === 0);
+    await migrate("off");
+    const off = await kubectl.waitFor("vmm", "off", "condition=Stalled");
+    expect(JSON.stringify(off.status)).toContain("MachineNotRunning");
+    await strategy("Always");
+    await kubectl.waitFor("vm", "mover", "condition=Ready", 90_000);
+    expect(await launchers("mover")).toEqual(["vm-mover"]);
+  });
+
+  it("says why it cannot move", async () => {
+    await migrate("nowhere", { target: { nodeName: "no-such-node" } });
+    await kubectl.waitFor("vmm", "nowhere", "condition=Stalled");
+    const ready = (await migration("nowhere"))?.status.conditions?.find(({ type }) => type === "Ready");
+    expect(ready).toMatchObject({ reason: "TargetInvalid", message: expect.stringContaining("no-such-node") });
+    await kubectl.apply(testGuest("bound", { interfaces: [{ name: "default", podIP: {} }] }));
+    await kubectl.waitFor("vm", "bound", "condition=Ready");
+    await migrate("bound", { virtualMachineName: "bound" });
+    const bound = await kubectl.waitFor("vmm", "bound", "condition=Stalled");
+    expect(JSON.stringify(bound.status)).toMatch(/NotMigratable.*Interface default has the pod's own address/);
+  });
+
+  it("waits for another node where there is none, and tells that nobody has room", async () => {
+    await migrate("elsewhere", { target: {} });
+    await eventually("the scheduler's word", 60_000, async () => {
+      const ready = (await migration("elsewhere"))?.status.conditions?.find(({ type }) => type === "Ready");
+      return ready?.reason === "MigrationPreparing" && /cannot be placed/.test(ready.message);
+    });
+    await kubectl.run(["delete", "vmm", "elsewhere", "--timeout=60s"], { timeoutMs: 70_000 });
+    expect((await kubectl.get("vm", "mover"))?.status.podName).toBe("vm-mover");
+  });
+});
