@@ -111,6 +111,7 @@ describe("the operator, as the chart starts it", () => {
     expect(vm.metadata.generation).toBe(1);
     expect(vm.status?.conditions?.map(({ type }) => type).sort()).toEqual([
       "Migratable",
+      "Migrating",
       "Paused",
       "Ready",
       "Reconciling",
@@ -170,6 +171,43 @@ describe("the operator, as the chart starts it", () => {
     // A later helm upgrade, or a GitOps tool that applies again, leaves it so.
     await server.kubectl(["apply", "--server-side", "-f", "-"], await render("default", "--no-hooks"));
     expect((await server.request("GET", path)).body).toMatchObject({ webhooks });
+  }, 120_000);
+
+  it("has a node agent label the node that it is on, and change nothing else of any", async () => {
+    for (const name of ["node-1", "node-2"]) {
+      const body = { metadata: { name, labels: { zone: "a" } } };
+      expect((await server.request("POST", "/api/v1/nodes", { body })).status).toBe(201);
+    }
+    const bound = ["--bound-object-kind=Node", "--bound-object-name=node-1"];
+    const account = ["create", "token", "typevisor-node", `--namespace=${release.namespace}`];
+    const token = (await server.kubectl([...account, ...bound])).trim();
+    const contentType = "application/merge-patch+json";
+    const change = async (node: string, body: object) => {
+      const { status, body: answer } = await server.request("PATCH", `/api/v1/nodes/${node}`, {
+        body,
+        contentType,
+        token,
+      });
+      return `${status} ${(answer as { message?: string }).message ?? ""}`;
+    };
+    const labels = { "cpu.typevisor.io/level": "x86-64-v3" };
+    const own = { metadata: { labels, annotations: { "cpu.typevisor.io/features": "x" } } };
+    expect(await change("node-1", own)).toMatch(/^200/);
+    expect(await change("node-2", own)).toMatch(/only the node that it is on/);
+    for (const wrong of [
+      { metadata: { labels: { zone: "b" } } },
+      { metadata: { labels: { zone: null } } },
+      { metadata: { labels: { "node-role.kubernetes.io/control-plane": "" } } },
+      { metadata: { annotations: { note: "x" } } },
+      { metadata: { finalizers: ["example.com/stays"] } },
+      { spec: { unschedulable: true } },
+    ]) {
+      expect(await change("node-1", wrong)).toMatch(/only labels and annotations below cpu\.typevisor\.io/);
+    }
+    expect(await change("node-1/status", { status: {} })).toMatch(/^403/);
+    expect(await change("node-1", { metadata: { labels: { "cpu.typevisor.io/level": null } } })).toMatch(/^200/);
+    // Nobody else is held to it.
+    await server.kubectl(["label", "node", "node-2", "zone=b", "--overwrite"]);
   }, 120_000);
 
   it("is never told that it may not", () => {

@@ -42,6 +42,7 @@ describe("from kubectl apply to the guest's console", () => {
       Running: "True",
       Paused: "False",
       Migratable: "True",
+      Migrating: "False",
       RestartRequired: "False",
     });
     for (const condition of conditions) expect(condition.observedGeneration).toBe(1);

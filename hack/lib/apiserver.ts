@@ -34,6 +34,8 @@ export interface RequestOptions {
   readonly body?: unknown;
   /** Default: application/json. */
   readonly contentType?: string;
+  /** Bearer token of somebody else than the administrator. */
+  readonly token?: string;
   /** User to act as, e.g. "system:serviceaccount:typevisor-system:typevisor-operator". */
   readonly impersonate?: string;
 }

@@ -134,7 +134,7 @@ describe("the controllers with the chart's permissions", () => {
       return seen?.status?.podUID === made.metadata?.uid && seen;
     }, PATIENCE_MS);
     expect(vm.status).toMatchObject({ phase: "Pending", observedGeneration: 1, overhead: { memory: "50Mi" } });
-    expect(vm.status?.conditions).toHaveLength(7);
+    expect(vm.status?.conditions).toHaveLength(8);
   }, 120_000);
 
   it("tell how a launcher ended, wait, and start it again", async () => {

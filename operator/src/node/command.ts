@@ -33,7 +33,7 @@ export async function node(args: readonly string[], environment: NodeJS.ProcessE
   const stopped = Promise.race([once(process, "SIGTERM"), once(process, "SIGINT")]);
   const registry = new Registry();
   const metrics = nodeMetrics(registry, operatorVersion);
-  await using agent = await startNodeAgent({ options, log, metrics, version: operatorVersion });
+  await using agent = await startNodeAgent({ options, log, metrics, version: operatorVersion, environment });
   await using _health =
     options.httpPort === 0 ? undefined : await serveHealth(options.httpPort, { registry, isReady: agent.isReady });
   await stopped;

@@ -8,6 +8,7 @@ import { selinuxLabeller } from "./agent/selinux-label.ts";
 import { DevicePlugin } from "./device-plugin/device-plugin.ts";
 import { kvmProblem, watchDevice } from "./device-plugin/kvm-health.ts";
 import { loadDevicePluginProtocol } from "./device-plugin/protocol.ts";
+import { startLabeller } from "./labels/start-labeller.ts";
 import type { NodeMetrics } from "./metrics.ts";
 import type { NodeOptions } from "./options.ts";
 
@@ -19,6 +20,7 @@ export interface NodeAgentParts {
   readonly log: Logger;
   readonly metrics: NodeMetrics;
   readonly version: string;
+  readonly environment: NodeJS.ProcessEnv;
 }
 
 /**
@@ -53,7 +55,9 @@ export async function startNodeAgent(
   readyForNetworks(log);
   await agent.listen();
   log.info({ directory: options.agentDir, reason: "AgentListens" }, "agent listens");
-  const plugin = startDevicePlugin(parts, cleanup);
+  const labelling = startLabeller({ environment: parts.environment, kvmPath: options.kvmPath, log, version });
+  if (labelling !== undefined) cleanup.use(labelling);
+  const plugin = startDevicePlugin(parts, cleanup, () => labelling?.lookAgain());
   return { isReady: () => plugin.registered, [Symbol.asyncDispose]: () => cleanup.disposeAsync() };
 }
 
@@ -66,7 +70,11 @@ function readyForNetworks(log: Logger): void {
   }
 }
 
-function startDevicePlugin({ options, log, metrics }: NodeAgentParts, cleanup: AsyncDisposableStack): DevicePlugin {
+function startDevicePlugin(
+  { options, log, metrics }: NodeAgentParts,
+  cleanup: AsyncDisposableStack,
+  onKvmChange: () => void,
+): DevicePlugin {
   let problem = kvmProblem(options.kvmPath);
   const tell = () => {
     metrics.kvmUsable(problem === undefined);
@@ -87,6 +95,7 @@ function startDevicePlugin({ options, log, metrics }: NodeAgentParts, cleanup: A
     problem = found;
     tell();
     plugin.setHealthy(problem === undefined);
+    if (problem === undefined) onKvmChange();
   });
   cleanup.use(watcher);
   metrics.watchPlugin({ deviceCount: options.deviceCount, isRegistered: () => plugin.registered });
