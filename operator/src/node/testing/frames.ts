@@ -43,7 +43,18 @@ export function sctpInitFrame(ends: Ends, ports: { from: number; to: number }): 
   packet.writeUInt16BE(ports.to, 2);
   packet.write("0100001400000001000100000010001000000001", 12, "hex");
   packet.writeUInt32LE(crc32c(packet), 8);
-  return ipv4Frame(ends, 132, packet);
+  return ends.source.includes(":") ? ipv6Frame(ends, 132, packet) : ipv4Frame(ends, 132, packet);
+}
+
+/** IPv6 with `payload` of the next header `protocol`. */
+export function ipv6Frame(ends: Ends, protocol: number, payload: Uint8Array, hopLimit = 64): Buffer {
+  const header = Buffer.alloc(8);
+  header.writeUInt8(0x60, 0);
+  header.writeUInt16BE(payload.length, 4);
+  header.writeUInt8(protocol, 6);
+  header.writeUInt8(hopLimit, 7);
+  const addresses = [parseAddress(ends.source), parseAddress(ends.target)];
+  return ethernet(ends, ETHERTYPE.ipv6, Buffer.concat([header, ...addresses, payload]));
 }
 
 /** An ARP reply that says that `source` is at `sourceMac`, or at `claimedMac`; or a request that `asks` for `target`. */
@@ -61,18 +72,13 @@ export function arpFrame(ends: Ends, { claimedMac = ends.sourceMac, asks = false
 /** ICMPv6 with its checksum, hop limit 255. */
 export function icmpv6Frame(ends: Ends, message: Uint8Array): Buffer {
   const [source, target] = [parseAddress(ends.source), parseAddress(ends.target)];
-  const header = Buffer.alloc(8);
-  header.writeUInt8(0x60, 0);
-  header.writeUInt16BE(message.length, 4);
-  header.writeUInt8(58, 6);
-  header.writeUInt8(255, 7);
   const pseudo = Buffer.alloc(8);
   pseudo.writeUInt32BE(message.length, 0);
   pseudo.writeUInt8(58, 7);
   const body = Buffer.from(message);
   body.writeUInt16BE(0, 2);
   body.writeUInt16BE(internetChecksum(Buffer.concat([source, target, pseudo, body])), 2);
-  return ethernet(ends, ETHERTYPE.ipv6, Buffer.concat([header, source, target, body]));
+  return ipv6Frame(ends, 58, body, 255);
 }
 
 /** `frame` in VLAN 7. */

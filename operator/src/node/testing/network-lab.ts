@@ -27,6 +27,14 @@ export const addresses = {
   world6: "fd00:192::9",
 } as const;
 
+/** Of a second pod on the node, where there is one. */
+export const neighbourAddresses = {
+  pod4: "10.244.1.5",
+  pod6: "fd00:10:245::5",
+  node4: "10.244.1.1",
+  node6: "fd00:10:245::1",
+} as const;
+
 export interface LabOptions {
   readonly ipv4: boolean;
   readonly ipv6: boolean;
@@ -34,6 +42,12 @@ export interface LabOptions {
   readonly pointToPoint?: boolean;
   /** The node answers no ARP, as with Amazon's VPC CNI: the pod knows the gateway's MAC from the start. */
   readonly silentGateway?: boolean;
+}
+
+/** A pod's namespace, and that of its guest. */
+export interface GuestPod {
+  readonly pod: TestNamespace;
+  readonly guest: TestNamespace;
 }
 
 /**
@@ -80,15 +94,39 @@ export class NetworkLab implements AsyncDisposable {
     await this.pod.order({ do: "send", descriptor: 0, hex });
   }
 
+  /** One more pod on the node, on a network of its own: see neighbourAddresses. */
+  addNeighbour(linkMtuBytes: number): GuestPod & AsyncDisposable {
+    const [pod, guest] = [new TestNamespace("pod2"), new TestNamespace("guest2")];
+    cable([this.node, "pod2"], [pod, "eth0"]);
+    this.node.ip(`link set pod2 mtu ${linkMtuBytes}`);
+    pod.ip(`link set eth0 mtu ${linkMtuBytes}`);
+    const { pod4, pod6, node4, node6 } = neighbourAddresses;
+    for (const [address, gateway, prefixLength] of [
+      [pod4, node4, 24],
+      [pod6, node6, 64],
+    ] as const) {
+      this.node.ip(`addr add ${gateway}/${prefixLength} dev pod2`);
+      pod.ip(`addr add ${address}/${prefixLength} dev eth0`);
+      pod.ip(`route add default via ${gateway}`);
+    }
+    return {
+      pod,
+      guest,
+      async [Symbol.asyncDispose]() {
+        for (const each of [guest, pod]) await each[Symbol.asyncDispose]();
+      },
+    };
+  }
+
   /** Wires a TAP and gives the guest what the agent says. */
-  async wire(binding: TapBinding, want: Partial<TapWant> = {}): Promise<TapGrant> {
-    const { answer } = await this.pod.ask(this.agent.socketPath, [
+  async wire(binding: TapBinding, want: Partial<TapWant> = {}, on: GuestPod = this): Promise<TapGrant> {
+    const { answer } = await on.pod.ask(this.agent.socketPath, [
       { kind: "tap", name: "default", queues: 1, vhost: false, binding, ...want },
     ]);
     if (!answer.ok) throw new Error(`${answer.error.code}: ${answer.error.message} ${this.agentErrors}`);
     const [grant] = answer.taps ?? [];
     if (grant === undefined) throw new Error("no TAP was granted");
-    await this.attachGuest(grant, binding);
+    await this.attachGuest(grant, binding, on);
     return grant;
   }
 
@@ -96,23 +134,12 @@ export class NetworkLab implements AsyncDisposable {
     return this.agent.lines.flatMap(({ err }) => (err instanceof Error ? [String(err.stack)] : [])).join("\n");
   }
 
-  async attachGuest(grant: TapGrant, binding: TapBinding): Promise<void> {
-    await this.pod.order({ do: "relay", guestNamespace: this.guest.path });
+  async attachGuest(grant: TapGrant, binding: TapBinding, { pod, guest }: GuestPod = this): Promise<void> {
+    await pod.order({ do: "relay", guestNamespace: guest.path });
     const mac = grant.mac ?? (binding.kind === "masquerade" ? binding.mac : guestMac);
-    this.guest.ip(`link set eth0 address ${mac} mtu ${grant.mtuBytes}`);
-    this.guest.ip("link set eth0 up");
-    this.#configureGuest(grant.guest ?? {});
-  }
-
-  /** What a DHCP client and a router advertisement would do. */
-  #configureGuest({ ipv4, ipv6 }: GuestAddresses): void {
-    for (const family of [ipv4, ipv6]) {
-      if (family === undefined) continue;
-      this.guest.ip(`addr replace ${family.address}/${family.prefixLength} dev eth0`);
-      for (const { destination, gateway } of family.routes ?? [])
-        this.guest.ip(`route replace ${destination}${gateway === undefined ? "" : ` via ${gateway}`} dev eth0`);
-      if (family.gateway !== undefined) this.guest.ip(`route replace default via ${family.gateway} dev eth0`);
-    }
+    guest.ip(`link set eth0 address ${mac} mtu ${grant.mtuBytes}`);
+    guest.ip("link set eth0 up");
+    configureGuest(guest, grant.guest ?? {});
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -162,6 +189,17 @@ export class NetworkLab implements AsyncDisposable {
     this.node.ip(`addr add ${node6}/64 dev pod1`);
     this.pod.ip(`addr add ${pod6}/64 dev eth0`);
     this.pod.ip(`route add default via ${node6}`);
+  }
+}
+
+/** What a DHCP client and a router advertisement would do. */
+function configureGuest(guest: TestNamespace, { ipv4, ipv6 }: GuestAddresses): void {
+  for (const family of [ipv4, ipv6]) {
+    if (family === undefined) continue;
+    guest.ip(`addr replace ${family.address}/${family.prefixLength} dev eth0`);
+    for (const { destination, gateway } of family.routes ?? [])
+      guest.ip(`route replace ${destination}${gateway === undefined ? "" : ` via ${gateway}`} dev eth0`);
+    if (family.gateway !== undefined) guest.ip(`route replace default via ${family.gateway} dev eth0`);
   }
 }
 
