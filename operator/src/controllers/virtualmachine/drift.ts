@@ -97,6 +97,15 @@ export function fieldsForRestart(pod: Pod, vm: VirtualMachine, settings: Setting
   return [...driftedFields(pod, fieldDigests({ ...vm.spec, disks }, settings)), ...limits];
 }
 
+/**
+ * Names of interfaces among drifted fields that the machine has and the spec has not, or the other way round: those whose
+ * name itself is such a field.
+ */
+export function changedInterfaces(drift: readonly string[]): string[] {
+  return drift.flatMap((field) => INTERFACE_NAME_FIELD.exec(field)?.[1] ?? []);
+}
+
+const INTERFACE_NAME_FIELD = /^spec\.interfaces\[([^\]]+)\]\.name$/;
 const DISK_FIELD = /^spec\.disks\[([^\]]+)\]\./;
 
 function collect(path: string, value: unknown, found: Record<string, string>): void {

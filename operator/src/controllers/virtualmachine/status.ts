@@ -5,6 +5,7 @@ import type { Phase, VirtualMachineStatus } from "../../../../crds/src/status.ts
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { type ConditionDraft, settleConditions } from "../../runtime/conditions.ts";
 import { type Claims, claimNameOf } from "./claims.ts";
+import { changedInterfaces } from "./drift.ts";
 import type { MigrationView } from "./migration-status.ts";
 import type { ClaimRefusal } from "./observation.ts";
 import { overheadBytes } from "./overhead.ts";
@@ -138,7 +139,7 @@ function conditionDrafts({
         : {
             status: "True" as const,
             reason: "SpecChanged" as const,
-            message: `Changed since the machine was started: ${listed(drift)}. Delete its pod to restart it`,
+            message: `Changed since the machine was started: ${listed(drift)}. Delete its pod to restart it${aboutInterfaces(drift)}`,
           }),
     },
   ];
@@ -148,6 +149,14 @@ function moving({ name, source, target }: NonNullable<VirtualMachineStatus["migr
   const to = target?.node === undefined ? "" : ` to node ${target.node}`;
   const message = `VirtualMachineMigration ${name} moves the machine from node ${source?.node}${to}`;
   return { status: "True", reason: "Migrating", message } as const;
+}
+
+/** Somebody who has seen disks come to running machines may wait for this one, too. */
+function aboutInterfaces(drift: readonly string[]): string {
+  const names = changedInterfaces(drift);
+  if (names.length === 0) return "";
+  const [what, come] = names.length === 1 ? ["interface", "comes or goes"] : ["interfaces", "come or go"];
+  return `: ${what} ${listed(names)} ${come} with a restart alone, since the networks of a pod are fixed when it is made`;
 }
 
 const FIELDS_SHOWN = 20;
