@@ -191,6 +191,29 @@ describe("a poller", () => {
     expect([other.isWatched, queue.isWatched]).toEqual([false, false]);
   });
 
+  it("does not touch what leaves while others come to rest", () => {
+    const { loop, poller, queue, warmUp, settle } = setUp();
+    const failing = new FakeQueue(loop, poller);
+    warmUp();
+    poller.join(failing);
+    failing.onDone = () => poller.leave(queue);
+    const { rest } = queue;
+    let touched = 0;
+    queue.rest = () => {
+      touched++;
+      return rest.call(queue);
+    };
+    // Work for the other one comes as it is asked for the last time.
+    const restOfFailing = failing.rest;
+    failing.rest = () => {
+      failing.made++;
+      failing.rest = restOfFailing;
+      return true;
+    };
+    settle();
+    expect([failing.done, touched, queue.isWatched]).toEqual([failing.made, 0, false]);
+  });
+
   it("goes on when all have left before its turn, and one comes back", () => {
     const { loop, poller, queue, warmUp } = setUp();
     warmUp();

@@ -126,9 +126,10 @@ export class LoopPoller implements Poller {
   #rest(now: number, lookedMs: number): void {
     this.#window.missed(now, lookedMs);
     this.#lookedMs += lookedMs;
-    const resting = this.#sources;
-    this.#sources = [];
-    for (const source of resting) source.isWatched = false;
-    for (const source of resting) if (source.rest()) source.run();
+    // Running one may have another leave, which is not to be touched then.
+    for (let source = this.#sources.pop(); source; source = this.#sources.pop()) {
+      source.isWatched = false;
+      if (source.rest()) source.run();
+    }
   }
 }
