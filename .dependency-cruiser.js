@@ -66,7 +66,7 @@ export default {
       severity: "error",
       from: { path: "^cli/src/", pathNot: "\\.test\\.ts$|/testing/" },
       to: {
-        path: "^(operator/src/(?!runtime/|controllers/virtualmachine/names\\.ts)|launcher/src/|hack/|e2e/)",
+        path: "^(operator/src/(?!runtime/|controllers/virtualmachine(migration)?/names\\.ts)|launcher/src/|hack/|e2e/)",
         dependencyTypesNot: ["type-only"],
       },
     },

@@ -3,6 +3,7 @@ import { parseDuration, parsePort, parseWhole } from "./arguments.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import type { ConsoleOptions } from "./commands/console.ts";
 import type { LogsOptions } from "./commands/logs.ts";
+import type { CancelOptions, MigrateOptions } from "./commands/migrate.ts";
 import type { PowerCall, PowerOptions, StartOptions } from "./commands/power.ts";
 import type { TopOptions } from "./commands/top.ts";
 import type { ClusterOptions, Environment } from "./environment.ts";
@@ -42,6 +43,7 @@ export function createProgram(run: Run): Command {
       getErrHelpWidth: () => run.environment.stderr.columns ?? 100,
     });
   addPowerCommands(program, run);
+  addMigrationCommands(program, run);
   addAccessCommands(program, run);
   addInsightCommands(program, run);
   addCompletion(program, run);
@@ -98,6 +100,49 @@ function addPowerCommands(program: Command, run: Run): void {
     .description("Resumes machines: sets spec.paused to false.")
     .option(...force)
     .action(power((module) => module.resume));
+}
+
+function addMigrationCommands(program: Command, run: Run): void {
+  const command = (name: string, about: string) =>
+    program
+      .command(`${name} [machines...]`)
+      .summary(about)
+      .option("-l, --selector <labels>", "machines that have these labels, instead of names")
+      .option("--wait", "until it is so", false)
+      .addOption(
+        new Option("--timeout <duration>", "how long --wait waits").argParser(parseDuration).default(600_000, "10m"),
+      );
+  command("migrate", "move machines to another node while they run")
+    .description(
+      "Makes a VirtualMachineMigration for each machine. Which node it is, is the scheduler's choice unless --to names one.",
+    )
+    .option("--to <node>", "node to move to")
+    .option("--allow-source-node", "it may be another pod on the same node", false)
+    .option("--bandwidth <quantity>", "most that is sent a second, e.g. 100Mi")
+    .action(
+      working<MigrateOptions>(
+        run,
+        async (cluster, options, environment) => {
+          const { migrate } = await import("./commands/migrate.ts");
+          await migrate({ cluster, environment }, options);
+          return exitCodes.ok;
+        },
+        namesAndTimeout,
+      ),
+    );
+  command("cancel-migration", "leave machines where they are")
+    .description("Deletes the VirtualMachineMigrations of machines that are not over; what has moved stays so.")
+    .action(
+      working<CancelOptions>(
+        run,
+        async (cluster, options, environment) => {
+          const { cancelMigration } = await import("./commands/migrate.ts");
+          await cancelMigration({ cluster, environment }, options);
+          return exitCodes.ok;
+        },
+        namesAndTimeout,
+      ),
+    );
 }
 
 function addAccessCommands(program: Command, run: Run): void {

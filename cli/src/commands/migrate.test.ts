@@ -1,0 +1,86 @@
+import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
+import type { StoredMigration } from "../../../operator/src/controllers/virtualmachinemigration/stored.ts";
+import type { FakeObject } from "../../../operator/src/runtime/testing/fake-api-server.ts";
+import { until } from "../../../operator/src/runtime/testing/until.ts";
+import { exitCodes } from "../exit-codes.ts";
+import { TestCli } from "../testing/cli.ts";
+import { condition, machine } from "../testing/fixtures.ts";
+
+describe("kubectl vm migrate and cancel-migration", () => {
+  let cli: TestCli;
+  beforeEach(async () => {
+    cli = await TestCli.start();
+    cli.api.write("virtualmachines", machine());
+  });
+  afterEach(() => cli[Symbol.asyncDispose]());
+
+  const migrations = () => cli.api.all("virtualmachinemigrations") as unknown as StoredMigration[];
+  const settle = (name: string, phase: "Succeeded" | "Failed", message: string) =>
+    cli.api.edit<StoredMigration & FakeObject>("virtualmachinemigrations", "team-a", name, (copy) => {
+      copy.status = { phase, target: { node: "node-2" }, conditions: [condition("Ready", "False", phase, message)] };
+    });
+  const begin = async () => {
+    await cli.run("migrate", "web");
+    return migrations()[0]?.metadata.name ?? "";
+  };
+
+  it("migrate makes an object that moves the machine, and says its name", async () => {
+    const { code, stdout } = await cli.run("migrate", "web");
+    expect(code).toBe(exitCodes.ok);
+    const [made, ...others] = migrations();
+    expect(others).toEqual([]);
+    expect(made?.spec).toEqual({ virtualMachineName: "web" });
+    expect(stdout).toBe(`virtualmachinemigration.typevisor.io/${made?.metadata.name} created\n`);
+  });
+
+  it("migrate hands on where to and how fast", async () => {
+    await cli.run("migrate", "web", "--to", "node-2", "--allow-source-node", "--bandwidth", "100Mi");
+    const target = { nodeName: "node-2", allowSourceNode: true };
+    expect(migrations()[0]?.spec).toEqual({ virtualMachineName: "web", target, bandwidth: "100Mi" });
+  });
+
+  it("migrate refuses a machine that cannot move, with the machine's own word", async () => {
+    const conditions = [condition("Migratable", "False", "DiskNotMigratable", "Disk data is on claim data")];
+    cli.api.write("virtualmachines", machine("db", { status: { phase: "Running", conditions } }));
+    const { code, stderr } = await cli.run("migrate", "db");
+    expect(code).toBe(exitCodes.failed);
+    expect(stderr).toContain("db cannot move: Disk data is on claim data");
+    expect(migrations()).toEqual([]);
+  });
+
+  it.each([
+    ["Succeeded", exitCodes.ok, "web moved to node node-2"],
+    ["Failed", exitCodes.failed, "web has not moved: the target refuses"],
+  ] as const)("migrate --wait ends when the migration has %s", async (phase, code, words) => {
+    const waiting = cli.run("migrate", "web", "--wait");
+    await until(() => migrations().length === 1);
+    settle(migrations()[0]?.metadata.name ?? "", phase, "the target refuses");
+    const outcome = await waiting;
+    expect(outcome.code).toBe(code);
+    expect(outcome.stdout + outcome.stderr).toContain(words);
+  });
+
+  it("migrate --wait says how far it is when its time is over, and leaves it", async () => {
+    const { code, stderr } = await cli.run("migrate", "web", "--wait", "--timeout", "1s");
+    expect(code).toBe(exitCodes.timeout);
+    expect(stderr).toMatch(/waited 1 s in vain for web-\w+, which is Pending and goes on/);
+    expect(migrations()).toHaveLength(1);
+  });
+
+  it("cancel-migration deletes what is not over, and nothing else", async () => {
+    const name = await begin();
+    const rest = { status: { phase: "Succeeded" }, spec: { virtualMachineName: "web" } };
+    cli.api.write("virtualmachinemigrations", { metadata: { name: "old", namespace: "team-a" }, ...rest } as object);
+    const other = { metadata: { name: "other", namespace: "team-a" }, spec: { virtualMachineName: "db" } };
+    cli.api.write("virtualmachinemigrations", other as object);
+    const { code, stdout } = await cli.run("cancel-migration", "web", "--wait");
+    expect([code, stdout]).toEqual([exitCodes.ok, `virtualmachinemigration.typevisor.io/${name} is being cancelled\n`]);
+    expect(migrations().map(({ metadata }) => metadata.name)).toEqual(["old", "other"]);
+  });
+
+  it("cancel-migration says where there is nothing to cancel", async () => {
+    const { code, stderr } = await cli.run("cancel-migration", "web");
+    expect(code).toBe(exitCodes.notFound);
+    expect(stderr).toContain("web does not move");
+  });
+});

@@ -1,0 +1,141 @@
+import {
+  finalMigrationPhases,
+  type VirtualMachineMigration,
+  type VirtualMachineMigrationManifest,
+} from "../../../crds/src/virtualmachinemigration.ts";
+import { virtualMachineMigrations } from "../../../operator/src/controllers/virtualmachinemigration/names.ts";
+import type { KubernetesObject } from "../../../operator/src/runtime/wire.ts";
+import { type Cluster, FIELD_MANAGER } from "../cluster/cluster.ts";
+import { listAll, type Machine, type MachineSelection, orUndefined, selectMachines } from "../cluster/machines.ts";
+import { type Environment, say } from "../environment.ts";
+import { CliError, exitCodes } from "../exit-codes.ts";
+import { conditionOf } from "./await-machine.ts";
+
+export interface MigrateOptions extends MachineSelection {
+  /** Node to move to; the scheduler chooses when absent. */
+  readonly to?: string;
+  readonly allowSourceNode: boolean;
+  /** e.g. 100Mi, a second. */
+  readonly bandwidth?: string;
+  readonly wait: boolean;
+  readonly timeoutMs: number;
+}
+
+export type CancelOptions = MachineSelection & Pick<MigrateOptions, "wait" | "timeoutMs">;
+
+type Migration = VirtualMachineMigration & KubernetesObject;
+
+interface Call {
+  readonly cluster: Cluster;
+  readonly environment: Environment;
+}
+
+/** `migrate`: a VirtualMachineMigration for each machine. What would fail at once is refused here, with the machine's word. */
+export async function migrate(call: Call, options: MigrateOptions): Promise<void> {
+  await forEach(call, options, async (machine) => {
+    const name = machine.metadata.name ?? "";
+    const migratable = conditionOf(machine, "Migratable");
+    if (migratable?.status === "False") throw new CliError(`${name} cannot move: ${migratable.message}`);
+    const created = await call.cluster.client.create<KubernetesObject>(
+      virtualMachineMigrations,
+      manifestFor(machine, options, call.environment.now()) as KubernetesObject,
+      FIELD_MANAGER,
+    );
+    const migrationName = created.metadata?.name ?? "";
+    call.environment.stdout.write(`virtualmachinemigration.typevisor.io/${migrationName} created\n`);
+    if (!options.wait) return;
+    const ended = await untilOver(call, created as Migration, options.timeoutMs);
+    const message = ended?.status?.conditions?.find(({ type }) => type === "Ready")?.message ?? "it was deleted";
+    if (ended?.status?.phase !== "Succeeded") throw new CliError(`${name} has not moved: ${message}`);
+    call.environment.stdout.write(`virtualmachine.typevisor.io/${name} moved to node ${ended.status.target?.node}\n`);
+  });
+}
+
+/** `cancel-migration`: deletes the migrations of machines that are not over; the machines stay where they are. */
+export async function cancelMigration(call: Call, options: CancelOptions): Promise<void> {
+  await forEach(call, options, async (machine) => {
+    const { name = "", namespace = "" } = machine.metadata;
+    const { client } = call.cluster;
+    const all = await listAll<Migration>(call.cluster, virtualMachineMigrations, { namespace });
+    const open = all.filter((each) => each.spec.virtualMachineName === name && !isOver(each));
+    if (open.length === 0) throw new CliError(`${name} does not move, and waits for no turn to`, exitCodes.notFound);
+    for (const migration of open) {
+      const { name: migrationName = "", uid = "" } = migration.metadata;
+      await client.delete(virtualMachineMigrations, { namespace, name: migrationName }, { uid });
+      call.environment.stdout.write(`virtualmachinemigration.typevisor.io/${migrationName} is being cancelled\n`);
+      if (!options.wait) continue;
+      const ended = await untilOver(call, migration, options.timeoutMs);
+      if (ended?.status?.phase === "Succeeded") say(call.environment, `${name} had moved before the word came`);
+    }
+  });
+}
+
+function manifestFor(
+  machine: Machine,
+  { to, allowSourceNode, bandwidth }: MigrateOptions,
+  nowMs: number,
+): VirtualMachineMigrationManifest {
+  const { name = "", namespace = "" } = machine.metadata;
+  return {
+    apiVersion: "typevisor.io/v1alpha1",
+    kind: "VirtualMachineMigration",
+    metadata: { name: `${name}-${Math.floor(nowMs / 1000).toString(36)}`, namespace },
+    spec: {
+      virtualMachineName: name,
+      ...(to === undefined && !allowSourceNode ? {} : { target: { ...(to && { nodeName: to }), allowSourceNode } }),
+      ...(bandwidth === undefined ? {} : { bandwidth }),
+    },
+  };
+}
+
+/** It will never do anything more. */
+function isOver({ status }: Migration): boolean {
+  return finalMigrationPhases.has(status?.phase ?? "");
+}
+
+const WATCH_SECONDS = 300;
+
+/** The migration once it is over, or as it was last seen where it is gone; undefined where it was never seen. */
+async function untilOver(
+  { cluster, environment }: Call,
+  { metadata }: Migration,
+  timeoutMs: number,
+): Promise<Migration | undefined> {
+  const { namespace = "", name = "", uid } = metadata;
+  const deadline = AbortSignal.timeout(timeoutMs);
+  const signal = AbortSignal.any([deadline, environment.signal]);
+  const read = () => orUndefined(cluster.client.get<Migration>(virtualMachineMigrations, namespace, name));
+  let last: Migration | undefined;
+  try {
+    for (let now = await read(); now !== undefined && now.metadata.uid === uid; now = await read()) {
+      last = now;
+      const selection = { namespace, fieldSelector: `metadata.name=${name}`, timeoutSeconds: WATCH_SECONDS, signal };
+      const resourceVersion = now.metadata.resourceVersion ?? "";
+      if (isOver(now)) return now;
+      for await (const event of cluster.client.watch(virtualMachineMigrations, { ...selection, resourceVersion })) {
+        if (event.type !== "BOOKMARK") break;
+      }
+      signal.throwIfAborted();
+    }
+    return last;
+  } catch (error) {
+    if (!deadline.aborted) throw error;
+    const seconds = Math.round(timeoutMs / 1000);
+    const phase = last?.status?.phase ?? "Pending";
+    throw new CliError(`waited ${seconds} s in vain for ${name}, which is ${phase} and goes on`, exitCodes.timeout);
+  }
+}
+
+/** The first failure is the command's; what could be done for the other machines is done. */
+async function forEach(
+  { cluster, environment }: Call,
+  selection: MachineSelection,
+  act: (machine: Machine) => Promise<void>,
+): Promise<void> {
+  const machines = await selectMachines(cluster, selection);
+  const results = await Promise.allSettled(machines.map((machine) => act(machine)));
+  const failures = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
+  const { explain } = await import("../failure.ts");
+  for (const failure of failures.slice(1)) say(environment, `error: ${explain(failure).message}`);
+  if (failures.length > 0) throw failures[0];
+}
