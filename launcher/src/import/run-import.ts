@@ -216,6 +216,7 @@ async function throughSpool(
       fd: spool.fd,
       sizeBytes,
       available: (endBytes: number) => spool.available(Math.min(endBytes, sizeBytes)),
+      recall: (into: Uint8Array, offsetBytes: number) => spool.recall(into, offsetBytes),
     };
     const header = await readQcow2Header(source, target);
     progress.diskBytes = header.sizeBytes;

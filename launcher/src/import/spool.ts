@@ -17,11 +17,14 @@ export interface RandomSource {
   readonly sizeBytes: number;
   /** Resolves once the file's first `endBytes` can be read. */
   available(endBytes: number): Promise<void>;
+  /** Copies what memory still has of `offsetBytes` on; false where that is not all of `target`. */
+  recall?(target: Uint8Array, offsetBytes: number): boolean;
 }
 
 /** Fills `target` from `offsetBytes` of the source on. Throws ImportError where it cannot be. */
 export async function readFully(source: RandomSource, target: Uint8Array, offsetBytes: number): Promise<void> {
   await source.available(offsetBytes + target.length);
+  if (source.recall?.(target, offsetBytes)) return;
   for (let done = 0; done < target.length; ) {
     const { bytesRead } = await readAt(source.fd, target, done, target.length - done, offsetBytes + done);
     if (bytesRead === 0)
@@ -41,12 +44,17 @@ interface Waiter {
   readonly reject: (reason: unknown) => void;
 }
 
+/** So much of what came last is kept in memory, in pieces of BUFFER_BYTES: who follows close behind reads no file. */
+const RECENT_BUFFERS = 6;
+
 /** A file on scratch that is read while it is still being filled: who wants what is not there yet waits. */
 export class Spool implements Disposable {
   readonly #file: OwnedFd;
   readonly #limitBytes: number;
   /** Written in large pieces; what is in here is not there yet for those who read. */
-  readonly #pending = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  #pending: Buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  /** Whole pieces before #filledBytes, the latest last; there are no others once the file's end is written. */
+  readonly #recent: Buffer[] = [];
   #pendingBytes = 0;
   #filledBytes = 0;
   #failure: { readonly reason: unknown } | undefined;
@@ -87,6 +95,21 @@ export class Spool implements Disposable {
     return promise;
   }
 
+  recall(target: Uint8Array, offsetBytes: number): boolean {
+    const start = this.#filledBytes - this.#recent.length * BUFFER_BYTES;
+    const end = offsetBytes + target.length;
+    if (offsetBytes < start || end > this.#filledBytes) return false;
+    for (let at = offsetBytes; at < end; ) {
+      const within = (at - start) % BUFFER_BYTES;
+      const piece = this.#recent[Math.floor((at - start) / BUFFER_BYTES)];
+      if (piece === undefined) return false;
+      const bytes = Math.min(BUFFER_BYTES - within, end - at);
+      target.set(piece.subarray(within, within + bytes), at - offsetBytes);
+      at += bytes;
+    }
+    return true;
+  }
+
   [Symbol.dispose](): void {
     this.#file[Symbol.dispose]();
   }
@@ -115,11 +138,24 @@ export class Spool implements Disposable {
       done += bytesWritten;
     }
     this.#filledBytes += this.#pendingBytes;
+    this.#remember();
     this.#pendingBytes = 0;
     const end = this.#filledBytes;
     const ready = this.#waiters.filter((waiter) => waiter.endBytes <= end);
     this.#waiters = this.#waiters.filter((waiter) => waiter.endBytes > end);
     for (const waiter of ready) waiter.resolve();
+  }
+
+  /** What was just written, and takes the buffer of the oldest for what comes next. */
+  #remember(): void {
+    if (this.#pendingBytes < BUFFER_BYTES) {
+      // The end of the file: it is not at a place of its own.
+      this.#recent.length = 0;
+      return;
+    }
+    this.#recent.push(this.#pending);
+    const oldest = this.#recent.length > RECENT_BUFFERS ? this.#recent.shift() : undefined;
+    this.#pending = oldest ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
   }
 }
 
