@@ -3,11 +3,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import fc from "fast-check";
-import type { DiskConfig } from "../../api/machine-config.ts";
+import type { DiskConfig, InterfaceConfig } from "../../api/machine-config.ts";
 import { CodecError } from "../codec/codec-error.ts";
 import { StateRefused } from "../codec/state-refused.ts";
 import { IllegalTransition, MachineFrozen } from "../machine/control-surface.ts";
 import { TestMachine, type TestMachineOptions } from "../machine/testing/test-machine.ts";
+import { openLink } from "../net/open-link.ts";
+import { TestNamespace } from "../net/testing/network-namespace.ts";
+import { until } from "../testing/until.ts";
 import { decodeState, encodeState } from "./codec/snapshot-codec.ts";
 
 const NO_CONSOLES = { serial: new Uint8Array(0), virtio: new Uint8Array(0) };
@@ -75,6 +78,34 @@ describe("a machine that was saved", () => {
     } finally {
       await test[Symbol.asyncDispose]();
     }
+  });
+
+  it("is announced to its network, so that a neighbour that knew it elsewhere finds it", async () => {
+    using spaces = new DisposableStack();
+    const guest = { ipv4: { address: "10.0.2.2", prefixLength: 24, gateway: "10.0.2.1" } };
+    const config: InterfaceConfig = {
+      name: "default",
+      mac: "02:5a:00:12:34:56",
+      queues: 1,
+      link: "up",
+      attachment: { kind: "tap", device: "tap0", guest },
+      dataPath: "inProcess",
+    };
+    const place = () => {
+      const space = spaces.use(new TestNamespace());
+      space.addTap("tap0", "10.0.2.1/24");
+      return { space, options: { interfaces: [config], links: [space.within(() => openLink(config))] } };
+    };
+    const [here, there] = [place(), place()];
+    await using first = await TestMachine.start(here.options);
+    first.console.type("netecho 1");
+    await first.console.said("net up\r\n");
+    const neighbour = "10.0.2.2 lladdr 02:00:00:00:00:99 nud stale dev tap0";
+    there.space.ip(`neigh replace ${neighbour}`);
+    await using second = await continued(first, there.options);
+    expect(there.space.ip("neigh show 10.0.2.2")).toContain("02:00:00:00:00:99");
+    second.machine.start();
+    await until(() => there.space.ip("neigh show 10.0.2.2").includes(config.mac));
   });
 
   it("has lost no write, no tick and no time of a guest that was busy with all of them", async () => {

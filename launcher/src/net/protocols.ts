@@ -3,6 +3,7 @@
 export const ETHERNET_HEADER_BYTES = 14;
 export const ETHERTYPE_IPV4 = 0x0800;
 export const ETHERTYPE_ARP = 0x0806;
+export const ETHERTYPE_RARP = 0x8035;
 export const ETHERTYPE_IPV6 = 0x86dd;
 
 // IANA protocol numbers.

@@ -33,6 +33,8 @@ export interface NetDeviceOptions {
   readonly path: DataPath;
   /** The driver is ready: it may be told of the network. */
   onStart?(): void;
+  /** The guest came from another launcher, with its link up, and its frames are carried here from now on. */
+  onArrival?(): void;
 }
 
 /** A network interface (virtio 1.2, section 5.1). */
@@ -142,8 +144,13 @@ export class NetDevice implements VirtioDevice {
     path.start(driver);
     if (this.#offloads) path.setGuestOffloads(this.#offloads);
     if (this.#pairs !== 1) path.usePairs(this.#pairs);
-    if (this.#isNewHere && driver.features.has(protocol.VIRTIO_NET_F_GUEST_ANNOUNCE)) driver.signalConfigChange();
+    if (this.#isNewHere) this.#arrive(driver);
     this.#isNewHere = false;
+  }
+
+  #arrive(driver: VirtioDriver): void {
+    if (driver.features.has(protocol.VIRTIO_NET_F_GUEST_ANNOUNCE)) driver.signalConfigChange();
+    if (this.#link === "up") this.#options.onArrival?.();
   }
 
   reset(): undefined {

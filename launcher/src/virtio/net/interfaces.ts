@@ -1,6 +1,7 @@
 import type { InterfaceStatus } from "../../../api/control.ts";
 import type { InterfaceConfig, LinkState } from "../../../api/machine-config.ts";
 import { ipv6Bytes, macBytes } from "../../net/addresses.ts";
+import { announcementsOf } from "../../net/announcement.ts";
 import { AnsweringTap } from "../../net/answering-tap.ts";
 import { DeviceCounters } from "../../net/device-counters.ts";
 import { FrameFilter } from "../../net/frame-filter.ts";
@@ -10,10 +11,13 @@ import { NetworkError, type NetworkLink } from "../../net/network-link.ts";
 import type { Resolver } from "../../net/resolver.ts";
 import { TapQueue } from "../../net/tap.ts";
 import { VhostNet } from "../../net/vhost-net.ts";
+import { writePacket } from "../../sys/frame-io.ts";
+import { Announcer } from "./announcer.ts";
 import type { DataPath } from "./data-path.ts";
 import { NET_QUEUE_SIZE, NetDevice } from "./device.ts";
 import { InProcessPath } from "./in-process-path.ts";
 import type { NetworkUse } from "./network-use.ts";
+import { VNET_HEADER_BYTES } from "./protocol.ts";
 import { SwitchablePath } from "./switchable-path.ts";
 import { VhostPath } from "./vhost-path.ts";
 
@@ -46,6 +50,7 @@ export class NetworkInterface implements Disposable {
   readonly #switch: SwitchablePath | undefined;
   readonly #answering: AnsweringTap | undefined;
   readonly #taps: readonly TapQueue[];
+  readonly #announcer: Announcer;
   #timer: NodeJS.Timeout | undefined;
 
   /** `link` is the interface's from now on, also when this throws: NetworkError where the link is not what it must be. */
@@ -77,6 +82,8 @@ export class NetworkInterface implements Disposable {
       if (this.#path.name === "inProcess") inProcess.deliver(frame);
       else answering?.send(frame);
     };
+    const announcements = announcementsOf(macBytes(this.#mac), guest?.ipv4?.address);
+    this.#announcer = cleanup.use(new Announcer(announcements, (frame) => this.#sendAsGuest(frame)));
     this.device = new NetDevice({
       name: config.name,
       mac: macBytes(this.#mac),
@@ -85,6 +92,7 @@ export class NetworkInterface implements Disposable {
       link: config.link,
       path: this.#path,
       onStart: advertise,
+      onArrival: () => this.#announcer.start(),
     });
     if (services) this.#timer = setInterval(advertise, ADVERTISEMENT_INTERVAL_MS).unref();
     cleanup.move();
@@ -108,12 +116,20 @@ export class NetworkInterface implements Disposable {
     this.#switch?.setLogged(isLogged);
   }
 
+  /** As if the guest had sent it, whichever path carries its frames; one that finds no room is lost. */
+  #sendAsGuest(frame: Uint8Array): void {
+    const [tap] = this.#taps;
+    if (tap && this.device.link === "up")
+      writePacket(tap.fd, Buffer.concat([new Uint8Array(VNET_HEADER_BYTES), frame]));
+  }
+
   report(): InterfaceReport {
     return { name: this.#config.name, ...this.#path.use() };
   }
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
+    this.#announcer[Symbol.dispose]();
     this.#path[Symbol.dispose]();
     this.#answering?.[Symbol.dispose]();
     for (const tap of this.#taps) tap[Symbol.dispose]();
