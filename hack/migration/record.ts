@@ -19,6 +19,7 @@ import { TestAuthority } from "../../launcher/src/testing/certificates.ts";
 const PORT = 29_870;
 /** Of memory: more shows nothing more of the format. */
 const PAGES_FRAMES = 2;
+const COPIED = { name: "scratch", sizeBytes: 1 << 20 };
 
 const directory = mkdtempSync(join(tmpdir(), "record-migration-"));
 try {
@@ -41,10 +42,16 @@ async function record() {
   writeFileSync(paths.caPath, authority.certificate);
   const disk = join(directory, "shared");
   writeFileSync(disk, new Uint8Array(1 << 16));
-  const changes: Partial<MachineConfig> = {
-    memory: { sizeBytes: 16 << 20 },
-    disks: [{ name: "data", readOnly: false, queues: 1, source: { kind: "raw", path: disk } }],
-    migration: { address: "127.0.0.1", port: PORT, ...paths },
+  const changesOf = (who: string): Partial<MachineConfig> => {
+    const empty = { kind: "empty", path: join(directory, who), sizeBytes: COPIED.sizeBytes } as const;
+    return {
+      memory: { sizeBytes: 16 << 20 },
+      disks: [
+        { name: "data", readOnly: false, queues: 1, source: { kind: "raw", path: disk } },
+        { name: COPIED.name, readOnly: false, queues: 1, source: empty },
+      ],
+      migration: { address: "127.0.0.1", port: PORT, ...paths },
+    };
   };
   const frames: RelayedFrame[] = [];
   const tls = { cert, key, ca: authority.certificate };
@@ -59,11 +66,12 @@ async function record() {
     },
   });
   await relay.listen();
-  await using source = await new RealLauncher(join(directory, "source"), changes).start();
+  await using source = await new RealLauncher(join(directory, "source"), changesOf("own")).start();
   await source.attach();
   await source.said("READY");
   await source.ask("blkwrite 0 3 99", "blkwrite status 0");
-  await using _target = await new RealLauncher(join(directory, "target"), changes).start("--receive");
+  await source.ask("blkwrite 1 5 77", "blkwrite status 0");
+  await using _target = await new RealLauncher(join(directory, "target"), changesOf("other")).start("--receive");
   await source.call("POST", "/v1/migration/start", { address: "127.0.0.2", port: PORT, connections: 1 });
   await source.ended();
   let pagesFrames = 0;
@@ -78,6 +86,7 @@ async function record() {
     about: "made by hack/migration/record.ts; streams are gzip, base64",
     protocolVersion: PROTOCOL_VERSION,
     stateVersion: STATE_VERSION,
+    disks: [COPIED],
     control: of("control"),
     memory: of("memory"),
   };

@@ -59,7 +59,7 @@ export class MigrationLab implements Disposable {
 export const RELAY_ADDRESS = "127.0.0.2";
 
 /** Two ports in a row that are free. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 20_000);
     if ((await isFree(port)) && (await isFree(port + 1))) return port;
