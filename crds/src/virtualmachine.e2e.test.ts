@@ -531,7 +531,6 @@ describe("a VirtualMachine is refused for", () => {
 
 describe("what this version does not do is refused, not ignored:", () => {
   const offending: Record<string, Manifest> = {
-    "spec.evictionStrategy": spec({ evictionStrategy: "LiveMigrateIfPossible" }),
     "spec.readinessProbe.exec": spec({ readinessProbe: { exec: { command: ["true"] } } }),
     "spec.livenessProbe.exec": spec({ livenessProbe: { exec: {} } }),
   };

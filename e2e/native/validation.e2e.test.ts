@@ -45,7 +45,6 @@ describe("bad input", () => {
         },
         /at most one of masquerade and podIP/,
       ],
-      ["live migration", { evictionStrategy: "LiveMigrate" }, /live migration is not available/],
     ])("%s", async (_name, spec, message) => {
       expect(await kubectl.refused(testGuest("refused", spec as object))).toMatch(message);
       expect(await kubectl.get("vm", "refused")).toBeNull();
