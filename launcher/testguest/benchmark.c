@@ -46,7 +46,7 @@ static void run_load(void) {
 void disk_benchmark(unsigned disk, const struct disk_load *wanted) {
   uint32_t bytes = wanted->block_bytes;
   bool makes_sense = wanted->depth >= 1 && wanted->depth <= DISK_SLOTS && wanted->count >= wanted->depth;
-  if (!makes_sense || !disk_queue_begin(disk)) {
+  if (!makes_sense || !disk_queue_begin(disk, wanted->event_index)) {
     print("blkbench refused\n");
     return;
   }

@@ -1,7 +1,7 @@
 // The commands, as typed on the console or given on the kernel command line. Each answers with a line at least.
 #include "guest.h"
 
-enum { MAX_ARGUMENTS = 6 };
+enum { MAX_ARGUMENTS = 7 };
 
 struct arguments {
   char *text;  // all that follows the name
@@ -288,10 +288,11 @@ static void command_blkdiscard(struct arguments *a) {
 // blkspeed DISK COUNT
 static void command_blkspeed(struct arguments *a) { disk_speed((unsigned)a->number[0], a->number[1]); }
 
-// blkbench DISK DEPTH COUNT BYTES RANDOM WRITE
+// blkbench DISK DEPTH COUNT BYTES RANDOM WRITE [EVENT_IDX]
 static void command_blkbench(struct arguments *a) {
   struct disk_load load = {.depth = a->number[1], .count = a->number[2], .block_bytes = (uint32_t)a->number[3],
-                           .random = a->number[4], .write = a->number[5]};
+                           .random = a->number[4], .write = a->number[5],
+                           .event_index = a->count > 6 && a->number[6]};
   disk_benchmark((unsigned)a->number[0], &load);
 }
 

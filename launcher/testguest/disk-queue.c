@@ -4,13 +4,14 @@ enum { NEXT = 1, DEVICE_WRITES = 2, NO_STATUS = 0xff };
 
 struct disk_queue disk_queue __attribute__((aligned(4096)));
 
-bool disk_queue_begin(unsigned disk) {
-  if (!virtio_begin_disk(disk)) return false;
+bool disk_queue_begin(unsigned disk, bool event_index) {
+  if (!virtio_begin_disk(disk, event_index)) return false;
   for (size_t i = 0; i < sizeof disk_queue; i += 8) AT(uint64_t, (uintptr_t)&disk_queue + i) = 0;
   const uint64_t addresses[] = {(uintptr_t)disk_queue.descriptors, (uintptr_t)&disk_queue.available,
                                 (uintptr_t)&disk_queue.used};
   virtio_place_queue(0, DISK_QUEUE_ENTRIES, addresses);
   disk_queue.doorbell = virtio_doorbell(0);
+  disk_queue.event_index = event_index;
   return virtio_ready();
 }
 
@@ -36,7 +37,17 @@ void disk_queue_put(uint16_t index, unsigned slot, uint64_t sector) {
   disk_queue.available.entries[index % DISK_QUEUE_ENTRIES] = (uint16_t)(slot * DESCRIPTORS_OF_REQUEST);
 }
 
+// Of a device that was shown the entries from `from` to `to`.
+static bool wants_bell(uint16_t from, uint16_t to) {
+  if (!disk_queue.event_index) return !(__atomic_load_n(&disk_queue.used.flags, __ATOMIC_ACQUIRE) & NO_NOTIFY);
+  uint16_t event = __atomic_load_n(&disk_queue.used.event, __ATOMIC_ACQUIRE);
+  return (uint16_t)(to - event - 1) < (uint16_t)(to - from);
+}
+
 void disk_queue_publish(uint16_t index) {
+  uint16_t before = disk_queue.available.index;
+  // Far from what the device comes to: it does not interrupt by EVENT_IDX.
+  disk_queue.available.event = (uint16_t)(index + 0x8000);
   __atomic_store_n(&disk_queue.available.index, index, __ATOMIC_SEQ_CST);
-  if (!(__atomic_load_n(&disk_queue.used.flags, __ATOMIC_ACQUIRE) & NO_NOTIFY)) AT(uint16_t, disk_queue.doorbell) = 0;
+  if (wants_bell(before, index)) AT(uint16_t, disk_queue.doorbell) = 0;
 }

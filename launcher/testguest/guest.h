@@ -123,7 +123,7 @@ bool virtio_begin(uint16_t device, unsigned index, uint32_t features);
 void virtio_set_up_queue(uint16_t which, struct virtio_ring *its);
 bool virtio_ready(void);
 void virtio_end(void);
-bool virtio_begin_disk(unsigned disk);
+bool virtio_begin_disk(unsigned disk, bool event_index);
 void virtio_place_queue(uint16_t which, uint16_t entries, const uint64_t addresses[3]);  // descriptors, available, used
 uint64_t virtio_doorbell(uint16_t which);
 uint64_t virtio_config64(unsigned offset);
@@ -163,7 +163,7 @@ uint64_t memory_errors(uint64_t address, uint64_t pages, uint64_t seed);
 struct disk_load {
   uint64_t depth, count;
   uint32_t block_bytes;
-  bool random, write;
+  bool random, write, event_index;
 };
 void disk_benchmark(unsigned disk, const struct disk_load *wanted);
 

@@ -77,7 +77,7 @@ static bool run_transaction(uint64_t transaction) {
 }
 
 void disk_journal(unsigned disk, uint64_t first, uint64_t count) {
-  bool succeeded = disk_queue_begin(disk);
+  bool succeeded = disk_queue_begin(disk, false);
   prepare();
   for (uint64_t i = 0; succeeded && (count == 0 || i < count); i++) succeeded = run_transaction(first + i);
   print("blkjournal %s\n", succeeded ? "done" : "failed");

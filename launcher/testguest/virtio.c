@@ -27,6 +27,7 @@ enum {
   QUEUE_ADDRESSES = 0x20,
 };
 enum { ACKNOWLEDGED = 1, DRIVER = 3, FEATURES_AGREED = 0x0b, READY = 0x0f };
+#define EVENT_INDEX (1u << 29)
 enum { FEATURES_OF_DISK = 1 << 9 | 1 << 13 | 1 << 14, VERSION_1 = 1, QUEUE_MSIX_ENTRY = 1 };
 enum { CONSOLE_RECEIVE = 0, CONSOLE_TRANSMIT = 1 };
 
@@ -156,7 +157,9 @@ void virtio_publish(uint16_t which, struct virtio_ring *its, uint16_t head) {
   AT(uint16_t, virtio_doorbell(which)) = which;
 }
 
-bool virtio_begin_disk(unsigned disk) { return virtio_begin(DEVICE_BLOCK, disk, FEATURES_OF_DISK); }
+bool virtio_begin_disk(unsigned disk, bool event_index) {
+  return virtio_begin(DEVICE_BLOCK, disk, (uint32_t)FEATURES_OF_DISK | (event_index ? EVENT_INDEX : 0));
+}
 
 // Brings the device up with one queue.
 static bool start_device_queue(uint16_t device, unsigned index, uint32_t features, uint16_t which) {
