@@ -47,9 +47,11 @@ export function decideRunning(c: Case, pod: Pod, podRecord: StatusRecord): Plan 
   const settling = (record.consecutiveCrashes ?? 0) > 0 && !Number.isNaN(stableAtMs) ? stableAtMs : undefined;
   const { view, after = [] } = stateOf(c, pod, status);
   const wakeAtMs = earliest(asking.wakeAtMs, earliest(certificate.wakeAtMs, settling));
+  const changes = [...growths(c, pod, status), ...limits(c, pod, status), ...links(c, pod, status)];
   return {
     view,
-    after: [...after, ...growths(c, pod, status), ...limits(c, pod, status), ...links(c, pod, status)],
+    // A new pod takes the machine as it is: what differs from the spec by now has to wait.
+    after: c.observation.incoming === undefined ? [...after, ...changes] : after,
     record,
     before,
     wakeAtMs,
@@ -122,14 +124,30 @@ function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after
         ? { view: { ...underWay("Pausing", "The guest is being paused"), running: "True" }, after: act("pause") }
         : { view: guestRuns(pod) };
     case "Paused":
-      return pausedState(c, pod, status, act);
+      return standsStillToMove(c, status) ?? pausedState(c, pod, status, act);
     case "Stopping":
       return {
         view: { ...underWay("Stopping", status.message || "The guest was asked to power off"), running: "True" },
       };
     case "Ended":
+      if (c.observation.incoming !== undefined && status.reason === "Migrated") {
+        const message = `The machine goes on in pod ${c.observation.incoming.metadata?.name}`;
+        return { view: { ...underWay("Migrating", message), ready: "True", running: "True" } };
+      }
       return { view: underWay("Stopping", `${status.message || "The machine has ended"}; its pod is ending`) };
   }
+}
+
+/** For the last of its memory, or until it is decided where it goes on: nobody may have it go on here meanwhile. */
+function standsStillToMove(
+  { observation: { incoming, vm } }: Case,
+  { pause }: LauncherStatus,
+): { view: View } | undefined {
+  if (incoming === undefined || vm.spec.paused || pause?.asked !== false || pause.storageFull.length > 0) {
+    return undefined;
+  }
+  const message = `The guest stands still while it moves to pod ${incoming.metadata?.name}`;
+  return { view: { ...underWay("Migrating", message), ready: "True", running: "True" } };
 }
 
 /** A launcher pauses its guest when asked, and by itself when storage is full: then it goes on by itself as well. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@jest/globals";
 import { decide } from "./decide.ts";
-import { launcherSays, machine, NOW_MS, observation, podOf, settings } from "./testing/fixtures.ts";
+import { launcherSays, machine, NOW_MS, networkInterface, observation, podOf, settings } from "./testing/fixtures.ts";
 import { migrationOf, targetPodOf } from "./testing/migration-fixtures.ts";
 
 describe("a machine that moves", () => {
@@ -61,5 +61,26 @@ describe("a machine that moves", () => {
     // The object is collected some day; what was is kept.
     const later = write({ pod, migrations: [] }, { ...known, ...(status && { status }) })?.status ?? status;
     expect(later?.lastMigration).toMatchObject({ name: "move" });
+  });
+
+  it("is asked neither to go on nor to change while it stands still in the old pod", () => {
+    const incoming = targetPodOf(vm, "running");
+    const frozen = launcherSays(source, {
+      state: "Paused",
+      pause: { asked: false, storageFull: [] },
+      interfaces: [networkInterface("default", { link: "down" })],
+    });
+    const { actions } = decide(observation(known, { pod: source, incoming, launcher: frozen }), settings, NOW_MS);
+    expect(actions.map(({ kind }) => kind)).not.toContain("resume");
+    expect(actions.map(({ kind }) => kind)).not.toContain("set-link");
+    const status = write({ pod: source, incoming, launcher: frozen }, known)?.status;
+    expect(status?.conditions?.find(({ type }) => type === "Ready")).toMatchObject({
+      status: "True",
+      reason: "Migrating",
+      message: "The guest stands still while it moves to pod vm2-web",
+    });
+    // Without a pod to move to, a guest that nobody paused is asked to go on.
+    const alone = decide(observation(known, { pod: source, launcher: frozen }), settings, NOW_MS).actions;
+    expect(alone.map(({ kind }) => kind)).toEqual(expect.arrayContaining(["resume", "set-link"]));
   });
 });
