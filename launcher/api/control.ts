@@ -1,4 +1,4 @@
-import type { DiskConfig, LinkState } from "./machine-config.ts";
+import type { DiskConfig, InterfaceConfig, LinkState } from "./machine-config.ts";
 import type { MigrationResult } from "./migration.ts";
 
 /**
@@ -21,6 +21,12 @@ import type { MigrationResult } from "./migration.ts";
  *   DELETE /v1/disks/NAME                                -> 202 LauncherStatus, once the guest is asked to give it up (Detaching)
  *        The disk is gone, and its files are closed, when the status has it no more. Asks again where it was asked before.
  *        404 for an unknown disk.
+ *   POST /v1/interfaces  InterfaceConfig                 -> LauncherStatus, once the interface is on the PCI bus (Attaching)
+ *        Adds an interface to the running machine; the same one again changes nothing, whatever its link is. 400 for a bad
+ *        InterfaceConfig, 409 where another one has the name or the bus is full; code NotReady where its network cannot be
+ *        had, because the pod does not have it yet, say.
+ *   DELETE /v1/interfaces/NAME                           -> 202 LauncherStatus, once the guest is asked to give it up (Detaching)
+ *        The interface is gone when the status has it no more. Asks again where it was asked before. 404 for an unknown one.
  *   POST /v1/interfaces/NAME/link  {"state": "up"|"down"}  -> LauncherStatus, once the guest is told
  *        404 for an unknown interface.
  *   POST /v1/suspend  {"directory": "/PATH"}             -> LauncherStatus, Ended with the reason Suspended: the machine is
@@ -127,11 +133,16 @@ export interface OverlayStatus {
  */
 export type DiskState = "Attaching" | "Attached" | "Detaching";
 
+/** Body of POST /v1/interfaces. */
+export type AttachInterfaceRequest = InterfaceConfig;
+
 /** Body of POST /v1/disks. */
 export type AttachDiskRequest = DiskConfig;
 
 export interface InterfaceStatus {
   readonly name: string;
+  /** As of a disk. Absent from launchers that cannot tell: Attached. */
+  readonly state?: DiskState;
   /** As the guest is told, whatever it then uses. */
   readonly mac: string;
   readonly link: LinkState;

@@ -1,5 +1,5 @@
 import { exitCodes } from "../../api/control.ts";
-import type { MachineConfig } from "../../api/machine-config.ts";
+import type { InterfaceConfig, MachineConfig } from "../../api/machine-config.ts";
 import { type AskOptions, askAgent, type Granted } from "../agent-client/agent-client.ts";
 import { grantedLink, tapWant } from "../agent-client/interface-links.ts";
 import { ConfigInvalid } from "../config/field.ts";
@@ -11,7 +11,7 @@ import { jsonLogger, type Logger, writeToStdout } from "../log/logger.ts";
 import type { AssembleMachine, MachineDependencies, StartableMachine } from "../machine/machine-dependencies.ts";
 import type { MovableMachine } from "../machine/movable-machine.ts";
 import type { MigrationTarget } from "../migration/target.ts";
-import type { NetworkLink } from "../net/network-link.ts";
+import { NetworkError, type NetworkLink, NetworkNotReady } from "../net/network-link.ts";
 import { openLink } from "../net/open-link.ts";
 import { readResolver } from "../net/resolver.ts";
 import type { OwnedFd } from "../sys/fd.ts";
@@ -185,7 +185,10 @@ class MachineRun {
       resolver: readResolver(),
     };
     const { kvm } = this.#config;
-    if ("devicePath" in kvm) return { ...common, kvm: openKvm(kvm.devicePath), links: this.#ownLinks() };
+    if ("devicePath" in kvm) {
+      const openOwn = async (config: InterfaceConfig) => openLink(config);
+      return { ...common, kvm: openKvm(kvm.devicePath), links: this.#ownLinks(), openLink: openOwn };
+    }
     const options = {
       socketPath: kvm.agentSocketPath,
       deadlineMs: AGENT_DEADLINE_MS,
@@ -202,7 +205,22 @@ class MachineRun {
       });
       return granted?.fds ?? [];
     };
-    return { ...common, ...(await this.#askForAll(options)), openBlockDevice, takeAttachment };
+    const openLater = (config: InterfaceConfig) =>
+      this.#askForLink(config, { ...options, deadlineMs: ATTACH_DEADLINE_MS });
+    return { ...common, ...(await this.#askForAll(options)), openBlockDevice, takeAttachment, openLink: openLater };
+  }
+
+  /** Of an interface that comes while the guest runs: its pod may not have the network yet. */
+  async #askForLink(config: InterfaceConfig, options: AskOptions): Promise<NetworkLink> {
+    const want = tapWant(config, this.#config);
+    if (want === null) return openLink(config);
+    try {
+      const [granted] = await askAgent([want], options);
+      return grantedLink(config, granted ?? { fds: [] });
+    } catch (error) {
+      if (error instanceof NetworkError) throw error;
+      throw new NetworkNotReady(config.name, `it cannot be had yet: ${errorText(error)}`, { cause: error });
+    }
   }
 
   /** /dev/kvm and all TAPs in one exchange: the machine starts the sooner. */

@@ -16,7 +16,7 @@ import {
   type InterfaceLimits,
   type MachineConfig,
 } from "../../api/machine-config.ts";
-import type { Field } from "./field.ts";
+import { Field } from "./field.ts";
 
 const DNS_LABEL = {
   maxBytes: 63,
@@ -57,6 +57,11 @@ export function interfaces(field: Field, kvm: MachineConfig["kvm"]): readonly In
         .fail(`is of kind ${parsed.attachment.kind}, which the node agent makes; set kvm.agentSocketPath, or use tap`);
     return parsed;
   });
+}
+
+/** Checks an InterfaceConfig that comes by itself. Throws ConfigInvalid with one sentence that names the field and the way out. */
+export function parseInterfaceConfig(value: unknown): InterfaceConfig {
+  return networkInterface(new Field("", value));
 }
 
 function networkInterface(field: Field): InterfaceConfig {

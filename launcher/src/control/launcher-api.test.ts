@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import fc from "fast-check";
+import { NetworkError, NetworkNotReady } from "../net/network-link.ts";
 import { PciSpaceError } from "../pci/pci-root.ts";
 import { DiskError, DiskNotReady } from "../storage/disk-error.ts";
 import { recordingLog } from "../testing/recording-log.ts";
@@ -109,6 +110,27 @@ describe("the Launcher API", () => {
     expect([...api.requests.keys()]).toContain("POST /v1/interfaces/NAME/link 200");
   });
 
+  it("adds an interface and takes it away, and says why it is not added", async () => {
+    const attachment = { kind: "multus", podInterface: "tv0123456789" };
+    const nic = { name: "storage", mac: "02:5a:00:12:34:56", queues: 1, link: "up", attachment, dataPath: "auto" };
+    const added = await ask("POST", "/v1/interfaces", JSON.stringify(nic));
+    const removed = await ask("DELETE", "/v1/interfaces/storage");
+    expect([added.status, removed.status]).toEqual([200, 202]);
+    expect(machine.calls).toEqual(["attachInterface storage multus", "detachInterface storage"]);
+    expect([...api.requests.keys()]).toEqual(["POST /v1/interfaces 200", "DELETE /v1/interfaces/NAME 202"]);
+    const bad = await ask("POST", "/v1/interfaces", JSON.stringify({ ...nic, queues: 9 }));
+    expect([bad.status, bad.body.error?.message]).toEqual([400, "queues is 9; give a whole number from 1 to 8"]);
+    const refusals = [
+      [new NetworkNotReady("storage", "the pod has no such network"), "NotReady"],
+      [new NetworkError("storage", "another has its name"), "Conflict"],
+    ] as const;
+    for (const [failure, code] of refusals) {
+      machine.failure = failure;
+      const { status, body } = await ask("POST", "/v1/interfaces", JSON.stringify(nic));
+      expect([status, body.error?.code]).toEqual([409, code]);
+    }
+  });
+
   it("adds a disk and takes it away", async () => {
     const disk = {
       name: "data",
@@ -185,6 +207,9 @@ describe("the Launcher API", () => {
     ["GET", "/v1/disks/data/resize", undefined, 405, "MethodNotAllowed", /takes POST only/],
     ["POST", "/v1/disks/data", undefined, 405, "MethodNotAllowed", /takes DELETE only/],
     ["DELETE", "/v1/disks/data?force=1", undefined, 400, "BadRequest", /unknown here/],
+    ["POST", "/v1/interfaces", undefined, 400, "BadRequest", /^mac is missing|^name is missing/],
+    ["POST", "/v1/interfaces/storage", undefined, 405, "MethodNotAllowed", /takes DELETE only/],
+    ["DELETE", "/v1/interfaces/storage?force=1", undefined, 400, "BadRequest", /unknown here/],
     ["DELETE", "/v1/disks/Data", undefined, 404, "NotFound", /no such route/],
     ["DELETE", "/v1/disks", undefined, 405, "MethodNotAllowed", /takes POST only/],
     ["POST", "/v1/disks", undefined, 400, "BadRequest", /^name is missing/],

@@ -8,6 +8,7 @@ import { IllegalTransition, type MachineControls, PauseAborted } from "../machin
 import type { MigrationControls } from "../migration/migration-controls.ts";
 import { MigrationError } from "../migration/migration-error.ts";
 import { SuspensionError } from "../migration/suspension-error.ts";
+import { NetworkError, NetworkNotReady } from "../net/network-link.ts";
 import { PciSpaceError } from "../pci/pci-root.ts";
 import { DiskError, DiskNotReady } from "../storage/disk-error.ts";
 import { UnknownDisk } from "../virtio/block/disks.ts";
@@ -20,6 +21,7 @@ import {
   choice,
   diskConfigFrom,
   diskSizeFrom,
+  interfaceConfigFrom,
   overlayLimitFrom,
   parseTarget,
   readBody,
@@ -38,7 +40,9 @@ const DISKS_PATH = "/v1/disks";
 const DISK_PATH = "/v1/disks/NAME";
 const DISK_PATTERN = /^\/v1\/disks\/([a-z0-9-]{1,20})(\/resize|\/overlay-limit)?$/;
 const LINK_PATH = "/v1/interfaces/NAME/link";
-const LINK_PATTERN = /^\/v1\/interfaces\/([a-z0-9-]{1,63})\/link$/;
+const INTERFACES_PATH = "/v1/interfaces";
+const INTERFACE_PATH = "/v1/interfaces/NAME";
+const INTERFACE_PATTERN = /^\/v1\/interfaces\/([a-z0-9-]{1,63})(\/link)?$/;
 const METHODS = ["GET", "POST", "DELETE"] as const;
 const CONSOLE_PORTS: readonly [ConsolePortName, ...ConsolePortName[]] = ["serial", "virtio"];
 
@@ -82,6 +86,8 @@ export class LauncherApi {
       [OVERLAY_LIMIT_PATH, { method: "POST", handle: this.#limitOverlay }],
       [DISKS_PATH, { method: "POST", handle: this.#attachDisk }],
       [DISK_PATH, { method: "DELETE", handle: this.#detachDisk }],
+      [INTERFACES_PATH, { method: "POST", handle: this.#attachInterface }],
+      [INTERFACE_PATH, { method: "DELETE", handle: this.#detachInterface }],
       [LINK_PATH, { method: "POST", handle: this.#setLink }],
       ["/v1/migration", { method: "GET", handle: this.#migrationStatus }],
       ["/v1/migration/start", { method: "POST", handle: this.#migrationStart }],
@@ -199,13 +205,26 @@ export class LauncherApi {
     return { status: 202, value: this.#machine.status() };
   };
 
+  readonly #attachInterface: Handler = async (request, { query }) => {
+    allowOnly(query, []);
+    await this.#machine.attachInterface(interfaceConfigFrom(await readBody(request)));
+    return { status: 200, value: this.#machine.status() };
+  };
+
+  readonly #detachInterface: Handler = async (request, { path, query }) => {
+    allowOnly(query, []);
+    allowOnlyMembers(await readBody(request), []);
+    this.#machine.detachInterface(interfaceNameIn(path));
+    return { status: 202, value: this.#machine.status() };
+  };
+
   readonly #setLink: Handler = async (request, { path, query }) => {
     allowOnly(query, []);
     const body = await readBody(request);
     allowOnlyMembers(body, ["state"]);
     const { state } = body;
     if (state !== "up" && state !== "down") throw new RequestRefused("BadRequest", "state is up or down");
-    this.#machine.setLink(LINK_PATTERN.exec(path)?.[1] ?? "", state);
+    this.#machine.setLink(interfaceNameIn(path), state);
     return { status: 200, value: this.#machine.status() };
   };
 
@@ -289,8 +308,9 @@ export class LauncherApi {
       return new RequestRefused("NotFound", error.message);
     if (error instanceof SuspensionError || error instanceof MigrationError)
       return new RequestRefused("Conflict", error.message);
-    if (error instanceof DiskNotReady) return new RequestRefused("NotReady", error.message);
-    if (error instanceof DiskError || error instanceof PciSpaceError)
+    if (error instanceof DiskNotReady || error instanceof NetworkNotReady)
+      return new RequestRefused("NotReady", error.message);
+    if (error instanceof DiskError || error instanceof NetworkError || error instanceof PciSpaceError)
       return new RequestRefused("Conflict", error.message);
     this.#log.error("request failed", { reason: "RequestFailed", error: errorText(error) });
     return new RequestRefused("Internal", "the launcher failed at this request; its log says why");
@@ -307,10 +327,15 @@ export class LauncherApi {
 }
 
 function routeOf(path: string): string {
-  if (LINK_PATTERN.test(path)) return LINK_PATH;
+  const ofInterface = INTERFACE_PATTERN.exec(path);
+  if (ofInterface) return ofInterface[2] === undefined ? INTERFACE_PATH : LINK_PATH;
   const match = DISK_PATTERN.exec(path);
   if (!match) return path;
   return `${DISK_PATH}${match[2] ?? ""}`;
+}
+
+function interfaceNameIn(path: string): string {
+  return INTERFACE_PATTERN.exec(path)?.[1] ?? "";
 }
 
 function diskNameIn(path: string): string {

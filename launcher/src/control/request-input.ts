@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "node:http";
-import type { DiskConfig } from "../../api/machine-config.ts";
+import type { DiskConfig, InterfaceConfig } from "../../api/machine-config.ts";
 import { ConfigInvalid } from "../config/field.ts";
+import { parseInterfaceConfig } from "../config/interface-config.ts";
 import { parseDiskConfig } from "../config/machine-config.ts";
 import { RequestRefused } from "./api-error.ts";
 
@@ -59,6 +60,16 @@ export function diskConfigFrom(value: unknown): DiskConfig {
   } catch (error) {
     if (!(error instanceof ConfigInvalid)) throw error;
     throw new RequestRefused("BadRequest", `${error.field === "" ? "the disk" : error.field} ${error.problem}`);
+  }
+}
+
+/** An interface to be added. Throws RequestRefused. */
+export function interfaceConfigFrom(value: unknown): InterfaceConfig {
+  try {
+    return parseInterfaceConfig(value);
+  } catch (error) {
+    if (!(error instanceof ConfigInvalid)) throw error;
+    throw new RequestRefused("BadRequest", `${error.field === "" ? "the interface" : error.field} ${error.problem}`);
   }
 }
 

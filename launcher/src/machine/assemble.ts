@@ -1,8 +1,9 @@
 import { getSystemErrorName } from "node:util";
-import type { MachineConfig } from "../../api/machine-config.ts";
+import type { InterfaceConfig, MachineConfig } from "../../api/machine-config.ts";
 import { buildAcpiTables } from "../acpi/tables.ts";
 import { type KernelRequest, loadKernel } from "../boot/x86/load-kernel.ts";
 import { errorText } from "../log/error-text.ts";
+import { NetworkError } from "../net/network-link.ts";
 import { type IoEngine, openDiskRing, openIoEngine } from "../storage/io-engine.ts";
 import type { DiskEvents } from "../storage/storage.ts";
 import { LoopPoller } from "../sys/loop-poller.ts";
@@ -50,13 +51,14 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
     board.setEntry(await load());
     milestones.mark("kernel");
   }
-  const onDiskError = (disk: string, error: unknown) =>
-    log.error("disk cannot be closed", { reason: "DiskCloseFailed", disk, error: errorText(error) });
+  const onCloseError = (device: string, error: unknown) =>
+    log.error("device cannot be closed", { reason: "DeviceCloseFailed", device, error: errorText(error) });
   const machine = new Machine({
     uid: config.identity.uid,
     board,
-    devices: (events) => new Devices({ board, console, events, virtio, pciPorts: byFirmware, onDiskError }),
+    devices: (events) => new Devices({ board, console, events, virtio, pciPorts: byFirmware, onCloseError }),
     virtio,
+    openLink: dependencies.openLink ?? noLink,
     load,
     bootFiles,
     milestones,
@@ -67,6 +69,10 @@ export async function assembleMachine(config: MachineConfig, dependencies: Machi
   });
   resources.move();
   return machine;
+}
+
+async function noLink({ name }: InterfaceConfig): Promise<never> {
+  throw new NetworkError(name, "no interface can come to this machine while it runs");
 }
 
 function makeVirtioDevices(

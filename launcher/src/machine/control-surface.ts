@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import type { LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
-import type { DiskConfig, LinkState } from "../../api/machine-config.ts";
+import type { DiskConfig, InterfaceConfig, LinkState } from "../../api/machine-config.ts";
 import type { DiskReport } from "../virtio/block/disks.ts";
 import type { InterfaceReport } from "../virtio/net/interfaces.ts";
 import type { VsockUse } from "../virtio/vsock/vsock-use.ts";
@@ -43,6 +43,16 @@ export interface MachineControls {
   readonly pollingSeconds: number;
   /** The guest sees its link come up or go; throws UnknownInterface, and IllegalTransition after the end. */
   setLink(name: string, link: LinkState): void;
+  /**
+   * Puts an interface on the PCI bus of the running machine, and tells the guest; the same one again changes nothing. Rejects
+   * with NetworkError, PciSpaceError, and IllegalTransition unless Running or Paused.
+   */
+  attachInterface(config: InterfaceConfig): Promise<void>;
+  /**
+   * Asks the guest to give up an interface, again where it was asked before. It is gone when the status has it no more.
+   * Throws UnknownInterface, and IllegalTransition unless Running or Paused.
+   */
+  detachInterface(name: string): void;
   /** What the interfaces have carried, for metrics. */
   networkUse(): readonly InterfaceReport[];
   /** Streams to and from the guest; null without a vsock. */

@@ -8,6 +8,7 @@ import { PciHotplug } from "../pci/pci-hotplug.ts";
 import { type PciDevice, PciRoot } from "../pci/pci-root.ts";
 import type { Disk } from "../virtio/block/disk.ts";
 import type { VirtioDevices } from "../virtio/create-devices.ts";
+import { NetworkInterface } from "../virtio/net/interfaces.ts";
 import { VirtioPciDevice } from "../virtio/transport/virtio-pci-device.ts";
 import type { Board } from "./board.ts";
 import type { DeviceState, DevicesState } from "./snapshot.ts";
@@ -21,9 +22,12 @@ export interface DevicesRequest {
   readonly virtio: VirtioDevices;
   /** With PCI configuration by ports as well, see PORTS.pciConfig. */
   readonly pciPorts: boolean;
-  /** What goes wrong with a disk after the guest gave it up. */
-  readonly onDiskError: (disk: string, error: unknown) => void;
+  /** What goes wrong with a device after the guest gave it up. */
+  readonly onCloseError: (device: string, error: unknown) => void;
 }
+
+/** What comes to a running guest, and goes again. */
+export type HotDevice = Disk | NetworkInterface;
 
 /** All devices of a machine, at their ports and addresses. */
 export class Devices {
@@ -33,10 +37,10 @@ export class Devices {
   readonly #pci: PciRoot;
   readonly #hotplug: PciHotplug;
   readonly #virtio: VirtioDevices;
-  readonly #onDiskError: DevicesRequest["onDiskError"];
+  readonly #onCloseError: DevicesRequest["onCloseError"];
 
   /** Throws PciSpaceError where there are too many. */
-  constructor({ board, console, events, virtio, pciPorts, onDiskError }: DevicesRequest) {
+  constructor({ board, console, events, virtio, pciPorts, onCloseError }: DevicesRequest) {
     const irqLine = (gsi: number) => board.irqLine(gsi);
     const coalescedWrites = (port: number) => board.coalescedWrites(port);
     const ram = board.memory.regions;
@@ -54,7 +58,7 @@ export class Devices {
     this.ports.add(pciHotplug.start, pciHotplug.sizeBytes, this.#hotplug.ports);
     if (pciPorts) this.ports.add(pciConfig.start, pciConfig.sizeBytes, this.#pci.ports);
     this.#virtio = virtio;
-    this.#onDiskError = onDiskError;
+    this.#onCloseError = onCloseError;
     for (const device of virtio.devices) this.#pci.add(device);
   }
 
@@ -72,33 +76,34 @@ export class Devices {
     this.#legacy.powerManagement.pressPowerButton();
   }
 
-  /** Puts a disk on the bus, and tells the guest. Throws PciSpaceError. */
-  plug(disk: Disk): void {
-    const slot = this.#pci.add(disk.pciDevice);
-    disk.isNews = true;
-    this.#virtio.disks.add(disk);
+  /** Puts one more on the bus, and tells the guest. Throws PciSpaceError. */
+  plug(device: HotDevice): void {
+    const slot = this.#pci.add(device.pciDevice);
+    device.isNews = true;
+    if (device instanceof NetworkInterface) this.#virtio.interfaces.add(device);
+    else this.#virtio.disks.add(device);
     this.#hotplug.plug(slot);
   }
 
-  /** Asks the guest to give a disk up. */
-  askForEject(disk: Disk): void {
-    const slot = this.#pci.slotOf(disk.pciDevice);
-    disk.isUnwanted = true;
+  /** Asks the guest to give one up. */
+  askForEject(device: HotDevice): void {
+    const slot = this.#pci.slotOf(device.pciDevice);
+    device.isUnwanted = true;
     // Else it was ejected, and is being closed.
     if (slot > 0) this.#hotplug.askForEject(slot);
   }
 
   /**
-   * As after power-on. Resolves when no device touches guest memory any more. Disks that the guest was to give up are gone
-   * then, and those that came stay.
+   * As after power-on. Resolves when no device touches guest memory any more. What the guest was to give up is gone then,
+   * and what came stays.
    */
   async reset(): Promise<void> {
     this.#legacy.reset();
     this.#hotplug.reset();
     await this.#pci.reset();
-    const { all } = this.#virtio.disks;
-    await Promise.all(all.filter(({ isUnwanted }) => isUnwanted).map((disk) => this.#takeOut(disk)));
-    for (const disk of all) disk.isNews = false;
+    const all = this.#hotDevices;
+    await Promise.all(all.filter(({ isUnwanted }) => isUnwanted).map((device) => this.#takeOut(device)));
+    for (const device of all) device.isNews = false;
   }
 
   /**
@@ -123,13 +128,13 @@ export class Devices {
       legacy: this.#legacy.save(),
       bus: { configAddress: this.#pci.configAddress, bridge, hotplug: this.#hotplug.save() },
       slots: this.#onBus.map(({ slot, device }) => {
-        const disk = this.#diskOf(device);
+        const hot = this.#hotDeviceOf(device);
         return {
           slot,
           device: device.save(),
-          isUnwanted: disk?.isUnwanted ?? false,
-          isNews: disk?.isNews ?? false,
-          storage: disk?.storage.saveState() ?? new Uint8Array(0),
+          isUnwanted: hot?.isUnwanted ?? false,
+          isNews: hot?.isNews ?? false,
+          storage: hot && "storage" in hot ? hot.storage.saveState() : new Uint8Array(0),
         };
       }),
     };
@@ -148,9 +153,9 @@ export class Devices {
       const saved = state.slots.find((each) => each.slot === slot);
       if (!saved) throw new StateRefused(device.device.name, "was not saved");
       device.restore(saved.device, version);
-      const disk = this.#diskOf(device);
-      if (disk) refusing(disk.name, () => disk.storage.restoreState(saved.storage, version));
-      if (disk) Object.assign(disk, { isUnwanted: saved.isUnwanted, isNews: saved.isNews });
+      const hot = this.#hotDeviceOf(device);
+      if (hot && "storage" in hot) refusing(hot.name, () => hot.storage.restoreState(saved.storage, version));
+      if (hot) Object.assign(hot, { isUnwanted: saved.isUnwanted, isNews: saved.isNews });
     }
     this.#legacy.restore(state.legacy);
   }
@@ -176,25 +181,30 @@ export class Devices {
     );
   }
 
-  #diskOf(device: PciDevice): Disk | undefined {
-    return this.#virtio.disks.all.find(({ pciDevice }) => pciDevice === device);
+  get #hotDevices(): readonly HotDevice[] {
+    return [...this.#virtio.interfaces.all, ...this.#virtio.disks.all];
+  }
+
+  #hotDeviceOf(device: PciDevice): HotDevice | undefined {
+    return this.#hotDevices.find(({ pciDevice }) => pciDevice === device);
   }
 
   #ejected(slot: number): void {
-    const disk = this.#virtio.disks.all.find(({ pciDevice }) => this.#pci.slotOf(pciDevice) === slot);
-    if (disk) void this.#takeOut(disk);
+    const device = this.#hotDevices.find(({ pciDevice }) => this.#pci.slotOf(pciDevice) === slot);
+    if (device) void this.#takeOut(device);
   }
 
-  /** Off the bus at once; it is among the disks until its storage is closed. */
-  async #takeOut(disk: Disk): Promise<void> {
-    const slot = this.#pci.slotOf(disk.pciDevice);
+  /** Off the bus at once; it is known until its storage, or its link, is closed. */
+  async #takeOut(device: HotDevice): Promise<void> {
+    const slot = this.#pci.slotOf(device.pciDevice);
     if (slot > 0) this.#pci.remove(slot);
     try {
-      await disk.close();
+      await device.close();
     } catch (error) {
-      this.#onDiskError(disk.name, error);
+      this.#onCloseError(device.name, error);
     }
-    this.#virtio.disks.remove(disk);
+    if (device instanceof NetworkInterface) this.#virtio.interfaces.remove(device);
+    else this.#virtio.disks.remove(device);
   }
 
   /** Finishes what is under way, and closes the disks. No vCPU is in the guest, and none will be. */

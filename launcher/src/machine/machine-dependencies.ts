@@ -1,4 +1,4 @@
-import type { MachineConfig } from "../../api/machine-config.ts";
+import type { InterfaceConfig, MachineConfig } from "../../api/machine-config.ts";
 import type { CharacterBackend } from "../legacy/character-backend.ts";
 import type { Logger } from "../log/logger.ts";
 import type { NetworkLink } from "../net/network-link.ts";
@@ -14,6 +14,11 @@ export interface MachineDependencies {
   readonly kvm: OwnedFd;
   /** One for each interface of the configuration, in order. The machine closes them, also when assembling fails. */
   readonly links?: readonly NetworkLink[];
+  /**
+   * The link of an interface that comes to the running machine; none can come without. Rejects with NetworkError, or with
+   * NetworkNotReady where the same may work later.
+   */
+  readonly openLink?: (config: InterfaceConfig) => Promise<NetworkLink>;
   /** What guests are told of DNS. */
   readonly resolver?: Resolver;
   /** Where the serial port's output goes and its input comes from. */

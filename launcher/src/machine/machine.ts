@@ -1,12 +1,13 @@
 import type { IoEngineName, LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
 import { LAUNCHER_API_VERSION } from "../../api/control.ts";
-import type { DiskConfig, LinkState } from "../../api/machine-config.ts";
+import type { DiskConfig, InterfaceConfig, LinkState } from "../../api/machine-config.ts";
 import { BootImageError } from "../boot/boot-image-error.ts";
 import type { EntryState } from "../boot/x86/entry.ts";
 import { StateRefused } from "../codec/state-refused.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { MachineEvents } from "../legacy/machine-events.ts";
 import type { Logger } from "../log/logger.ts";
+import type { NetworkLink } from "../net/network-link.ts";
 import type { SysError } from "../sys/errors.ts";
 import type { LoopPoller } from "../sys/loop-poller.ts";
 import type { DiskReport } from "../virtio/block/disks.ts";
@@ -18,6 +19,7 @@ import type { Devices } from "./devices.ts";
 import { DiskAttacher } from "./disk-attacher.ts";
 import { ExitCounter } from "./exit-counter.ts";
 import { ExitDispatch, type GuestEvents } from "./exit-dispatch.ts";
+import { InterfaceAttacher } from "./interface-attacher.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import type { StartableMachine } from "./machine-dependencies.ts";
 import type { Milestones } from "./milestones.ts";
@@ -36,6 +38,8 @@ export interface MachineParts {
   /** Makes the devices, which tell `events` what the guest asks for. */
   readonly devices: (events: MachineEvents) => Devices;
   readonly virtio: VirtioDevices;
+  /** Of an interface that comes while it runs. Rejects with NetworkError. */
+  readonly openLink: (config: InterfaceConfig) => Promise<NetworkLink>;
   /** Loads ACPI tables, kernel, initrd and command line into empty memory; at each reset anew. */
   readonly load: () => Promise<EntryState>;
   /** Closes what `load` reads. */
@@ -62,6 +66,7 @@ export class Machine implements StartableMachine, MovableMachine {
   readonly #parts: MachineParts;
   readonly #devices: Devices;
   readonly #attacher: DiskAttacher;
+  readonly #interfaceAttacher: InterfaceAttacher;
   readonly #runner: VcpuRunner;
   readonly #lifecycle = new Lifecycle();
   readonly #counter = new ExitCounter();
@@ -100,8 +105,9 @@ export class Machine implements StartableMachine, MovableMachine {
       onReset: events.reset,
       onPanic: (kind) => this.#onPanic(kind),
     });
-    const attacherParts = { virtio: parts.virtio, devices: this.#devices, ready: () => this.#readyForDisks() };
+    const attacherParts = { virtio: parts.virtio, devices: this.#devices, ready: () => this.#readyForDevices() };
     this.#attacher = new DiskAttacher(attacherParts);
+    this.#interfaceAttacher = new InterfaceAttacher({ ...attacherParts, openLink: parts.openLink });
     const { ports, mmio } = this.#devices;
     const dispatch = new ExitDispatch({ ports, mmio, events, counter: this.#counter });
     this.#runner = new VcpuRunner(parts.board.vcpus, {
@@ -395,10 +401,28 @@ export class Machine implements StartableMachine, MovableMachine {
     if (isNew) this.#parts.log.info("guest is asked to give up a disk", { reason: "DiskDetaching", disk: name });
   }
 
+  async attachInterface(config: InterfaceConfig): Promise<void> {
+    this.#checkAlive("attach an interface to");
+    this.#checkThawed("attach an interface to");
+    if ((await this.#interfaceAttacher.attach(config)) === "attached")
+      this.#parts.log.info("interface is attached", { reason: "InterfaceAttached", interface: config.name });
+  }
+
+  detachInterface(name: string): void {
+    this.#checkAlive("detach an interface from");
+    this.#checkThawed("detach an interface from");
+    const found = this.#parts.virtio.interfaces.get(name);
+    const isNew = !found.isUnwanted;
+    this.#devices.askForEject(found);
+    if (isNew)
+      this.#parts.log.info("guest is asked to give up an interface", { reason: "InterfaceDetaching", interface: name });
+  }
+
   /** A reset that is under way has to be over: it gives all that is on the bus its first state. */
-  async #readyForDisks(): Promise<void> {
+  async #readyForDevices(): Promise<void> {
     await this.#resetting?.catch(() => {});
-    this.#checkAlive("attach a disk to");
+    this.#checkAlive("attach a device to");
+    this.#checkThawed("attach a device to");
   }
 
   /** The guest runs, unless a throttle holds it back for a moment. */

@@ -71,6 +71,7 @@ describe("a guest with a network interface", () => {
     expect(status).toEqual({
       ...{ name: "default", mac: MAC, link: "up", mtuBytes: 1500, queues: 1, dataPath: "inProcess" },
       addresses: ["10.0.2.2"],
+      state: "Attached",
     });
   });
 

@@ -29,3 +29,6 @@ export class NetworkError extends Error {
     this.interfaceName = interfaceName;
   }
 }
+
+/** One that cannot be attached yet: the same may work later. */
+export class NetworkNotReady extends NetworkError {}

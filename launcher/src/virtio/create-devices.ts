@@ -42,6 +42,11 @@ export interface VirtioDevices {
   readonly vsock: VsockDevice | null;
   /** Makes one more disk, which is not among `disks` yet. Rejects with DiskError; nothing is left open then. */
   openDisk(config: DiskConfig): Promise<Disk>;
+  /**
+   * Makes one more interface, which is not among `interfaces` yet. `link` is its own from now on, also when this throws
+   * NetworkError.
+   */
+  openInterface(config: InterfaceConfig, link: NetworkLink): NetworkInterface;
   /** Waits for what is under way and closes the disks, once. The vCPUs have stopped before. */
   close(): Promise<void>;
 }
@@ -54,7 +59,6 @@ export async function createVirtioDevices(options: VirtioDeviceOptions): Promise
   const vsock = options.vsock ? makeVsock(options.vsock) : null;
   using cleanup = new DisposableStack();
   const interfaces = makeInterfaces(options, cleanup);
-  const nics = interfaces.map(({ device }) => new VirtioPciDevice(device, host));
   const disks = new Disks(await makeDisks(options.disks, options));
   const others = [new RngDevice(), ...(console ? [new ConsoleDevice(console)] : []), ...(vsock ? [vsock] : [])].map(
     (device) => new VirtioPciDevice(device, host),
@@ -64,13 +68,16 @@ export async function createVirtioDevices(options: VirtioDeviceOptions): Promise
   let closing: Promise<void> | undefined;
   const close = async () => {
     logging[Symbol.dispose]();
-    await Promise.all([...nics, ...others].map((device) => device.reset()));
-    for (const each of interfaces) each[Symbol.dispose]();
+    await Promise.all([...others.map((device) => device.reset()), ...allInterfaces.all.map((each) => each.close())]);
     await Promise.all(disks.all.map((disk) => disk.close()));
   };
   cleanup.move();
   return {
-    devices: [...nics, ...disks.all.map(({ pciDevice }) => pciDevice), ...others],
+    devices: [
+      ...interfaces.map(({ pciDevice }) => pciDevice),
+      ...disks.all.map(({ pciDevice }) => pciDevice),
+      ...others,
+    ],
     disks,
     interfaces: allInterfaces,
     vsock,
@@ -80,6 +87,7 @@ export async function createVirtioDevices(options: VirtioDeviceOptions): Promise
       if (!disk) throw new TypeError("as many disks are made as were asked for");
       return disk;
     },
+    openInterface: (config, link) => makeInterface(config, link, options),
     close: () => {
       closing ??= close();
       return closing;
@@ -106,7 +114,12 @@ function makeDisk(config: DiskConfig, opened: Storage, { host, onIoError }: Virt
 }
 
 function makeInterfaces(options: VirtioDeviceOptions, cleanup: DisposableStack): readonly NetworkInterface[] {
-  const { interfaces = [], resolver = { nameservers: [], searchDomains: [] } } = options;
+  const { interfaces = [] } = options;
   for (const { link } of interfaces) cleanup.use(link);
-  return interfaces.map(({ config, link }) => cleanup.use(new NetworkInterface(config, link, resolver)));
+  return interfaces.map(({ config, link }) => cleanup.use(makeInterface(config, link, options)));
+}
+
+function makeInterface(config: InterfaceConfig, link: NetworkLink, options: VirtioDeviceOptions): NetworkInterface {
+  const { host, resolver = { nameservers: [], searchDomains: [] } } = options;
+  return new NetworkInterface({ config, link, resolver, host });
 }

@@ -1,5 +1,5 @@
 import type { LauncherStatus, MachineState, TerminationReason } from "../../../api/control.ts";
-import type { DiskConfig, LinkState } from "../../../api/machine-config.ts";
+import type { DiskConfig, InterfaceConfig, LinkState } from "../../../api/machine-config.ts";
 import { IllegalTransition, type MachineControls, type VsockControls } from "../../machine/control-surface.ts";
 import type { DiskReport } from "../../virtio/block/disks.ts";
 import type { InterfaceReport } from "../../virtio/net/interfaces.ts";
@@ -77,6 +77,12 @@ export class FakeMachine implements MachineControls {
   }
   async attachDisk({ name, source }: DiskConfig): Promise<void> {
     this.#note(`attachDisk ${name} ${source.kind}`);
+  }
+  async attachInterface({ name, attachment }: InterfaceConfig): Promise<void> {
+    this.#note(`attachInterface ${name} ${attachment.kind}`);
+  }
+  detachInterface(name: string): void {
+    this.#note(`detachInterface ${name}`);
   }
   setLink(name: string, link: LinkState): void {
     this.#note(`setLink ${name} ${link}`);

@@ -19,6 +19,8 @@ export interface TestMachineOptions {
   readonly interfaces?: readonly InterfaceConfig[];
   readonly polling?: PollingConfig;
   readonly links?: readonly NetworkLink[];
+  /** Of interfaces that come while it runs. */
+  readonly openLink?: (config: InterfaceConfig) => Promise<NetworkLink>;
   readonly vsock?: MachineConfig["vsock"];
   /** Its memory and state come from elsewhere. */
   readonly isIncoming?: boolean;
@@ -58,6 +60,7 @@ export class TestMachine implements AsyncDisposable {
       console,
       virtioConsole,
       ...(options.links && { links: options.links }),
+      ...(options.openLink && { openLink: options.openLink }),
       log: { debug: note, info: note, warn: note, error: note },
       launcherVersion: "test",
       isIncoming: options.isIncoming ?? false,

@@ -44,6 +44,8 @@ export class NetDevice implements VirtioDevice {
   readonly pciClass = 0x020000;
   readonly features: FeatureBits;
   readonly queueSizes: readonly number[];
+  /** A driver has been ready for it since it was made. */
+  hadDriver = false;
   readonly #options: NetDeviceOptions;
   readonly #config = new DataView(new ArrayBuffer(protocol.CONFIG_SIZE));
   #driver: VirtioDriver | null = null;
@@ -97,6 +99,7 @@ export class NetDevice implements VirtioDevice {
   writeConfig(): void {}
 
   activate(driver: VirtioDriver, isHeld = false): void {
+    this.hadDriver = true;
     this.#driver = driver;
     this.#isHeld = isHeld;
     if (isHeld) return;

@@ -1,4 +1,4 @@
-import type { InterfaceStatus } from "../../../api/control.ts";
+import type { DiskState, InterfaceStatus } from "../../../api/control.ts";
 import type { InterfaceConfig, LinkState } from "../../../api/machine-config.ts";
 import { ipv6Bytes, macBytes } from "../../net/addresses.ts";
 import { announcementsOf } from "../../net/announcement.ts";
@@ -12,6 +12,7 @@ import type { Resolver } from "../../net/resolver.ts";
 import { TapQueue } from "../../net/tap.ts";
 import { VhostNet } from "../../net/vhost-net.ts";
 import { writePacket } from "../../sys/frame-io.ts";
+import { VirtioPciDevice, type VirtioPciHost } from "../transport/virtio-pci-device.ts";
 import { Announcer } from "./announcer.ts";
 import type { DataPath } from "./data-path.ts";
 import { NET_QUEUE_SIZE, NetDevice } from "./device.ts";
@@ -38,11 +39,25 @@ export class UnknownInterface extends Error {
   }
 }
 
+export interface InterfaceParts {
+  readonly config: InterfaceConfig;
+  readonly link: NetworkLink;
+  readonly resolver: Resolver;
+  readonly host: VirtioPciHost;
+}
+
 /** One network interface: the device, what carries its frames, and what answers for its network. */
 export class NetworkInterface implements Disposable {
   readonly name: string;
+  readonly config: InterfaceConfig;
   readonly device: NetDevice;
-  readonly #config: InterfaceConfig;
+  /** `device` on the PCI bus. */
+  readonly pciDevice: VirtioPciDevice;
+  /** The guest was asked to give it up. */
+  isUnwanted = false;
+  /** It came while the guest ran, which may not have found it yet. */
+  isNews = false;
+  #closing: Promise<void> | undefined;
   readonly #link: NetworkLink;
   readonly #mac: string;
   readonly #path: DataPath;
@@ -54,11 +69,11 @@ export class NetworkInterface implements Disposable {
   #timer: NodeJS.Timeout | undefined;
 
   /** `link` is the interface's from now on, also when this throws: NetworkError where the link is not what it must be. */
-  constructor(config: InterfaceConfig, link: NetworkLink, resolver: Resolver) {
+  constructor({ config, link, resolver, host }: InterfaceParts) {
     using cleanup = new DisposableStack();
     cleanup.use(link);
     this.name = config.name;
-    this.#config = config;
+    this.config = config;
     this.#link = link;
     this.#mac = link.mac ?? config.mac;
     const { mtuBytes } = link;
@@ -94,14 +109,21 @@ export class NetworkInterface implements Disposable {
       onStart: advertise,
       onArrival: () => this.#announcer.start(),
     });
+    this.pciDevice = new VirtioPciDevice(this.device, host);
     if (services) this.#timer = setInterval(advertise, ADVERTISEMENT_INTERVAL_MS).unref();
     cleanup.move();
+  }
+
+  get state(): DiskState {
+    if (this.isUnwanted) return "Detaching";
+    return this.isNews && !this.device.hadDriver ? "Attaching" : "Attached";
   }
 
   status(): InterfaceStatus {
     const { guest, mtuBytes } = this.#link;
     return {
       name: this.name,
+      state: this.state,
       mac: this.#mac,
       link: this.device.link,
       mtuBytes,
@@ -124,7 +146,13 @@ export class NetworkInterface implements Disposable {
   }
 
   report(): InterfaceReport {
-    return { name: this.#config.name, ...this.#path.use() };
+    return { name: this.name, ...this.#path.use() };
+  }
+
+  /** Waits for what is under way and lets go of the link, once. The guest cannot reach the device any more. */
+  close(): Promise<void> {
+    this.#closing ??= this.pciDevice.reset().then(() => this[Symbol.dispose]());
+    return this.#closing;
   }
 
   [Symbol.dispose](): void {
@@ -170,11 +198,41 @@ function filterOf(mac: string, link: NetworkLink, guest: GuestNetwork | undefine
 
 /** The interfaces of a machine, for those who look after it. */
 export class Interfaces {
-  readonly #interfaces: readonly NetworkInterface[];
+  readonly #interfaces: NetworkInterface[];
+  #isLogged = false;
 
   /** In the order of the configuration. */
   constructor(interfaces: readonly NetworkInterface[]) {
-    this.#interfaces = interfaces;
+    this.#interfaces = [...interfaces];
+  }
+
+  get all(): readonly NetworkInterface[] {
+    return this.#interfaces;
+  }
+
+  /** Behind the others. */
+  add(each: NetworkInterface): void {
+    this.#interfaces.push(each);
+    each.setLogged(this.#isLogged);
+  }
+
+  remove(each: NetworkInterface): void {
+    const index = this.#interfaces.indexOf(each);
+    if (index >= 0) this.#interfaces.splice(index, 1);
+  }
+
+  find(name: string): NetworkInterface | undefined {
+    return this.#interfaces.find((each) => each.name === name);
+  }
+
+  /** Throws UnknownInterface. */
+  get(name: string): NetworkInterface {
+    const found = this.find(name);
+    if (found) return found;
+    throw new UnknownInterface(
+      name,
+      this.#interfaces.map((each) => each.name),
+    );
   }
 
   status(): readonly InterfaceStatus[] {
@@ -188,17 +246,12 @@ export class Interfaces {
 
   /** From `true` on all that interfaces write to guest memory is in the dirty bitmap, as a migration needs it. */
   setLogged(isLogged: boolean): void {
+    this.#isLogged = isLogged;
     for (const each of this.#interfaces) each.setLogged(isLogged);
   }
 
   /** The guest is told when it returns. Throws UnknownInterface. */
   setLink(name: string, link: LinkState): void {
-    const found = this.#interfaces.find((each) => each.name === name);
-    if (!found)
-      throw new UnknownInterface(
-        name,
-        this.#interfaces.map((each) => each.name),
-      );
-    found.device.setLink(link);
+    this.get(name).device.setLink(link);
   }
 }
