@@ -28,6 +28,8 @@ import { connectToPeer, type MachineTls } from "./tls.ts";
 const REST_LIMIT_MS = 5_000;
 /** For each answer once the guest stands still. */
 const ANSWER_LIMIT_MS = 10_000;
+/** For the target to say why it closed a memory connection. */
+const REASON_LIMIT_MS = 1_000;
 /** What of the downtime is left for the last pass, beside halting, state and resuming. */
 const FIXED_COST_MS = 30;
 
@@ -170,7 +172,7 @@ export class MigrationSource {
       token,
       connections,
       bytesPerSecond: bandwidthBytesPerSecond,
-      onBroken: (error) => this.#abort.abort(new MigrationError(error.message, { cause: error })),
+      onBroken: (error) => this.#abortSoon(new MigrationError(error.message, { cause: error })),
     });
     await this.#orAborted(this.#sender.connected);
     this.#phases.take("welcomed");
@@ -336,6 +338,11 @@ export class MigrationSource {
       waiting(frame);
     } else if (this.#early.length < 4) this.#early.push(frame);
     else throw new MigrationError(`the target sends ${frame.name} out of turn`);
+  }
+
+  /** A target that refuses what came by a memory connection closes that, and says why by the other one. */
+  #abortSoon(error: MigrationError): void {
+    setTimeout(() => this.#abort.abort(error), REASON_LIMIT_MS).unref();
   }
 
   #lost(why: string): void {
