@@ -175,6 +175,11 @@ export class FrameReader {
   }
 }
 
+/** What a frame's header says for that name. */
+export function frameTypeOf(name: FrameName): number {
+  return frames[name].type;
+}
+
 function nameOf(type: number): FrameName {
   for (const name of Object.keys(frames) as FrameName[]) if (frames[name].type === type) return name;
   throw new CodecError(`a frame of type ${type}, which is unknown here`);
