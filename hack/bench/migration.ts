@@ -1,13 +1,15 @@
 /**
  * Live migration between two launchers on this machine: downtime as it is reported and as the guest sees it (the longest gap
- * between two looks at its clock), total time, bytes and rounds; idle, and with guests that write pages round and round.
+ * between two looks at its clock), total time, bytes and rounds; idle, and with guests that write pages round and round; with a
+ * disk that is copied, also against the same without (ratios), and what was sent of it against what it has allocated.
  * Needs /dev/kvm. Build first: hack/build launcher && hack/build-testguest.
  *
  *   node hack/bench/migration.ts [RUNS [PATTERN]]   a table on standard error, JSON on standard output
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { MachineConfig } from "../../launcher/api/machine-config.ts";
 import type { MigrationResult, MigrationStatus } from "../../launcher/api/migration.ts";
 import { RealLauncher } from "../../launcher/src/migration/testing/real-launcher.ts";
 import { TestAuthority } from "../../launcher/src/testing/certificates.ts";
@@ -27,6 +29,8 @@ interface Row extends Record<string, number> {
   readonly loadMs: number;
   readonly resumeMs: number;
   readonly sentMiB: number;
+  readonly diskSentMiB: number;
+  readonly diskAllocatedMiB: number;
   readonly rounds: number;
 }
 
@@ -39,11 +43,19 @@ writeFileSync(paths.keyPath, key);
 writeFileSync(paths.caPath, authority.certificate);
 
 let made = 0;
-function launcher(): RealLauncher {
+function launcher(diskMiB = 0): RealLauncher {
   made += 1;
   const migration = { address: "127.0.0.1", port: 30_000 + 2 * made, ...paths };
-  const changes = { migration, memory: { sizeBytes: 256 * MIB } };
+  const changes = { migration, memory: { sizeBytes: 256 * MIB }, disks: diskMiB > 0 ? [disk(diskMiB)] : [] };
   return new RealLauncher(join(directory, String(made)), changes, launcherBundle);
+}
+
+const diskPath = () => join(directory, `disk-${made}`);
+
+/** Half of it is never written. */
+function disk(writtenMiB: number): MachineConfig["disks"][number] {
+  const source = { kind: "empty", path: diskPath(), sizeBytes: 2 * writtenMiB * MIB } as const;
+  return { name: "scratch", readOnly: false, queues: 1, source };
 }
 
 async function ticksPerMs(of: RealLauncher): Promise<number> {
@@ -60,20 +72,35 @@ function resultOf({ output }: RealLauncher): MigrationResult & MigrationResult["
   return JSON.parse(line);
 }
 
-async function migrate(touchedMiB: number, loadPages: number, connections: number): Promise<Row> {
-  await using source = await launcher().start();
+interface Work {
+  readonly touchedMiB: number;
+  readonly loadPages: number;
+  readonly connections: number;
+  /** Written of a disk that is copied; there is none without. */
+  readonly diskMiB?: number;
+}
+
+const WRITE_BYTES = 65_536;
+
+async function migrate({ touchedMiB, loadPages, connections, diskMiB = 0 }: Work): Promise<Row> {
+  await using source = await launcher(diskMiB).start();
+  const ownDisk = diskPath();
   await source.attach();
   await source.said("READY");
   await source.ask(`fill 0x1000000 ${touchedMiB * 256} 7`, "fill done");
+  if (diskMiB > 0) {
+    const writes = (diskMiB * MIB) / WRITE_BYTES;
+    await source.ask(`blkbench 0 8 ${writes} ${WRITE_BYTES} 0 1`, `blkbench done ${writes} failed 0`);
+  }
   const perMs = await ticksPerMs(source);
   await source.ask(`load ${LOAD_ADDRESS} ${loadPages}`, "load runs");
-  await using target = await launcher().start("--receive");
+  await using target = await launcher(diskMiB).start("--receive");
   const port = target.config.migration?.port;
   const { value } = await source.call("POST", "/v1/migration/start", { address: "127.0.0.1", port, connections });
   if ((value as unknown as MigrationStatus).role !== "source") throw new Error(JSON.stringify(value));
   await source.ended();
   await target.attach();
-  const said = await target.ask("stop", /ticks \d+\r\n/);
+  const said = await target.ask("stop", /load rounds .* ticks \d+\r\n/);
   const [, errors, longest] = /errors (\d+) .*longest (\d+)/.exec(said) ?? [];
   if (errors !== "0") throw new Error(`the guest found ${errors} errors`);
   await target.ask(`check 0x1000000 ${touchedMiB * 256} 7`, "check errors 0\r\n");
@@ -87,31 +114,45 @@ async function migrate(touchedMiB: number, loadPages: number, connections: numbe
     loadMs: result.loadMs,
     resumeMs: result.resumeMs,
     sentMiB: result.sentBytes / MIB,
+    diskSentMiB: result.diskSentBytes / MIB,
+    diskAllocatedMiB: diskMiB > 0 ? (statSync(ownDisk).blocks * 512) / MIB : 0,
     rounds: result.rounds,
   };
 }
 
-const rows: Readonly<Record<string, () => Promise<Row>>> = {
-  "idle, 8 MiB touched": () => migrate(8, 1, 2),
-  "idle, 40 MiB touched, 1 connection": () => migrate(40, 1, 1),
-  "idle, 40 MiB touched, 2 connections": () => migrate(40, 1, 2),
-  "writes 1 MiB round and round": () => migrate(8, 256, 2),
-  "writes 16 MiB round and round": () => migrate(8, 4096, 2),
+const idle = { touchedMiB: 8, loadPages: 1, connections: 2 };
+const WITHOUT_DISK = "idle, 8 MiB touched";
+const WITH_DISK = "idle, 8 MiB touched, 64 MiB of a disk";
+const rows: Readonly<Record<string, Work>> = {
+  [WITHOUT_DISK]: idle,
+  "idle, 40 MiB touched, 1 connection": { ...idle, touchedMiB: 40, connections: 1 },
+  "idle, 40 MiB touched, 2 connections": { ...idle, touchedMiB: 40 },
+  "writes 1 MiB round and round": { ...idle, loadPages: 256 },
+  "writes 16 MiB round and round": { ...idle, loadPages: 4096 },
+  [WITH_DISK]: { ...idle, diskMiB: 64 },
 };
 
-const results = [];
+const found = new Map<string, Row>();
 try {
-  for (const [name, measure] of Object.entries(rows)) {
+  for (const [name, work] of Object.entries(rows)) {
     if (!pattern.test(name)) continue;
     const measured: Row[] = [];
-    for (let run = 0; run < runs; run++) measured.push(await measure());
+    for (let run = 0; run < runs; run++) measured.push(await migrate(work));
     const row = medians(measured, 1);
-    results.push({ name, ...row });
+    found.set(name, row);
     console.error(name, row);
   }
 } finally {
   rmSync(directory, { recursive: true, force: true });
 }
+const results = [...found].map(([name, row]) => ({ name, ...row }));
 console.error(`\n${table(results)}`);
-console.log(JSON.stringify({ runs, results }, null, 2));
+const [without, withDisk] = [found.get(WITHOUT_DISK), found.get(WITH_DISK)];
+const ratios = without &&
+  withDisk && {
+    downtimeWithDisk: withDisk.downtimeMs / without.downtimeMs,
+    sentOfAllocated: withDisk.diskSentMiB / withDisk.diskAllocatedMiB,
+  };
+if (ratios) console.error("ratios", ratios);
+console.log(JSON.stringify({ runs, results, ratios }, null, 2));
 process.exit(0);
