@@ -79,6 +79,7 @@ describe("an installed release", () => {
   const virtualmachines = { group: "typevisor.io", resource: "virtualmachines" };
   const migrations = { group: "typevisor.io", resource: "virtualmachinemigrations" };
   const lease = { group: "coordination.k8s.io", resource: "leases", namespace: system };
+  const webhooks = { group: "admissionregistration.k8s.io", resource: "validatingwebhookconfigurations" };
   const roleBindings = { group: "rbac.authorization.k8s.io", resource: "rolebindings", namespace: "team-a" };
   it.each<[string, "may" | "may not", string, ResourceAttributes]>([
     [
@@ -108,7 +109,11 @@ describe("an installed release", () => {
     ["operator", "may not", "change nodes", { verb: "patch", resource: "nodes" }],
     ["operator", "may not", "give rights", { verb: "create", ...roleBindings }],
     ["operator", "may not", "be someone else", { verb: "impersonate", resource: "users" }],
-    ["node", "may not", "read nodes", { verb: "get", resource: "nodes" }],
+    ["operator", "may", "keep its webhook's configuration", { verb: "patch", ...webhooks, name: "typevisor-eviction" }],
+    ["operator", "may not", "change anyone else's webhook", { verb: "patch", ...webhooks, name: "other" }],
+    ["node", "may", "label nodes", { verb: "patch", resource: "nodes" }],
+    ["node", "may not", "make nodes", { verb: "create", resource: "nodes" }],
+    ["node", "may not", "say how nodes are", { verb: "patch", resource: "nodes", subresource: "status" }],
     ["node", "may not", "read pods", { verb: "get", resource: "pods", namespace: system }],
     ["node", "may not", "read Secrets", { verb: "get", resource: "secrets", namespace: system }],
   ])("the %s %s %s", async (account, answer, _what, resourceAttributes) => {
@@ -142,6 +147,9 @@ describe("an installed release", () => {
     await helm("upgrade", release.name, chartDirectory, "--set", "operator.replicas=1");
     await helm("uninstall", release.name);
     expect(await server.kubectl(["get", "vm", "kept", "--namespace=team-a", "-o", "name"])).toContain("kept");
+    expect(
+      await server.kubectl(["get", "validatingwebhookconfigurations,validatingadmissionpolicies", "-o", "name"]),
+    ).toBe("");
     expect((await server.kubectl(["get", "all", `--namespace=${release.namespace}`, "-o", "name"])).trim()).toBe("");
     await helm("install", release.name, chartDirectory);
     expect(await server.kubectl(["get", "vm", "kept", "--namespace=team-a", "-o", "name"])).toContain("kept");

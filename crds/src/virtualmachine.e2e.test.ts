@@ -5,6 +5,7 @@ import { type ApiServer, startApiServer } from "../../hack/lib/apiserver.ts";
 import { waitFor } from "../../hack/lib/step.ts";
 import { virtualMachineCrd } from "./generate/virtualmachine-crd.ts";
 import { virtualMachineImageCrd } from "./generate/virtualmachineimage-crd.ts";
+import { virtualMachineMigrationCrd } from "./generate/virtualmachinemigration-crd.ts";
 import { notYet } from "./not-yet.ts";
 
 const collection = "/apis/typevisor.io/v1alpha1/namespaces/default/virtualmachines";
@@ -80,8 +81,11 @@ beforeAll(async () => {
   const created = await server.request("POST", definitions, { body: virtualMachineCrd() });
   expect(created).toMatchObject({ status: 201, warnings: [] });
   // Examples have some of these.
-  expect(await server.request("POST", definitions, { body: virtualMachineImageCrd() })).toMatchObject({ status: 201 });
-  for (const path of [collection, collection.replace("virtualmachines", "virtualmachineimages")]) {
+  for (const body of [virtualMachineImageCrd(), virtualMachineMigrationCrd()]) {
+    expect(await server.request("POST", definitions, { body })).toMatchObject({ status: 201 });
+  }
+  for (const plural of ["virtualmachines", "virtualmachineimages", "virtualmachinemigrations"]) {
+    const path = collection.replace("virtualmachines", plural);
     const served = () => server.request("GET", path).then(({ status }) => status === 200);
     await waitFor(served, { what: `the API server to serve ${path}`, timeoutMs: 30_000 });
   }
@@ -474,7 +478,7 @@ describe("a VirtualMachine is refused for", () => {
     [
       "a port by the name of the launcher's",
       spec({ interfaces: masqueraded({ name: "telemetry", port: 80 }) }),
-      "spec.interfaces[0].masquerade.ports[0].name: name must be another than control and telemetry, which are ports of the launcher itself",
+      "spec.interfaces[0].masquerade.ports[0].name: name must be another than control, telemetry, migration, migration-data, which are ports of the launcher itself",
     ],
     [
       "an interface whose limits limit nothing",
