@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSyn
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import type { DiskConfig, DiskSource } from "../../api/machine-config.ts";
+import { until } from "../testing/until.ts";
 import { begin, gone, MigrationLab, migrationOf, moved, reaches } from "./testing/migration-lab.ts";
 import type { RealLauncher } from "./testing/real-launcher.ts";
 
@@ -100,6 +101,35 @@ describe("a machine whose disks the other launcher does not have", () => {
     await reads(last_, DATA, 20_000, 0);
     await reads(last_, DATA, CLAIM_BYTES / SECTOR - 1, 78);
     await reads(last_, SCRATCH, 3000, 80);
+  });
+
+  it("sends again what its guest writes, zeroes and discards after it was sent", async () => {
+    const [here, there] = [storage("a"), storage("b")];
+    await using source = await ready(await lab.launcher({ disks: here.disks }));
+    const [writes, bytes] = [64, 65_536];
+    // What the load writes from there: zeroes would not be sent.
+    await source.ask("fill 0x1000000 256 7", "fill done");
+    await source.ask(`blkbench ${DATA} 8 ${writes} ${bytes} 0 1`, `blkbench done ${writes} failed 0`);
+    await write(source, DATA, 300, 1);
+    await write(source, DATA, 600, 2);
+    await write(source, ROOT, 300, 3);
+    await using target = await (await lab.launcher({ disks: there.disks })).start("--receive");
+    await begin(source, target, { bandwidthBytesPerSecond: 1_000_000, connections: 1 });
+    // Threads go from the front to the back: what lies before is with the target by then.
+    await until(async () => ((await migrationOf(source)).progress?.diskSentBytes ?? 0) > 16 * bytes);
+    await write(source, DATA, 1, 77);
+    await source.ask(`blkzero ${DATA} 300 8`, "blkzero status 0");
+    await source.ask(`blkdiscard ${DATA} 600 8`, "blkdiscard status 0");
+    await write(source, ROOT, 300, 78);
+    expect((await migrationOf(source)).progress?.rounds).toBe(1);
+    const { rounds } = await gone(source);
+    expect(rounds).toBeGreaterThan(1);
+    await target.attach();
+    await reads(target, DATA, 1, 77);
+    await reads(target, DATA, 300, 0);
+    await reads(target, DATA, 600, 0);
+    await reads(target, ROOT, 300, 78);
+    expect(readFileSync(join(there.claim, "disk.img")).equals(readFileSync(join(here.claim, "disk.img")))).toBe(true);
   });
 
   it("stays where it is when that fails, and leaves nothing in the other place", async () => {
