@@ -10,7 +10,8 @@ const steps: Readonly<Record<string, readonly string[][]>> = {
   kvm: [["hack/build-native"], ["hack/build-testguest"]],
   linux: [
     ["hack/build", "launcher"],
-    ["hack/images/build", "guest-hello", "guest-debian", "guest-debian-cloud", "toolbox"],
+    ["hack/build-testguest"],
+    ["hack/images/build", "guest-hello", "guest-debian", "guest-debian-cloud", "testguest", "toolbox"],
     ["hack/linux-lab/lab", "up"],
   ],
   e2e: [
