@@ -4,11 +4,11 @@ import { CommandError } from "../../hack/lib/step.ts";
 import { openTestCluster, SYSTEM_NAMESPACE, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl, KubeObject } from "../support/kubectl.ts";
-import { guestAnswers, podOf, testGuest } from "../support/vm.ts";
+import { guestAnswers, podOf, tellGuest, testGuest } from "../support/vm.ts";
 
 type Migration = KubeObject<VirtualMachineMigrationStatus>;
 
-/** On one node, so a machine that is to leave it has nowhere to go: what is proven is all before that. */
+/** On one node, so a machine that is to leave it has nowhere to go, unless a migration was told that it may stay. */
 describe("an eviction", () => {
   let cluster: TestCluster;
   let kubectl: Kubectl;
@@ -74,6 +74,12 @@ describe("an eviction", () => {
     await kubectl.waitFor("pod", stranger, "condition=Ready");
   }
 
+  it("may end on nodes that say what guests are given there", async () => {
+    const labels = (await cluster.system.get("node", node))?.metadata.labels;
+    expect(labels?.["cpu.typevisor.io/class"]).toMatch(/^[0-9a-f]{16}$/);
+    expect(labels?.["cpu.typevisor.io/level"]).toMatch(/^x86-64-v[1-4]$/);
+  });
+
   it("is answered as it would be, and comes to nothing, in a dry run", async () => {
     expect(await evict(podOf("mover"), { dryRun: true })).toMatch(/VirtualMachine mover moves to another node/);
     expect(await migrations()).toEqual([]);
@@ -123,7 +129,7 @@ describe("an eviction", () => {
     const [migration, ...others] = await migrations();
     expect(others).toEqual([]);
     expect(migration?.spec).toMatchObject({ virtualMachineName: "mover", priority: "Drain" });
-    expect(await evict("vm2-mover")).toMatch(/NotFound|into this pod/);
+    expect(await evict("vm2-mover")).toMatch(/NotFound|into this pod|is moving/);
     await guestAnswers(kubectl, "mover");
     // Whoever drained gives up: one migration to take back, and nothing that would begin another.
     await cluster.system.run(["uncordon", node]);
@@ -131,6 +137,34 @@ describe("an eviction", () => {
     expect(await migrations()).toEqual([]);
     expect(await podUid("mover")).toBe(before);
     await guestAnswers(kubectl, "mover");
+  });
+
+  it("waits for a migration that is under way, and finds the pod gone when the machine has moved, not restarted", async () => {
+    const before = await kubectl.get("vm", "mover");
+    await tellGuest(kubectl, "mover", "fill 0x1000000 2000 3", /fill done/);
+    await kubectl.apply({
+      apiVersion: "typevisor.io/v1alpha1",
+      kind: "VirtualMachineMigration",
+      metadata: { name: "there" },
+      spec: { virtualMachineName: "mover", target: { allowSourceNode: true }, bandwidth: "512Ki" },
+    });
+    await eventually(
+      "memory is being copied",
+      90_000,
+      async () => (await migrations())[0]?.status?.phase === "Copying",
+    );
+    expect(await evict(podOf("mover"))).toMatch(/is moving to another node by VirtualMachineMigration there/);
+    // On which kubectl drain calls the pod evicted.
+    await eventually("the old pod is gone", 120_000, async () => /\(NotFound\)/.test(await evict(podOf("mover"))));
+    const vm = await eventually("the machine is in its new pod", 60_000, async () => {
+      const seen = await kubectl.get("vm", "mover");
+      return seen?.status.podName === "vm2-mover" && seen.status.phase === "Running" ? seen : null;
+    });
+    const { startedAt, restarts } = before?.status ?? {};
+    expect(vm.status).toMatchObject({ startedAt, restarts });
+    expect(await kubectl.get("pod", podOf("mover"))).toBeNull();
+    expect((await migrations()).map(({ metadata }) => metadata.name)).toEqual(["there"]);
+    await kubectl.run(["delete", "vmm", "there", "--timeout=60s"], { timeoutMs: 70_000 });
   });
 
   it("holds back a machine that must not stop while nobody answers for the webhook, and no one else's pods", async () => {
@@ -150,7 +184,7 @@ describe("an eviction", () => {
       await cluster.system.run(["wait", "pod", "-l", operators, "--for=delete", "--timeout=90s"], {
         timeoutMs: 100_000,
       });
-      expect(await evict(podOf("mover"))).toMatch(/\(TooManyRequests\).*disruption budget/s);
+      expect(await evict("vm2-mover")).toMatch(/\(TooManyRequests\).*disruption budget/s);
       expect(await evict(stranger)).toBe("evicted");
       // The next operator finds no authority, and makes another: the API server has to learn of it.
       await cluster.system.run(["delete", "secret", "typevisor-ca", `--namespace=${SYSTEM_NAMESPACE}`]);
