@@ -46,14 +46,14 @@ const runsStill = async (of: RealLauncher) => {
   expect((await of.status()).state).toBe("Running");
 };
 
-/** Starts a migration by way of a relay, which asks `meddle` about each frame to the target. */
+/** Starts a migration by way of a relay, which asks `meddle` about each frame to the target; memory follows disks on one connection. */
 async function migrate(
   from: RealLauncher,
   to: RealLauncher,
   meddle: (frame: RelayedFrame) => RelayVerdict | undefined,
 ) {
   const relay = await lab.relay(to, (frame) => (frame.to === "target" && meddle(frame)) || [frame.bytes]);
-  expect((await begin(from, to, { address: RELAY_ADDRESS })).status).toBe(202);
+  expect((await begin(from, to, { address: RELAY_ADDRESS, connections: 1 })).status).toBe(202);
   return relay;
 }
 
