@@ -153,10 +153,7 @@ export class Machine implements StartableMachine, MovableMachine {
   }
 
   get cannotMove(): readonly string[] {
-    const { disks, interfaces } = this.#parts.virtio;
-    // What the kernel writes for it is in no dirty log.
-    const unlogged = interfaces.status().filter(({ dataPath }) => dataPath === "vhost-net");
-    return [...whyDisksStay(disks.all), ...unlogged.map(({ name }) => `interface ${name} is carried by vhost-net`)];
+    return whyDisksStay(this.#parts.virtio.disks.all);
   }
 
   async freeze(limitMs: number): Promise<void> {

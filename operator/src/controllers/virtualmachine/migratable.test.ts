@@ -102,10 +102,10 @@ describe("Migratable", () => {
 
   it("has the launcher's words, all of them, behind what the cluster says", () => {
     const claims = { "web-data": claim("web-data") };
-    const cannotMove = ["disk root is on storage of this process's own", "interface default is carried by vhost-net"];
+    const cannotMove = ["disk root is on storage of this process's own", "disk data has changes beyond its image"];
     const seen = condition({ spec: { disks: [data] }, launcher: { cannotMove }, world: { claims } });
     expect(seen).toMatchObject({ status: "False", reason: "DiskNotMigratable" });
-    expect(seen?.message).toMatch(/^Disk data is on claim.*; Disk root is on storage.*; Interface default is carried/);
+    expect(seen?.message).toMatch(/^Disk data is on claim.*; Disk root is on storage.*; Disk data has changes/);
     expect(condition({ launcher: { cannotMove } })).toMatchObject({ reason: "LauncherNotMigratable" });
   });
 
