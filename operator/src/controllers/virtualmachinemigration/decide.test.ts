@@ -201,6 +201,18 @@ describe("the hand-over", () => {
     const fresh = { ...target("Prepared"), answeredAtMs: NOW_MS + 1 };
     const status = statusOf(seen({ ...gone, target: side(targetPod, fresh) }, { ...begun, phase: "Copying" }));
     expect(status).toMatchObject({ phase: "Cancelling", handOver: { decision: "neither" } });
+    expect(status?.conditions?.[0]?.reason).toBe("MigrationLost");
+  });
+
+  it.each<[string, Partial<Observation>]>([
+    ["is to be off", { vm: { ...vm, spec: { ...vm.spec, runStrategy: "Halted" } } }],
+    ["is gone", { vm: undefined }],
+  ])("is cancelled, and the machine not lost, where both pods end since it %s", (_what, change) => {
+    const fresh = { ...target("Prepared"), answeredAtMs: NOW_MS + 1 };
+    const ended = { source: side(killed), sourceGoneAtMs: NOW_MS, target: side(targetPod, fresh) };
+    const status = statusOf(seen({ ...ended, ...change }, { ...begun, phase: "Copying" }));
+    expect(status).toMatchObject({ phase: "Cancelling", handOver: { decision: "neither" } });
+    expect(status?.conditions?.[0]?.reason).toBe("MigrationCancelled");
   });
 
   it("is over once the target runs, whatever else was wanted", () => {

@@ -50,7 +50,7 @@ function planOf(situation: Situation): Plan {
     if (outcome !== undefined) return { phase: "Cancelling", ...outcome };
   }
   if (decided === "target" && situation.target === "gone") {
-    const lost = { ...situation, outcome: LOST };
+    const lost = { ...situation, outcome: endOfBoth(situation, LOST) };
     return procedure(back, lost) ?? taken(lost);
   }
   const plan = procedure(forward, situation);
@@ -76,7 +76,8 @@ function toBeDecided({ source, target, decided, seen }: Situation): HandOverDeci
 }
 
 /** Recorded before anyone is told: the next pass does that. */
-function recording({ source, target, nowMs, seen }: Situation, decision: HandOverDecision): Plan {
+function recording(situation: Situation, decision: HandOverDecision): Plan {
+  const { source, target, nowMs, seen } = situation;
   const message = `The old pod was ${source}, the new one ${target}`;
   const handOver = { decision, message, decidedAt: formatTime(nowMs) };
   if (decision === "target") {
@@ -89,30 +90,42 @@ function recording({ source, target, nowMs, seen }: Situation, decision: HandOve
           reason: "MigrationFailed",
           message: `The link broke in the hand-over (${message}); the machine goes on where it was`,
         }
-      : {
-          reason: "MigrationLost",
-          message: `The machine was lost in the middle (${message}); spec.runStrategy says whether it starts afresh`,
-        };
+      : endOfBoth(
+          situation,
+          `The machine was lost in the middle (${message}); spec.runStrategy says whether it starts afresh`,
+        );
   return { phase: "Cancelling", ...outcome, changes: { handOver } };
 }
 
-const LOST: Outcome = {
-  reason: "MigrationLost",
-  message: "Both pods of the machine have ended; spec.runStrategy says whether it starts afresh",
-};
+const LOST = "Both pods of the machine have ended; spec.runStrategy says whether it starts afresh";
+
+/** A machine that was switched off in the middle is not lost. */
+function endOfBoth({ seen }: Situation, lost: string): Outcome {
+  return reasonNotToMove(seen) ?? { reason: "MigrationLost", message: lost };
+}
+
+/** What somebody has decided that ends a migration; undefined where it is still wanted. */
+function reasonNotToMove({ migration, vm }: Observation): Outcome | undefined {
+  if (migration.metadata.deletionTimestamp !== undefined) return cancelled("The migration was deleted");
+  if (vm === undefined || vm.metadata.deletionTimestamp !== undefined) return cancelled("The machine is being deleted");
+  if (vm.spec.runStrategy === "Halted") return cancelled("The machine is to be off, as spec.runStrategy is Halted");
+  return undefined;
+}
+
+function cancelled(message: string): Outcome {
+  return { reason: "MigrationCancelled", message };
+}
 
 /** Why the machine stays where it is; undefined where the migration goes on, or it is too late. */
 function reasonToTakeBack(situation: Situation): Outcome | undefined {
   const { seen, source, target, nowMs, settings } = situation;
-  const { migration, vm } = seen;
+  const { migration } = seen;
   if (source === "Committed" || source === "Undecided") return undefined;
   if (source === "Gone") {
-    return target === "gone" ? LOST : undefined;
+    return target === "gone" ? endOfBoth(situation, LOST) : undefined;
   }
-  const cancelled = (message: string): Outcome => ({ reason: "MigrationCancelled", message });
-  if (migration.metadata.deletionTimestamp !== undefined) return cancelled("The migration was deleted");
-  if (vm === undefined || vm.metadata.deletionTimestamp !== undefined) return cancelled("The machine is being deleted");
-  if (vm.spec.runStrategy === "Halted") return cancelled("The machine is to be off, as spec.runStrategy is Halted");
+  const unwanted = reasonNotToMove(seen);
+  if (unwanted !== undefined) return unwanted;
   const pod = seen.source?.pod;
   if (pod === undefined || isFinished(pod)) return cancelled("The machine has ended");
   if (pod.metadata?.deletionTimestamp !== undefined) return cancelled(`Pod ${pod.metadata.name} was deleted`);
