@@ -153,7 +153,8 @@ export class Machine implements StartableMachine, MovableMachine {
   }
 
   get cannotMove(): readonly string[] {
-    return whyDisksStay(this.#parts.virtio.disks.all);
+    // Its disks are closed.
+    return this.#lifecycle.state === "Ended" ? [] : whyDisksStay(this.#parts.virtio.disks.all);
   }
 
   async freeze(limitMs: number): Promise<void> {
