@@ -1,7 +1,7 @@
 import type { Worker } from "node:worker_threads";
 import { duplicateFd } from "../sys/fd.ts";
 import type { PayloadOf } from "./protocol.ts";
-import { startWorker } from "./worker/worker-thread.ts";
+import { endWorker, startWorker } from "./worker/worker-thread.ts";
 
 export type ImageDigest = PayloadOf<"images">["images"][number];
 
@@ -47,7 +47,7 @@ export class ImageDigests implements Disposable {
 
   [Symbol.dispose](): void {
     this.#isDisposed = true;
-    void this.#worker?.terminate();
+    if (this.#worker) void endWorker(this.#worker);
   }
 }
 

@@ -3,7 +3,7 @@ import type { MovableMachine } from "../machine/movable-machine.ts";
 import type { ReceivedDisks } from "./received-disks.ts";
 import type { MachineTls } from "./tls.ts";
 import type { ReceiverMessage } from "./worker/receive-memory.ts";
-import { startWorker } from "./worker/worker-thread.ts";
+import { endWorker, startWorker } from "./worker/worker-thread.ts";
 
 export interface MemoryReceiverParts {
   readonly memory: MovableMachine["memory"];
@@ -73,7 +73,7 @@ export class MemoryReceiver {
   /** Resolves when no thread is left that could write to guest RAM or disks. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+    await Promise.all(this.#workers.map((worker) => endWorker(worker)));
     this.#parts.disks[Symbol.dispose]();
   }
 }

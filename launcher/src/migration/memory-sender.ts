@@ -5,7 +5,7 @@ import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
 import type { MachineTls } from "./tls.ts";
 import type { SentDisk } from "./worker/send-disk.ts";
 import { type PassRequest, type SenderMessage, SHARED, SHARED_DISK_BYTES } from "./worker/send-memory.ts";
-import { startWorker } from "./worker/worker-thread.ts";
+import { endWorker, startWorker } from "./worker/worker-thread.ts";
 
 export interface MemorySenderParts {
   readonly memory: MovableMachine["memory"];
@@ -117,7 +117,7 @@ export class MemorySender implements Disposable {
   /** Resolves when no thread reads memory or disks any more. */
   async close(): Promise<void> {
     this.#isDisposed = true;
-    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+    await Promise.all(this.#workers.map((worker) => endWorker(worker)));
   }
 
   [Symbol.dispose](): void {

@@ -1,10 +1,16 @@
 /** What a migration's threads run: copying memory, which would hold up the event loop of the machine. */
-import { workerData } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { digestImage } from "./digest-image.ts";
 import { loadMemory, saveMemory } from "./memory-file.ts";
 import { receiveMemory } from "./receive-memory.ts";
-import { sendMemory } from "./send-memory.ts";
-import type { WorkerTask } from "./worker-thread.ts";
+import { type PassRequest, sendMemory } from "./send-memory.ts";
+import type { EndRequest, WorkerTask } from "./worker-thread.ts";
+
+parentPort?.on("message", (message: PassRequest | EndRequest) => {
+  if (message === "end") process.exit(0);
+});
+// What the thread has to do keeps it alive, not that.
+parentPort?.unref();
 
 const task = workerData as WorkerTask;
 switch (task.kind) {
@@ -21,6 +27,6 @@ switch (task.kind) {
     receiveMemory(task);
     break;
   case "digest":
-    digestImage(task);
+    void digestImage(task);
     break;
 }

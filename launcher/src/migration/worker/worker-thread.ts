@@ -19,6 +19,21 @@ export function startWorker(task: WorkerTask): Worker {
   return new Worker(path, { workerData: task, resourceLimits: LIMITS, stdin: false });
 }
 
+/** Tells a thread to end. */
+export type EndRequest = "end";
+
+/**
+ * Ends a thread between two of its steps. `terminate()` would end the whole process where it comes in the middle of a call into
+ * the C library: koffi can then neither return nor throw, and gives up.
+ */
+export async function endWorker(worker: Worker): Promise<void> {
+  // It has ended by itself.
+  if (worker.threadId === -1) return;
+  const ended = new Promise((resolve) => worker.once("exit", resolve));
+  worker.postMessage("end" satisfies EndRequest);
+  await ended;
+}
+
 /** Runs a task that says nothing on its way; rejects with what it threw. */
 export function runWorker(task: MemoryFileTask): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
