@@ -18,7 +18,7 @@ export interface GuestOptions {
   readonly image: GuestImage;
   readonly cpus?: number;
   readonly memoryMiB?: number;
-  /** Added to the image's usual command line. */
+  /** Added to the image's usual command line; not for images that boot by firmware. */
   readonly commandLine?: string;
   readonly powerOffTimeoutMs?: number;
   /** Network namespace of the lab that the launcher runs in. */
@@ -49,12 +49,16 @@ export interface Guest extends AsyncDisposable {
 
 /** A kernel that was told to be quiet says nothing until its init runs. */
 const silenceMs = 90_000;
-const bootTimeoutMs = { hello: 240_000, debian: 480_000 } as const satisfies Record<GuestImage, number>;
+const bootTimeoutMs = { hello: 240_000, debian: 480_000, "debian-cloud": 600_000 } as const satisfies Record<
+  GuestImage,
+  number
+>;
 const maximumStarts = 3;
 /** Shown when a user can type. */
 const prompts: Readonly<Record<GuestImage, RegExp>> = {
   hello: /hello# /,
   debian: /root@debian:~# /,
+  "debian-cloud": /root@(debian|keeper):~# /,
 };
 
 /**
@@ -225,7 +229,7 @@ function machineConfig(lab: LinuxLab, directory: string, options: GuestOptions):
     identity: { name: options.image, namespace: "lab", uid: randomUUID() },
     cpu: { count: cpus, model: "Host" },
     memory: { sizeBytes: (options.memoryMiB ?? 256) * 2 ** 20 },
-    boot: kernelBoot(imageRoot, options),
+    boot: options.image === "debian-cloud" ? { firmwarePath: lab.paths.firmware } : kernelBoot(imageRoot, options),
     disks: options.image === "hello" ? [] : [rootDisk(imageRoot, directory, cpus)],
     console: { historyBytes: 65536 },
     control: { socketPath: join(directory, "control.sock") },

@@ -8,7 +8,7 @@ import { unpackOciArchive } from "./unpack-image.ts";
 const repository = join(import.meta.dirname, "..", "..");
 
 /** Guests of the lab: name here, and image of dist/images. */
-const guestImages = { hello: "guest-hello", debian: "guest-debian" } as const;
+const guestImages = { hello: "guest-hello", debian: "guest-debian", "debian-cloud": "guest-debian-cloud" } as const;
 export type GuestImage = keyof typeof guestImages;
 
 export interface UnpackedGuests {

@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
 import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { firmwareDirectory, firmwareFile } from "../images/firmware.ts";
 import { run } from "../lib/step.ts";
 import { unpackedGuests } from "./guest-images.ts";
 import type { LinuxLab } from "./lab.ts";
@@ -14,6 +16,7 @@ export async function openHostLab(): Promise<LinuxLab> {
     paths: {
       node: process.execPath,
       guests: (await unpackedGuests()).directory,
+      firmware: join(await firmwareDirectory(), firmwareFile),
       scratch,
     },
     installLauncher: async () => (await requireLauncher()).directory,

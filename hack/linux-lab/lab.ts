@@ -9,6 +9,8 @@ export interface LinuxLab {
     readonly node: string;
     /** One directory a guest image, see guest-images.ts. */
     readonly guests: string;
+    /** UEFI firmware for guests, as the launcher's image has it. */
+    readonly firmware: string;
     /** For files of a test; on a disk, not in memory. */
     readonly scratch: string;
   };

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { createHash, randomUUID } from "node:crypto";
 import { readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { ensureCgroup } from "../dev-cluster/cgroups.ts";
 import { down } from "../dev-cluster/down.ts";
 import { layoutOf, nodeIdentity } from "../dev-cluster/layout.ts";
@@ -12,11 +12,13 @@ import { buildNodeImage } from "../dev-cluster/qemu/node-image.ts";
 import { consoleLogOf, ensureNodeVm, kernelComplaint } from "../dev-cluster/qemu/node-vm.ts";
 import { sshCommand } from "../dev-cluster/qemu/ssh.ts";
 import { DebianRelease } from "../images/debian-packages.ts";
+import { firmwareFile } from "../images/firmware.ts";
 import { suite } from "../images/image.ts";
 import { keyOf } from "../images/key.ts";
 import { runtimeDirectory } from "../images/runtime.ts";
 import { withLock } from "../lib/lock.ts";
 import { run, say, step, succeeds } from "../lib/step.ts";
+import { emulatedFirmwareDirectory } from "./emulated-firmware.ts";
 import { unpackedGuests } from "./guest-images.ts";
 import type { LinuxLab } from "./lab.ts";
 import { requireLauncher } from "./launcher-bundle.ts";
@@ -33,6 +35,7 @@ const extraPackages = ["libatomic1", "libstdc++6", "qemu-system-x86"];
 const paths = {
   node: "/usr/local/bin/node",
   guests: "/opt/typevisor/guests",
+  firmware: `/opt/typevisor/firmware/${firmwareFile}`,
   scratch: "/var/tmp/lab",
 } as const;
 const launcherPath = "/opt/typevisor/launcher";
@@ -71,12 +74,14 @@ function inNode(line: string, input?: string): Promise<string> {
 async function startNode(): Promise<void> {
   const guests = await unpackedGuests();
   const runtime = await runtimeDirectory({ debian: new DebianRelease(suite), repository, say });
-  const contentKey = await keyOf([{ value: [guests.key, runtime] }]);
+  const firmware = await emulatedFirmwareDirectory();
+  const contentKey = await keyOf([{ value: [guests.key, runtime, firmware] }]);
   const image = await buildNodeImage({
     extraPackages,
     content: {
       [paths.node]: join(runtime, "usr/local/bin/node"),
       [paths.guests]: guests.directory,
+      [dirname(paths.firmware)]: firmware,
     },
     contentKey,
     freeMiB: 4096,

@@ -10,8 +10,7 @@ const steps: Readonly<Record<string, readonly string[][]>> = {
   kvm: [["hack/build-native"], ["hack/build-testguest"]],
   linux: [
     ["hack/build", "launcher"],
-    ["hack/build-testguest"],
-    ["hack/images/build", "guest-hello", "guest-debian", "guest-debian-cloud", "testguest", "toolbox"],
+    ["hack/images/build", "guest-hello", "guest-debian", "guest-debian-cloud", "toolbox"],
     ["hack/linux-lab/lab", "up"],
   ],
   e2e: [

@@ -1,9 +1,9 @@
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { firmwareDirectory, firmwareFile } from "../../images/firmware.ts";
-import { keyOf } from "../../images/key.ts";
-import { run } from "../../lib/step.ts";
-import { cached } from "../tools/cache.ts";
+import { cached } from "../dev-cluster/tools/cache.ts";
+import { firmwareDirectory, firmwareFile } from "../images/firmware.ts";
+import { keyOf } from "../images/key.ts";
+import { run } from "../lib/step.ts";
 
 /** LzmaCustomDecompressGuid (MdeModulePkg.dec) as it stands in a file. */
 const LZMA_SECTION = Buffer.from("98584eee143959429d6edc7bd79403cf", "hex");

@@ -1,0 +1,49 @@
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
+import type { MachineConfig } from "../../launcher/api/machine-config.ts";
+
+/** Larger than the image, as claims are. */
+const SIZE_BYTES = 1 << 30;
+
+/** A Filesystem claim that a cloud image was imported into, and a seed for cloud-init: both outlast any guest. */
+export class CloudClaim {
+  readonly instanceId = randomUUID();
+  readonly #directory: string;
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  static async make(lab: LinuxLab, userData: string): Promise<CloudClaim> {
+    const directory = join(lab.paths.scratch, `cloud-${randomUUID().slice(0, 8)}`);
+    const image = `${lab.paths.guests}/debian-cloud/disk/disk.img`;
+    await lab.run(`mkdir -p ${directory}/claim && cp --sparse=always ${image} ${directory}/claim/disk.img`);
+    await lab.run(`cat >${directory}/user-data && sync`, userData);
+    return new CloudClaim(directory);
+  }
+
+  /** Gives a machine these disks alone. */
+  readonly change = (config: MachineConfig): MachineConfig => ({
+    ...config,
+    disks: [
+      {
+        name: "root",
+        readOnly: false,
+        queues: 1,
+        source: { kind: "directory", path: `${this.#directory}/claim`, sizeBytes: SIZE_BYTES },
+      },
+      {
+        name: "seed",
+        readOnly: true,
+        queues: 1,
+        source: {
+          kind: "cloudInit",
+          userDataPath: `${this.#directory}/user-data`,
+          instanceId: this.instanceId,
+          localHostname: "keeper",
+        },
+      },
+    ],
+  });
+}

@@ -1,0 +1,114 @@
+import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
+import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
+import { openLab } from "../../hack/linux-lab/open.ts";
+import { CloudClaim } from "./cloud-claim.ts";
+import { bootGuest, type Guest } from "./guest.ts";
+import { HotDisk } from "./hot-disk.ts";
+
+const bootMs = 600_000;
+const publicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKTlL5IyCkE2H+KbpbF54LhR1TGBaddByS3+3XkspRUd keeper@example";
+const userData = `#cloud-config
+users:
+- {name: keeper, ssh_authorized_keys: [${publicKey}]}
+write_files:
+- {path: /etc/from-the-seed, content: "written once\\n"}
+`;
+
+describe("a cloud image on a claim", () => {
+  let lab: LinuxLab;
+  let guest: Guest;
+  let hotDisk: HotDisk;
+  let checksum: string;
+  let claim: CloudClaim;
+  const boot = () => bootGuest(lab, { image: "debian-cloud", memoryMiB: 512, change: claim.change });
+  /** What the guest and its cloud-init wrote before. */
+  const expectKept = async () => {
+    expect(await guest.console.shell("cat /etc/from-the-seed")).toBe("written once\nand changed since");
+    expect(await guest.console.shell("sha256sum --check --quiet /root/kept.sum", 120_000)).toBe("");
+  };
+
+  beforeAll(async () => {
+    lab = await openLab();
+    claim = await CloudClaim.make(lab, userData);
+    guest = await boot();
+  }, 1_800_000);
+  afterAll(async () => {
+    await guest?.[Symbol.asyncDispose]();
+  });
+
+  it("boots by UEFI from its own boot loader, kernel and root", async () => {
+    expect(await guest.console.shell("ls -d /sys/firmware/efi/efivars")).toBe("/sys/firmware/efi/efivars");
+    expect(await guest.console.shell("findmnt -no SOURCE,FSTYPE /")).toBe("/dev/vda1 ext4");
+    expect(await guest.console.shell("cat /proc/cmdline")).toMatch(/^BOOT_IMAGE=.*\/boot\/vmlinuz root=UUID=/);
+  });
+
+  it("has the tables and devices that the firmware handed on", async () => {
+    expect(await guest.console.shell("cat /sys/block/vda/serial")).toBe("root");
+    const complaints = await guest.console.shell(
+      "dmesg --level=err,crit,alert,emerg | grep -iE 'acpi|pci|efi' || true",
+    );
+    expect(complaints).toBe("");
+  });
+
+  it("does what its cloud-init seed says", async () => {
+    const { console } = guest;
+    expect(await console.shell("cloud-init status --wait | tail -1", bootMs)).toBe("status: done");
+    expect(await console.shell("cat ~keeper/.ssh/authorized_keys")).toContain(publicKey);
+    expect(await console.shell("cat /etc/from-the-seed")).toBe("written once");
+    expect(await console.shell("cat /var/lib/cloud/data/instance-id")).toBe(claim.instanceId);
+    expect(await console.shell("hostname")).toBe("keeper");
+  });
+
+  it("has grown its root to the end of the claim, which is larger than the image", async () => {
+    const sectors = async (path: string) => Number(await guest.console.shell(`cat /sys/block/vda/${path}`));
+    const disk = await sectors("size");
+    expect(disk).toBe(2 ** 30 / 512);
+    expect((await sectors("vda1/start")) + (await sectors("vda1/size"))).toBeGreaterThan(disk - 4096);
+  });
+
+  it("takes a disk while it runs", async () => {
+    hotDisk = await HotDisk.make(lab, guest);
+    await hotDisk.plug();
+    await guest.console.shell(`head -c 1M /dev/urandom >${HotDisk.device} && sync`, 120_000);
+    checksum = await guest.console.shell(`head -c 1M ${HotDisk.device} | sha256sum`, 120_000);
+  });
+
+  it("comes back through the firmware when it reboots, in the same process", async () => {
+    guest.console.type("reboot\n");
+    await guest.console.see("automatic login", bootMs);
+    await guest.console.see(/root@keeper:~# /, bootMs);
+    expect((await guest.launcher.status()).reboots).toBe(1);
+    await lab.run(`kill -0 ${guest.pid}`);
+  });
+
+  it("still has the disk that came while it ran, and gives it up", async () => {
+    expect(await guest.console.shell(`head -c 1M ${HotDisk.device} | sha256sum`, 120_000)).toBe(checksum);
+    await hotDisk.unplug();
+  });
+
+  it("keeps what it wrote when its launcher is killed, and does not do again what the seed says", async () => {
+    await guest.console.shell("head -c 8M /dev/urandom >/root/kept && sha256sum /root/kept >/root/kept.sum", 120_000);
+    await guest.console.shell("echo and changed since >>/etc/from-the-seed && sync", 120_000);
+    await lab.run(`kill -KILL ${guest.pid}`);
+    await guest.ended;
+    await guest[Symbol.asyncDispose]();
+    guest = await boot();
+    await expectKept();
+  });
+
+  it("keeps it when its node is started again", async () => {
+    // Where the lab is this machine itself, that is done by whoever starts the machine again.
+    if (lab.kind !== "node") return;
+    await lab.restart();
+    await guest[Symbol.asyncDispose]();
+    guest = await boot();
+    await expectKept();
+  });
+
+  it("powers off", async () => {
+    guest.console.type("poweroff\n");
+    const end = await guest.ended;
+    expect(end.termination?.reason).toBe("GuestPowerOff");
+    expect(end.exitCode).toBe(0);
+  });
+});
