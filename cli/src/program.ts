@@ -50,17 +50,23 @@ export function createProgram(run: Run): Command {
   return program;
 }
 
+/** A command on machines by name or label, that waits if asked; the default timeout in milliseconds, and as it is written. */
+function commandOnMachines(program: Command, name: string, about: string, timeout: readonly [number, string]): Command {
+  return program
+    .command(`${name} [machines...]`)
+    .summary(about)
+    .option("-l, --selector <labels>", "machines that have these labels, instead of names")
+    .option("--wait", "until it is so", false)
+    .addOption(
+      new Option("--timeout <duration>", "how long --wait waits").argParser(parseDuration).default(...timeout),
+    );
+}
+
 function addPowerCommands(program: Command, run: Run): void {
   const command = (name: string, about: string) =>
-    program
-      .command(`${name} [machines...]`)
-      .summary(about)
-      .option("-l, --selector <labels>", "machines that have these labels, instead of names")
-      .option("--wait", "until it is so", false)
-      .addOption(
-        new Option("--timeout <duration>", "how long --wait waits").argParser(parseDuration).default(120_000, "2m"),
-      )
-      .addOption(new Option("-o, --output <format>", "print the objects").choices(["json", "yaml", "name"]));
+    commandOnMachines(program, name, about, [120_000, "2m"]).addOption(
+      new Option("-o, --output <format>", "print the objects").choices(["json", "yaml", "name"]),
+    );
   const force = ["--force", "write the field although a GitOps tool or server-side apply declares it", false] as const;
   const power = <Options extends PowerOptions = PowerOptions>(act: (module: Power) => PowerAct<Options>) =>
     working<Options>(
@@ -103,15 +109,7 @@ function addPowerCommands(program: Command, run: Run): void {
 }
 
 function addMigrationCommands(program: Command, run: Run): void {
-  const command = (name: string, about: string) =>
-    program
-      .command(`${name} [machines...]`)
-      .summary(about)
-      .option("-l, --selector <labels>", "machines that have these labels, instead of names")
-      .option("--wait", "until it is so", false)
-      .addOption(
-        new Option("--timeout <duration>", "how long --wait waits").argParser(parseDuration).default(600_000, "10m"),
-      );
+  const command = (name: string, about: string) => commandOnMachines(program, name, about, [600_000, "10m"]);
   command("migrate", "move machines to another node while they run")
     .description(
       "Makes a VirtualMachineMigration for each machine. Which node it is, is the scheduler's choice unless --to names one.",
