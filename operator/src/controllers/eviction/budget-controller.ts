@@ -1,7 +1,7 @@
 import type { Client } from "../../runtime/client.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import { ApiError, messageOf } from "../../runtime/errors.ts";
 import type { Logger } from "../../runtime/logger.ts";
+import { runPasses } from "../../runtime/passes.ts";
 import { reflect, syncedOrAborted } from "../../runtime/reflect.ts";
 import { Store } from "../../runtime/store.ts";
 import { splitKey } from "../../runtime/wire.ts";
@@ -62,11 +62,15 @@ export class BudgetController {
   async work(signal: AbortSignal): Promise<void> {
     await syncedOrAborted([this.#budgets, this.#options.virtualMachines], signal);
     if (signal.aborted) return;
-    signal.addEventListener("abort", () => this.#queue.close(), { once: true });
-    await this.#queue.run(
-      WORKERS,
-      (key) => this.reconcile(key),
-      (key, error) => this.#onError(key, error),
+    await runPasses(
+      {
+        queue: this.#queue,
+        workers: WORKERS,
+        reconcile: (key) => this.reconcile(key),
+        over: "a PodDisruptionBudget",
+        logger: this.#options.logger,
+      },
+      signal,
     );
   }
 
@@ -92,12 +96,5 @@ export class BudgetController {
       case "delete":
         await client.delete(podDisruptionBudgets, { namespace, name }, { uid });
     }
-  }
-
-  #onError(key: string, error: unknown): void {
-    // Gone already, or changed meanwhile: the watch brings what is new.
-    const expected = error instanceof ApiError && (error.isConflict || error.isNotFound);
-    const fields = { key, err: messageOf(error), failures: this.#queue.failures(key) + 1 };
-    this.#options.logger[expected ? "debug" : "warn"](fields, "A pass over a PodDisruptionBudget failed; tries again");
   }
 }

@@ -1,9 +1,10 @@
 import type { Authority } from "../../certificates/authority.ts";
 import type { Client } from "../../runtime/client.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import { ApiError, messageOf } from "../../runtime/errors.ts";
+import { ApiError } from "../../runtime/errors.ts";
 import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
+import { runPasses } from "../../runtime/passes.ts";
 import { reflect, syncedOrAborted } from "../../runtime/reflect.ts";
 import {
   type Event,
@@ -134,11 +135,16 @@ export class VirtualMachineController {
       return;
     }
     this.requeueAll();
-    signal.addEventListener("abort", () => this.#queue.close(), { once: true });
-    const reconciling = this.#queue.run(
-      WORKERS,
-      (key) => this.reconcile(key),
-      (key, error) => this.#onError(key, error),
+    const reconciling = runPasses(
+      {
+        queue: this.#queue,
+        workers: WORKERS,
+        reconcile: (key) => this.reconcile(key),
+        over: "a VirtualMachine",
+        logger: this.#options.logger,
+        onFailed: (outcome) => this.#options.metrics?.passFailed(outcome),
+      },
+      signal,
     );
     await Promise.all([reconciling, ...this.#watchWarnings(signal)]);
     this.#monitor[Symbol.dispose]();
@@ -292,14 +298,6 @@ export class VirtualMachineController {
       nowMs: () => clock.now(),
       onPodCreated: (vm) => metrics?.podCreated(vm),
     };
-  }
-
-  #onError(key: string, error: unknown): void {
-    // Somebody else was faster, or the VirtualMachine is gone: the watch brings what is new.
-    const expected = error instanceof ApiError && (error.isConflict || error.isNotFound);
-    const fields = { key, err: messageOf(error), failures: this.#queue.failures(key) + 1 };
-    this.#options.logger[expected ? "debug" : "warn"](fields, "A pass over a VirtualMachine failed; tries again");
-    this.#options.metrics?.passFailed(expected ? "conflict" : "error");
   }
 
   #connect(): void {

@@ -1,8 +1,8 @@
 import type { Client } from "../../runtime/client.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import { ApiError, messageOf } from "../../runtime/errors.ts";
 import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
+import { runPasses } from "../../runtime/passes.ts";
 import { reflect, syncedOrAborted } from "../../runtime/reflect.ts";
 import {
   type KubernetesObject,
@@ -104,12 +104,16 @@ export class VirtualMachineImageController {
       return;
     }
     this.#addAll(allKeys(this.world));
-    signal.addEventListener("abort", () => this.#queue.close(), { once: true });
     using _monitor = this.#monitor;
-    await this.#queue.run(
-      WORKERS,
-      (key) => this.reconcile(key),
-      (key, error) => this.#onError(key, error),
+    await runPasses(
+      {
+        queue: this.#queue,
+        workers: WORKERS,
+        reconcile: (key) => this.reconcile(key),
+        over: "a VirtualMachineImage",
+        logger: this.#options.logger,
+      },
+      signal,
     );
   }
 
@@ -129,13 +133,6 @@ export class VirtualMachineImageController {
     if (decision.wakeAtMs !== undefined) {
       this.#queue.addAfter(key, Math.max(0, decision.wakeAtMs - clock.now()));
     }
-  }
-
-  #onError(key: string, error: unknown): void {
-    // Somebody else was faster, or the object is gone: the watch brings what is new.
-    const expected = error instanceof ApiError && (error.isConflict || error.isNotFound);
-    const fields = { key, err: messageOf(error), failures: this.#queue.failures(key) + 1 };
-    this.#options.logger[expected ? "debug" : "warn"](fields, "A pass over a VirtualMachineImage failed; tries again");
   }
 
   #connect(): void {

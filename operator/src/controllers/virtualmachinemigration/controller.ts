@@ -1,9 +1,9 @@
 import type { VirtualMachineMigrationStatus } from "../../../../crds/src/virtualmachinemigration.ts";
 import type { Client } from "../../runtime/client.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import { ApiError, messageOf } from "../../runtime/errors.ts";
 import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
+import { runPasses } from "../../runtime/passes.ts";
 import { syncedOrAborted } from "../../runtime/reflect.ts";
 import { WorkQueue } from "../../runtime/work-queue.ts";
 import type { WorkQueueMetrics } from "../../runtime/work-queue-metrics.ts";
@@ -65,12 +65,16 @@ export class VirtualMachineMigrationController {
       return;
     }
     this.#addAll(world.migrations.values());
-    signal.addEventListener("abort", () => this.#queue.close(), { once: true });
     using _monitor = this.#monitor;
-    await this.#queue.run(
-      WORKERS,
-      (key) => this.reconcile(key),
-      (key, error) => this.#onError(key, error),
+    await runPasses(
+      {
+        queue: this.#queue,
+        workers: WORKERS,
+        reconcile: (key) => this.reconcile(key),
+        over: "a VirtualMachineMigration",
+        logger: this.#options.logger,
+      },
+      signal,
     );
   }
 
@@ -142,14 +146,6 @@ export class VirtualMachineMigrationController {
     const { client, world, launchers, events, logger, machineSettings, clock } = this.#options;
     const nowMs = () => clock.now();
     return { client, world, monitor: this.#monitor, launchers, events, logger, settings: machineSettings, nowMs };
-  }
-
-  #onError(key: string, error: unknown): void {
-    // Somebody else was faster, or the object is gone: the watch brings what is new.
-    const expected = error instanceof ApiError && (error.isConflict || error.isNotFound);
-    const fields = { key, err: messageOf(error), failures: this.#queue.failures(key) + 1 };
-    const text = "A pass over a VirtualMachineMigration failed; tries again";
-    this.#options.logger[expected ? "debug" : "warn"](fields, text);
   }
 
   #connect(): void {
