@@ -50,6 +50,12 @@ const write = (of: RealLauncher, on: number, sector: number, value: number) =>
 const reads = (of: RealLauncher, on: number, sector: number, value: number) =>
   of.ask(`blkread ${on} ${sector}`, `blkread status 0 data 0x${value.toString(16)}\r\n`);
 
+/** Writes what is not zeroes, which take no time to send: a limit of bytes a second has something to hold back. */
+async function fill(of: RealLauncher, on: number, writes: number, bytes: number): Promise<void> {
+  await of.ask("fill 0x1000000 256 7", "fill done");
+  await of.ask(`blkbench ${on} 8 ${writes} ${bytes} 0 1`, `blkbench done ${writes} failed 0`);
+}
+
 const allocated = (path: string) => statSync(path).blocks * SECTOR;
 
 describe("a machine whose disks the other launcher does not have", () => {
@@ -107,9 +113,7 @@ describe("a machine whose disks the other launcher does not have", () => {
     const [here, there] = [storage("a"), storage("b")];
     await using source = await ready(await lab.launcher({ disks: here.disks }));
     const [writes, bytes] = [64, 65_536];
-    // What the load writes from there: zeroes would not be sent.
-    await source.ask("fill 0x1000000 256 7", "fill done");
-    await source.ask(`blkbench ${DATA} 8 ${writes} ${bytes} 0 1`, `blkbench done ${writes} failed 0`);
+    await fill(source, DATA, writes, bytes);
     await write(source, DATA, 300, 1);
     await write(source, DATA, 600, 2);
     await write(source, ROOT, 300, 3);
@@ -135,7 +139,7 @@ describe("a machine whose disks the other launcher does not have", () => {
   it("stays where it is when that fails, and leaves nothing in the other place", async () => {
     const [here, there] = [storage("a"), storage("b")];
     await using source = await ready(await lab.launcher({ disks: here.disks }));
-    await source.ask(`blkbench ${DATA} 8 64 65536 0 1`, "blkbench done 64 failed 0");
+    await fill(source, DATA, 64, 65_536);
     await write(source, ROOT, 5, 79);
     const slow = { bandwidthBytesPerSecond: 1_000_000 };
     const target = await (await lab.launcher({ disks: there.disks })).start("--receive");
