@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { waitFor } from "../../hack/lib/step.ts";
+import { freePorts } from "../../launcher/src/testing/free-ports.ts";
 
 const program = join(import.meta.dirname, "../../dist/operator/operator.js");
 
@@ -39,8 +39,9 @@ export class OperatorProcess implements AsyncDisposable {
   static async start(surroundings: OperatorSurroundings): Promise<OperatorProcess> {
     const directory = await mkdtemp(join(tmpdir(), "typevisor-operator-"));
     await writeFile(join(directory, "kubeconfig"), kubeconfigFor(surroundings), { mode: 0o600 });
+    const [httpPort = 0] = await freePorts(1);
     await using stack = new AsyncDisposableStack();
-    const operator = stack.use(new OperatorProcess(surroundings, directory, await freePort()));
+    const operator = stack.use(new OperatorProcess(surroundings, directory, httpPort));
     await waitFor(() => operator.#isReady(), { what: "the operator", timeoutMs: 60_000 });
     stack.move();
     return operator;
@@ -98,12 +99,4 @@ function kubeconfigFor({ server, token }: OperatorSurroundings): string {
     contexts: [{ name: "test", context: { cluster: "test", user: "operator" } }],
     "current-context": "test",
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address !== null ? address.port : 0;
 }

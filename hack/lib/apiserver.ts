@@ -5,10 +5,10 @@ import { closeSync, openSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { request } from "node:https";
-import { createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { stringify } from "yaml";
+import { freePorts } from "../../launcher/src/testing/free-ports.ts";
 import { ensureTools } from "../dev-cluster/tools/tools.ts";
 import { run, tail, waitFor } from "./step.ts";
 
@@ -54,7 +54,7 @@ export async function startApiServer(): Promise<ApiServer> {
   await using stack = new AsyncDisposableStack();
   const dir = await mkdtemp(join(tmpdir(), "typevisor-apiserver-"));
   stack.defer(() => rm(dir, { recursive: true, force: true }));
-  const { etcdPort, peerPort, apiPort } = await freePorts();
+  const [etcdPort = 0, peerPort = 0, apiPort = 0] = await freePorts(3);
   const token = randomBytes(16).toString("hex");
   await writeFile(join(dir, "tokens.csv"), `${token},admin,admin,"system:masters"\n`, { mode: 0o600 });
   await writeServiceAccountKey(dir);
@@ -169,24 +169,6 @@ async function stop(child: ChildProcess, signal: NodeJS.Signals = "SIGTERM"): Pr
   const force = setTimeout(() => child.kill("SIGKILL"), 10_000);
   await ended;
   clearTimeout(force);
-}
-
-/** Three ports that nobody listens on; all are held at once, so that they differ. */
-async function freePorts(): Promise<{ etcdPort: number; peerPort: number; apiPort: number }> {
-  const servers = await Promise.all([listen(), listen(), listen()]);
-  const [etcdPort = 0, peerPort = 0, apiPort = 0] = servers.map((server) => {
-    const address = server.address();
-    return typeof address === "object" && address !== null ? address.port : 0;
-  });
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return { etcdPort, peerPort, apiPort };
-}
-
-async function listen(): Promise<Server> {
-  const server = createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return server;
 }
 
 async function writeServiceAccountKey(dir: string): Promise<void> {

@@ -8,11 +8,12 @@ import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
 import { TrackedDisk } from "../storage/tracked-disk.ts";
 import { preadFully } from "../sys/file-io.ts";
 import { createMemfd } from "../sys/mapping.ts";
+import { freePorts } from "../testing/free-ports.ts";
 import { recordingLog } from "../testing/recording-log.ts";
 import { STATE_VERSION } from "./codec/sections.ts";
 import { type Frame, FrameReader, MEMORY_HEADER_BYTES, PROTOCOL_VERSION, TOKEN_BYTES } from "./protocol.ts";
 import { MigrationTarget } from "./target.ts";
-import { freePort, MigrationLab } from "./testing/migration-lab.ts";
+import { MigrationLab } from "./testing/migration-lab.ts";
 import { connectToPeer } from "./tls.ts";
 
 /** What hack/migration/record.ts writes. */
@@ -93,7 +94,7 @@ describe("what launchers of each version sent", () => {
     const [hello, state, commit] = framesOf(unpacked(recording.control));
     if (!hello || !state || !commit) throw new Error("a recording has three frames");
     const { machine, memory, files, restored, bytesOf } = machineFor(recording);
-    const port = await freePort();
+    const [port = 0] = await freePorts(2);
     let starts = 0;
     const [said] = new FrameReader().push(hello);
     if (said?.name !== "hello") throw new Error("a recording begins with hello");

@@ -1,10 +1,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { MachineConfig } from "../../../api/machine-config.ts";
 import type { MigrationResult, MigrationStatus } from "../../../api/migration.ts";
 import { type KeyAndCertificate, TestAuthority } from "../../testing/certificates.ts";
+import { freePorts } from "../../testing/free-ports.ts";
 import { until } from "../../testing/until.ts";
 import type { MachineTls } from "../tls.ts";
 import { RealLauncher } from "./real-launcher.ts";
@@ -35,9 +35,11 @@ export class MigrationLab implements Disposable {
   }
 
   async launcher(changes: Partial<MachineConfig> = {}): Promise<RealLauncher> {
+    // The second is for memory.
+    const [port = 0] = await freePorts(2);
     const migration = {
       address: "127.0.0.1",
-      port: await freePort(),
+      port,
       certPath: join(this.directory, "cert.pem"),
       keyPath: join(this.directory, "key.pem"),
       caPath: join(this.directory, "ca.pem"),
@@ -57,22 +59,6 @@ export class MigrationLab implements Disposable {
 }
 
 export const RELAY_ADDRESS = "127.0.0.2";
-
-/** Two ports in a row that are free. */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 20_000);
-    if ((await isFree(port)) && (await isFree(port + 1))) return port;
-  }
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once("error", () => resolve(false));
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
-  });
-}
 
 export function portOf({ config }: RealLauncher): number {
   return config.migration?.port ?? 0;
