@@ -180,7 +180,7 @@ export class LauncherApi {
     allowOnly(query, []);
     const body = await readBody(request);
     allowOnlyMembers(body, ["sizeBytes"]);
-    await this.#machine.growDisk(diskNameIn(path), diskSizeFrom(body["sizeBytes"]));
+    await this.#machine.deviceControls.growDisk(diskNameIn(path), diskSizeFrom(body["sizeBytes"]));
     return { status: 200, value: this.#machine.status() };
   };
 
@@ -188,33 +188,33 @@ export class LauncherApi {
     allowOnly(query, []);
     const body = await readBody(request);
     allowOnlyMembers(body, ["bytes"]);
-    this.#machine.limitOverlay(diskNameIn(path), overlayLimitFrom(body["bytes"]));
+    this.#machine.deviceControls.limitOverlay(diskNameIn(path), overlayLimitFrom(body["bytes"]));
     return { status: 200, value: this.#machine.status() };
   };
 
   readonly #attachDisk: Handler = async (request, { query }) => {
     allowOnly(query, []);
-    await this.#machine.attachDisk(diskConfigFrom(await readBody(request)));
+    await this.#machine.deviceControls.attachDisk(diskConfigFrom(await readBody(request)));
     return { status: 200, value: this.#machine.status() };
   };
 
   readonly #detachDisk: Handler = async (request, { path, query }) => {
     allowOnly(query, []);
     allowOnlyMembers(await readBody(request), []);
-    this.#machine.detachDisk(diskNameIn(path));
+    this.#machine.deviceControls.detachDisk(diskNameIn(path));
     return { status: 202, value: this.#machine.status() };
   };
 
   readonly #attachInterface: Handler = async (request, { query }) => {
     allowOnly(query, []);
-    await this.#machine.attachInterface(interfaceConfigFrom(await readBody(request)));
+    await this.#machine.deviceControls.attachInterface(interfaceConfigFrom(await readBody(request)));
     return { status: 200, value: this.#machine.status() };
   };
 
   readonly #detachInterface: Handler = async (request, { path, query }) => {
     allowOnly(query, []);
     allowOnlyMembers(await readBody(request), []);
-    this.#machine.detachInterface(interfaceNameIn(path));
+    this.#machine.deviceControls.detachInterface(interfaceNameIn(path));
     return { status: 202, value: this.#machine.status() };
   };
 
@@ -224,7 +224,7 @@ export class LauncherApi {
     allowOnlyMembers(body, ["state"]);
     const { state } = body;
     if (state !== "up" && state !== "down") throw new RequestRefused("BadRequest", "state is up or down");
-    this.#machine.setLink(interfaceNameIn(path), state);
+    this.#machine.deviceControls.setLink(interfaceNameIn(path), state);
     return { status: 200, value: this.#machine.status() };
   };
 

@@ -20,6 +20,23 @@ export interface MachineControls {
   reset(): Promise<void>;
   /** Power button, then off after `timeoutMs`; resolves when the machine is Ended. A second call can only shorten it. */
   stop(timeoutMs: number): Promise<void>;
+  readonly deviceControls: DeviceControls;
+  /** What the disks have done, for metrics. */
+  diskUse(): readonly DiskReport[];
+  /** Spent on looking for the next request to a disk, for metrics. */
+  readonly pollingSeconds: number;
+  /** What the interfaces have carried, for metrics. */
+  networkUse(): readonly InterfaceReport[];
+  /** Streams to and from the guest; null without a vsock. */
+  readonly vsock: VsockControls | null;
+  /** Calls `listener` after each change of state; dispose to stop. */
+  onState(listener: (state: MachineState) => void): Disposable;
+  /** Resolves once, when the machine has ended and no vCPU thread is left. */
+  readonly ended: Promise<{ readonly reason: TerminationReason; readonly message: string }>;
+}
+
+/** What may be asked of the devices of a running machine; MachineFrozen while it is saved or moved. */
+export interface DeviceControls {
   /**
    * Makes a disk larger, and tells the guest. Rejects with UnknownDisk, with DiskError where the disk cannot grow or would
    * shrink, and with IllegalTransition after the end.
@@ -37,10 +54,6 @@ export interface MachineControls {
    * Throws UnknownDisk, and IllegalTransition unless Running or Paused.
    */
   detachDisk(name: string): void;
-  /** What the disks have done, for metrics. */
-  diskUse(): readonly DiskReport[];
-  /** Spent on looking for the next request to a disk, for metrics. */
-  readonly pollingSeconds: number;
   /** The guest sees its link come up or go; throws UnknownInterface, and IllegalTransition after the end. */
   setLink(name: string, link: LinkState): void;
   /**
@@ -53,14 +66,6 @@ export interface MachineControls {
    * Throws UnknownInterface, and IllegalTransition unless Running or Paused.
    */
   detachInterface(name: string): void;
-  /** What the interfaces have carried, for metrics. */
-  networkUse(): readonly InterfaceReport[];
-  /** Streams to and from the guest; null without a vsock. */
-  readonly vsock: VsockControls | null;
-  /** Calls `listener` after each change of state; dispose to stop. */
-  onState(listener: (state: MachineState) => void): Disposable;
-  /** Resolves once, when the machine has ended and no vCPU thread is left. */
-  readonly ended: Promise<{ readonly reason: TerminationReason; readonly message: string }>;
 }
 
 export interface VsockControls {

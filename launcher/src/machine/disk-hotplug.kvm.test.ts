@@ -58,7 +58,7 @@ describe("a disk that is added to a running machine", () => {
     await using test = await TestMachine.start({ disks: [disk("root")] });
     const data = disk("data");
     test.console.text = "";
-    await test.machine.attachDisk(data);
+    await test.machine.deviceControls.attachDisk(data);
     // Behind disk, entropy device and console.
     await test.console.said("slots plugged 0x10\r\n");
     expect(stateOf(test, "data")).toBe("Attaching");
@@ -71,13 +71,13 @@ describe("a disk that is added to a running machine", () => {
     ]);
 
     test.console.text = "";
-    test.machine.detachDisk("data");
+    test.machine.deviceControls.detachDisk("data");
     await test.console.said("slots to give up 0x10\r\n");
     await gone(test, "data");
     expect(openFiles().filter((path) => path.includes("/data-"))).toEqual([]);
     await test.console.ask("blkid 1", "blkid status 254");
 
-    await test.machine.attachDisk(data);
+    await test.machine.deviceControls.attachDisk(data);
     await test.console.ask("blkread 1 8", "blkread status 0 data 0x7");
     await test.console.ask("blkid 0", "name root");
   });
@@ -85,11 +85,11 @@ describe("a disk that is added to a running machine", () => {
   it("is one of many that come and go at the same time", async () => {
     await using test = await TestMachine.start();
     const disks = ["a", "b", "c"].map((name) => disk(name));
-    await Promise.all(disks.map((each) => test.machine.attachDisk(each)));
+    await Promise.all(disks.map((each) => test.machine.deviceControls.attachDisk(each)));
     await test.console.ask("blkid 2", "name c");
-    test.machine.detachDisk("b");
+    test.machine.deviceControls.detachDisk("b");
     await gone(test, "b");
-    await test.machine.attachDisk(disk("d"));
+    await test.machine.deviceControls.attachDisk(disk("d"));
     await test.console.ask("blkid 1", "name d");
     expect(test.machine.status().disks?.map(({ name }) => name)).toEqual(["a", "c", "d"]);
   });
@@ -97,27 +97,27 @@ describe("a disk that is added to a running machine", () => {
   it("stays as it is when it is added again, and is refused when another one has its name", async () => {
     await using test = await TestMachine.start();
     const data = disk("data");
-    await test.machine.attachDisk(data);
-    await test.machine.attachDisk({ ...data });
+    await test.machine.deviceControls.attachDisk(data);
+    await test.machine.deviceControls.attachDisk({ ...data });
     expect(test.machine.status().disks).toHaveLength(1);
-    await expect(test.machine.attachDisk(disk("data"))).rejects.toThrow(/another disk of this name/);
+    await expect(test.machine.deviceControls.attachDisk(disk("data"))).rejects.toThrow(/another disk of this name/);
   });
 
   it("leaves nothing behind when it cannot be had", async () => {
     await using test = await TestMachine.start();
     const missing: DiskConfig = { ...disk("data"), source: { kind: "raw", path: join(directory, "missing") } };
-    await expect(test.machine.attachDisk(missing)).rejects.toThrow(DiskError);
+    await expect(test.machine.deviceControls.attachDisk(missing)).rejects.toThrow(DiskError);
     const podUid = "0f8c1c1a-7c51-4c0e-9f7b-0d9a3a6b2c11";
     const attachment: DiskConfig = { ...missing, source: { kind: "attachment", podUid } };
-    await expect(test.machine.attachDisk(attachment)).rejects.toThrow(/needs the node agent/);
+    await expect(test.machine.deviceControls.attachDisk(attachment)).rejects.toThrow(/needs the node agent/);
     expect(test.machine.status().disks).toEqual([]);
     expect(openFiles()).toEqual([]);
   });
 
   it("finds the bus full", async () => {
     await using test = await TestMachine.start();
-    for (let i = 0; i < 29; i++) await test.machine.attachDisk(disk(`disk-${i}`));
-    await expect(test.machine.attachDisk(disk("one-more"))).rejects.toThrow(PciSpaceError);
+    for (let i = 0; i < 29; i++) await test.machine.deviceControls.attachDisk(disk(`disk-${i}`));
+    await expect(test.machine.deviceControls.attachDisk(disk("one-more"))).rejects.toThrow(PciSpaceError);
     expect(openFiles().filter((path) => path.includes("/one-more-"))).toEqual([]);
     await test.console.ask("blkid 28", "name disk-28");
   });
@@ -125,7 +125,7 @@ describe("a disk that is added to a running machine", () => {
   it("comes while the guest is paused, which finds it afterwards", async () => {
     await using test = await TestMachine.start();
     await test.machine.pause();
-    await test.machine.attachDisk(disk("data"));
+    await test.machine.deviceControls.attachDisk(disk("data"));
     test.console.text = "";
     test.machine.resume();
     await test.console.said("slots plugged 0x8\r\n");
@@ -133,7 +133,7 @@ describe("a disk that is added to a running machine", () => {
 
   it("stays at a reset, as one that was there from the start", async () => {
     await using test = await TestMachine.start();
-    await test.machine.attachDisk(disk("data"));
+    await test.machine.deviceControls.attachDisk(disk("data"));
     test.console.text = "";
     await test.machine.reset();
     await test.console.said("READY pvh");
@@ -144,10 +144,10 @@ describe("a disk that is added to a running machine", () => {
 
   it("is refused before the machine runs and after its end", async () => {
     await using test = await TestMachine.make();
-    await expect(test.machine.attachDisk(disk("data"))).rejects.toThrow(IllegalTransition);
+    await expect(test.machine.deviceControls.attachDisk(disk("data"))).rejects.toThrow(IllegalTransition);
     await test.machine.stop(0);
-    await expect(test.machine.attachDisk(disk("data"))).rejects.toThrow(IllegalTransition);
-    expect(() => test.machine.detachDisk("data")).toThrow(IllegalTransition);
+    await expect(test.machine.deviceControls.attachDisk(disk("data"))).rejects.toThrow(IllegalTransition);
+    expect(() => test.machine.deviceControls.detachDisk("data")).toThrow(IllegalTransition);
     expect(openFiles()).toEqual([]);
   });
 });
@@ -155,23 +155,23 @@ describe("a disk that is added to a running machine", () => {
 describe("a disk that a machine is to give up", () => {
   it("may be one from the start", async () => {
     await using test = await TestMachine.start({ disks: [disk("root"), disk("data")] });
-    test.machine.detachDisk("root");
+    test.machine.deviceControls.detachDisk("root");
     await gone(test, "root");
     await test.console.ask("blkid 0", "name data");
-    expect(() => test.machine.detachDisk("root")).toThrow(UnknownDisk);
+    expect(() => test.machine.deviceControls.detachDisk("root")).toThrow(UnknownDisk);
   });
 
   it("stays usable while the guest does not give it up, and is asked for again", async () => {
     await using test = await TestMachine.start({ disks: [disk("data")] });
     await test.console.ask("deaf", "deaf");
     test.console.text = "";
-    test.machine.detachDisk("data");
+    test.machine.deviceControls.detachDisk("data");
     await test.console.said("slots to give up 0x2, ignored");
     expect(stateOf(test, "data")).toBe("Detaching");
-    await expect(test.machine.attachDisk(disk("data"))).rejects.toThrow(/has not given up/);
+    await expect(test.machine.deviceControls.attachDisk(disk("data"))).rejects.toThrow(/has not given up/);
     await test.console.ask("blkwrite 0 1 9", "blkwrite status 0");
     test.console.text = "";
-    test.machine.detachDisk("data");
+    test.machine.deviceControls.detachDisk("data");
     await test.console.said("slots to give up 0x2, ignored");
     await test.console.ask("out 0x618 4 0x2", "out done");
     await gone(test, "data");
@@ -180,7 +180,7 @@ describe("a disk that a machine is to give up", () => {
   it("is gone after a reset", async () => {
     await using test = await TestMachine.start({ disks: [disk("root"), disk("data")] });
     await test.console.ask("deaf", "deaf");
-    test.machine.detachDisk("data");
+    test.machine.deviceControls.detachDisk("data");
     test.console.text = "";
     await test.machine.reset();
     await test.console.said("READY pvh");
@@ -192,7 +192,7 @@ describe("a disk that a machine is to give up", () => {
   it("finishes what is under way before its storage is closed", async () => {
     await using test = await TestMachine.start({ disks: [disk("data")] });
     await test.console.ask("deaf", "deaf");
-    test.machine.detachDisk("data");
+    test.machine.deviceControls.detachDisk("data");
     test.console.type("blkspeed 0 200");
     test.console.type("out 0x618 4 0xffffffff");
     await gone(test, "data");
@@ -204,7 +204,7 @@ describe("a disk that a machine is to give up", () => {
   it("does not keep the machine from its end", async () => {
     await using test = await TestMachine.start({ disks: [disk("data")] });
     await test.console.ask("deaf", "deaf");
-    test.machine.detachDisk("data");
+    test.machine.deviceControls.detachDisk("data");
     await test.machine.stop(0);
     expect(openFiles()).toEqual([]);
   });
@@ -222,9 +222,9 @@ describe("a guest that misuses PCI hot-plug", () => {
 
   it("ejects once, however often it writes", async () => {
     await using test = await TestMachine.start({ disks: [disk("root"), disk("data")] });
-    test.machine.detachDisk("data");
+    test.machine.deviceControls.detachDisk("data");
     await gone(test, "data");
-    await test.machine.attachDisk(disk("other"));
+    await test.machine.deviceControls.attachDisk(disk("other"));
     await test.console.ask("outs 0x618 4 64", "outs done");
     await test.console.ask("garbage 2000", "garbage done");
     await test.console.ask("blkid 1", "name other");

@@ -49,33 +49,33 @@ describe("an interface that is added to a running machine", () => {
     await using test = await start();
     await test.console.ask("netecho 1", "net none");
     test.console.text = "";
-    await test.machine.attachInterface(nic("storage"));
+    await test.machine.deviceControls.attachInterface(nic("storage"));
     // Behind entropy device and console.
     await test.console.said("slots plugged 0x8\r\n");
     expect(stateOf(test, "storage")).toBe("Attaching");
     await answersPing(test);
     expect(stateOf(test, "storage")).toBe("Attached");
     expect(test.machine.networkUse().map(({ name }) => name)).toEqual(["storage"]);
-    test.machine.setLink("storage", "down");
+    test.machine.deviceControls.setLink("storage", "down");
     await until(() => space.ip("link show tap0").includes("NO-CARRIER"));
 
     test.console.text = "";
-    test.machine.detachInterface("storage");
+    test.machine.deviceControls.detachInterface("storage");
     await test.console.said("slots to give up 0x8\r\n");
     await gone(test, "storage");
     await test.console.ask("netecho 1", "net none");
     // Its TAP is free: it could not be opened twice.
-    await test.machine.attachInterface(nic("storage"));
+    await test.machine.deviceControls.attachInterface(nic("storage"));
     await answersPing(test);
   });
 
   it("stays as it is when it is added again, and is refused when another one has its name", async () => {
     await using test = await start();
-    await test.machine.attachInterface(nic("storage"));
-    await test.machine.attachInterface(nic("storage", { link: "down" }));
+    await test.machine.deviceControls.attachInterface(nic("storage"));
+    await test.machine.deviceControls.attachInterface(nic("storage", { link: "down" }));
     expect(test.machine.status().interfaces).toHaveLength(1);
     const other = nic("storage", { mac: "02:5a:00:12:34:99" });
-    await expect(test.machine.attachInterface(other)).rejects.toThrow(
+    await expect(test.machine.deviceControls.attachInterface(other)).rejects.toThrow(
       /another interface of this name; detach that one/,
     );
   });
@@ -83,40 +83,44 @@ describe("an interface that is added to a running machine", () => {
   it("leaves nothing behind when it cannot be had", async () => {
     await using test = await start();
     const missing = nic("storage", { queues: 4 });
-    await expect(test.machine.attachInterface(missing)).rejects.toThrow(NetworkError);
+    await expect(test.machine.deviceControls.attachInterface(missing)).rejects.toThrow(NetworkError);
     expect(test.machine.status().interfaces).toEqual([]);
-    await test.machine.attachInterface(nic("storage"));
+    await test.machine.deviceControls.attachInterface(nic("storage"));
     await using deprived = await TestMachine.start();
-    await expect(deprived.machine.attachInterface(nic("storage"))).rejects.toThrow(/no interface can come/);
+    await expect(deprived.machine.deviceControls.attachInterface(nic("storage"))).rejects.toThrow(
+      /no interface can come/,
+    );
   });
 
   it("is not added before the machine runs or after its end, and an unknown one is not taken", async () => {
     await using test = await TestMachine.make({ openLink: open });
-    await expect(test.machine.attachInterface(nic("storage"))).rejects.toThrow(IllegalTransition);
+    await expect(test.machine.deviceControls.attachInterface(nic("storage"))).rejects.toThrow(IllegalTransition);
     test.machine.start();
-    expect(() => test.machine.detachInterface("storage")).toThrow(UnknownInterface);
+    expect(() => test.machine.deviceControls.detachInterface("storage")).toThrow(UnknownInterface);
     await test.machine.stop(0);
-    await expect(test.machine.attachInterface(nic("storage"))).rejects.toThrow(IllegalTransition);
+    await expect(test.machine.deviceControls.attachInterface(nic("storage"))).rejects.toThrow(IllegalTransition);
   });
 
   it("stays with a guest that does not give it up, until a reset", async () => {
     await using test = await start();
     await test.console.ask("deaf", "deaf\r\n");
-    await test.machine.attachInterface(nic("storage"));
-    test.machine.detachInterface("storage");
-    test.machine.detachInterface("storage");
+    await test.machine.deviceControls.attachInterface(nic("storage"));
+    test.machine.deviceControls.detachInterface("storage");
+    test.machine.deviceControls.detachInterface("storage");
     expect(stateOf(test, "storage")).toBe("Detaching");
-    await expect(test.machine.attachInterface(nic("storage"))).rejects.toThrow(/has not given up the earlier one/);
+    await expect(test.machine.deviceControls.attachInterface(nic("storage"))).rejects.toThrow(
+      /has not given up the earlier one/,
+    );
     await test.machine.reset();
     await gone(test, "storage");
-    await test.machine.attachInterface(nic("storage"));
+    await test.machine.deviceControls.attachInterface(nic("storage"));
     await test.machine.reset();
     expect(stateOf(test, "storage")).toBe("Attached");
   });
 
   it("goes on in its slot on another machine, whose configuration names it first", async () => {
     const test = await start();
-    await test.machine.attachInterface(nic("storage"));
+    await test.machine.deviceControls.attachInterface(nic("storage"));
     await answersPing(test);
     await test.console.ask("pci", "pci done");
     const functions = /pci .*pci done/s.exec(test.console.text)?.[0];

@@ -27,9 +27,13 @@ describe("a disk that grows under a running guest", () => {
   it("is as large for the guest, which uses what is new", async () => {
     await using test = await TestMachine.start({ disks: [scratch(64 * SECTOR)] });
     await test.console.ask("blkread 0 64", "blkread status 1");
-    await test.machine.growDisk("scratch", 128 * SECTOR);
-    await expect(test.machine.growDisk("scratch", 64 * SECTOR)).rejects.toThrow(/disk scratch: .* does not shrink/);
-    await expect(test.machine.growDisk("other", 64 * SECTOR)).rejects.toThrow(/no disk other; known are scratch/);
+    await test.machine.deviceControls.growDisk("scratch", 128 * SECTOR);
+    await expect(test.machine.deviceControls.growDisk("scratch", 64 * SECTOR)).rejects.toThrow(
+      /disk scratch: .* does not shrink/,
+    );
+    await expect(test.machine.deviceControls.growDisk("other", 64 * SECTOR)).rejects.toThrow(
+      /no disk other; known are scratch/,
+    );
     expect(test.machine.status().disks).toMatchObject([{ name: "scratch", sizeBytes: 128 * SECTOR, readOnly: false }]);
     await test.console.ask("blkid 0", "blkid status 0 name scratch sectors 128");
     await test.console.ask("blkwrite 0 127 5", "blkwrite status 0");
@@ -40,7 +44,7 @@ describe("a disk that grows under a running guest", () => {
   it("does not after the machine's end", async () => {
     await using test = await TestMachine.start({ disks: [scratch(64 * SECTOR)] });
     await test.machine.stop(0);
-    await expect(test.machine.growDisk("scratch", 128 * SECTOR)).rejects.toThrow(IllegalTransition);
+    await expect(test.machine.deviceControls.growDisk("scratch", 128 * SECTOR)).rejects.toThrow(IllegalTransition);
   });
 });
 
@@ -182,7 +186,7 @@ describe("a machine whose overlay is as large as it may be", () => {
       pause: { asked: false, storageFull: ["root"] },
       disks: [{ name: "root", overlay: { usedBytes: MIB, limitBytes: MIB, isFull: true } }],
     });
-    test.machine.limitOverlay("root", 2 * MIB);
+    test.machine.deviceControls.limitOverlay("root", 2 * MIB);
     await test.console.said("blkread status 0 data 0x9");
     expect(test.machine.status()).toMatchObject({
       state: "Running",
@@ -193,8 +197,8 @@ describe("a machine whose overlay is as large as it may be", () => {
 
   it("has no limit to raise on other disks, nor after its end", async () => {
     await using test = await TestMachine.start({ disks: [scratch(64 * SECTOR)] });
-    expect(() => test.machine.limitOverlay("scratch", MIB)).toThrow(/disk scratch: it has no overlay/);
+    expect(() => test.machine.deviceControls.limitOverlay("scratch", MIB)).toThrow(/disk scratch: it has no overlay/);
     await test.machine.stop(0);
-    expect(() => test.machine.limitOverlay("scratch", MIB)).toThrow(IllegalTransition);
+    expect(() => test.machine.deviceControls.limitOverlay("scratch", MIB)).toThrow(IllegalTransition);
   });
 });

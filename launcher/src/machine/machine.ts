@@ -1,25 +1,32 @@
 import type { IoEngineName, LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
 import { LAUNCHER_API_VERSION } from "../../api/control.ts";
-import type { DiskConfig, InterfaceConfig, LinkState } from "../../api/machine-config.ts";
+import type { InterfaceConfig } from "../../api/machine-config.ts";
 import { BootImageError } from "../boot/boot-image-error.ts";
 import type { EntryState } from "../boot/x86/entry.ts";
 import { StateRefused } from "../codec/state-refused.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { MachineEvents } from "../legacy/machine-events.ts";
+import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
 import type { NetworkLink } from "../net/network-link.ts";
 import type { SysError } from "../sys/errors.ts";
 import type { LoopPoller } from "../sys/loop-poller.ts";
+import { within } from "../sys/within.ts";
 import type { DiskReport } from "../virtio/block/disks.ts";
 import type { VirtioDevices } from "../virtio/create-devices.ts";
 import type { InterfaceReport } from "../virtio/net/interfaces.ts";
 import type { Board } from "./board.ts";
-import { IllegalTransition, MachineFrozen, PauseAborted, type VsockControls } from "./control-surface.ts";
+import {
+  type DeviceControls,
+  IllegalTransition,
+  MachineFrozen,
+  PauseAborted,
+  type VsockControls,
+} from "./control-surface.ts";
+import { DeviceChanges, type MachineChecks } from "./device-changes.ts";
 import type { Devices } from "./devices.ts";
-import { DiskAttacher } from "./disk-attacher.ts";
 import { ExitCounter } from "./exit-counter.ts";
 import { ExitDispatch, type GuestEvents } from "./exit-dispatch.ts";
-import { InterfaceAttacher } from "./interface-attacher.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import type { StartableMachine } from "./machine-dependencies.ts";
 import type { Milestones } from "./milestones.ts";
@@ -63,12 +70,18 @@ const CLOSE_LIMIT_MS = 10_000;
 /** A machine from the first instruction to its end. */
 export class Machine implements StartableMachine, MovableMachine {
   readonly ended: Promise<Termination>;
+  readonly deviceControls: DeviceControls;
   readonly #parts: MachineParts;
   readonly #devices: Devices;
-  readonly #attacher: DiskAttacher;
-  readonly #interfaceAttacher: InterfaceAttacher;
   readonly #runner: VcpuRunner;
   readonly #lifecycle = new Lifecycle();
+  readonly #checks: MachineChecks = {
+    notEnded: (action) => this.#refuseUnless((state) => state !== "Ended", action),
+    notFrozen: (action) => {
+      if (this.#isFrozen) throw new MachineFrozen(this.#lifecycle.state, action);
+    },
+    alive: (action) => this.#refuseUnless((state) => state === "Running" || state === "Paused", action),
+  };
   readonly #counter = new ExitCounter();
   readonly #resetGuard = new ResetGuard();
   readonly #throttle: Throttle;
@@ -105,9 +118,14 @@ export class Machine implements StartableMachine, MovableMachine {
       onReset: events.reset,
       onPanic: (kind) => this.#onPanic(kind),
     });
-    const attacherParts = { virtio: parts.virtio, devices: this.#devices, ready: () => this.#readyForDevices() };
-    this.#attacher = new DiskAttacher(attacherParts);
-    this.#interfaceAttacher = new InterfaceAttacher({ ...attacherParts, openLink: parts.openLink });
+    this.deviceControls = new DeviceChanges({
+      virtio: parts.virtio,
+      devices: this.#devices,
+      openLink: parts.openLink,
+      checks: this.#checks,
+      resetDone: async () => await this.#resetting?.catch(() => {}),
+      log: parts.log,
+    });
     const { ports, mmio } = this.#devices;
     const dispatch = new ExitDispatch({ ports, mmio, events, counter: this.#counter });
     this.#runner = new VcpuRunner(parts.board.vcpus, {
@@ -158,15 +176,15 @@ export class Machine implements StartableMachine, MovableMachine {
   }
 
   async freeze(limitMs: number): Promise<void> {
-    this.#checkAlive("freeze");
+    this.#checks.alive("freeze");
     if (this.#isFrozen) throw new MachineFrozen(this.#lifecycle.state, "freeze");
     this.#isFrozen = true;
     try {
       await this.#haltWhole();
       this.#lifecycle.take("pause");
       this.#devices.flush();
-      await within(limitMs, this.#devices.hold());
-      this.#checkAlive("freeze");
+      await within(limitMs, this.#devices.hold(), () => new Error(atRest(limitMs)));
+      this.#checks.alive("freeze");
     } catch (error) {
       this.thaw();
       throw error;
@@ -358,69 +376,14 @@ export class Machine implements StartableMachine, MovableMachine {
   }
 
   pressPowerButton(): void {
-    this.#checkThawed("press the power button of");
+    this.#checks.notFrozen("press the power button of");
     if (this.#lifecycle.state !== "Ended") this.#devices.pressPowerButton();
   }
 
   async reset(): Promise<void> {
     this.#lifecycle.target("reset");
-    this.#checkThawed("reset");
+    this.#checks.notFrozen("reset");
     await this.#reset();
-  }
-
-  async growDisk(name: string, sizeBytes: number): Promise<void> {
-    const { state } = this.#lifecycle;
-    if (state === "Ended") throw new IllegalTransition(state, "grow a disk of");
-    this.#checkThawed("grow a disk of");
-    await this.#parts.virtio.disks.grow(name, sizeBytes);
-    this.#parts.log.info("disk has grown", { reason: "DiskGrown", disk: name, sizeBytes });
-  }
-
-  limitOverlay(name: string, bytes: number): void {
-    const { state } = this.#lifecycle;
-    if (state === "Ended") throw new IllegalTransition(state, "limit the overlay of a disk of");
-    this.#parts.virtio.disks.limitOverlay(name, bytes);
-    this.#parts.log.info("overlay has another limit", { reason: "OverlayLimited", disk: name, bytes });
-  }
-
-  async attachDisk(config: DiskConfig): Promise<void> {
-    this.#checkAlive("attach a disk to");
-    this.#checkThawed("attach a disk to");
-    if ((await this.#attacher.attach(config)) === "attached")
-      this.#parts.log.info("disk is attached", { reason: "DiskAttached", disk: config.name });
-  }
-
-  detachDisk(name: string): void {
-    this.#checkAlive("detach a disk from");
-    this.#checkThawed("detach a disk from");
-    const disk = this.#parts.virtio.disks.get(name);
-    const isNew = !disk.isUnwanted;
-    this.#devices.askForEject(disk);
-    if (isNew) this.#parts.log.info("guest is asked to give up a disk", { reason: "DiskDetaching", disk: name });
-  }
-
-  async attachInterface(config: InterfaceConfig): Promise<void> {
-    this.#checkAlive("attach an interface to");
-    this.#checkThawed("attach an interface to");
-    if ((await this.#interfaceAttacher.attach(config)) === "attached")
-      this.#parts.log.info("interface is attached", { reason: "InterfaceAttached", interface: config.name });
-  }
-
-  detachInterface(name: string): void {
-    this.#checkAlive("detach an interface from");
-    this.#checkThawed("detach an interface from");
-    const found = this.#parts.virtio.interfaces.get(name);
-    const isNew = !found.isUnwanted;
-    this.#devices.askForEject(found);
-    if (isNew)
-      this.#parts.log.info("guest is asked to give up an interface", { reason: "InterfaceDetaching", interface: name });
-  }
-
-  /** A reset that is under way has to be over: it gives all that is on the bus its first state. */
-  async #readyForDevices(): Promise<void> {
-    await this.#resetting?.catch(() => {});
-    this.#checkAlive("attach a device to");
-    this.#checkThawed("attach a device to");
   }
 
   /** The guest runs, unless a throttle holds it back for a moment. */
@@ -428,13 +391,9 @@ export class Machine implements StartableMachine, MovableMachine {
     return this.#lifecycle.state === "Running" && !this.#isHeld && this.#resetting === null;
   }
 
-  #checkThawed(action: string): void {
-    if (this.#isFrozen) throw new MachineFrozen(this.#lifecycle.state, action);
-  }
-
-  #checkAlive(action: string): void {
+  #refuseUnless(isFit: (state: MachineState) => boolean, action: string): void {
     const { state } = this.#lifecycle;
-    if (state !== "Running" && state !== "Paused") throw new IllegalTransition(state, action);
+    if (!isFit(state)) throw new IllegalTransition(state, action);
   }
 
   diskUse(): readonly DiskReport[] {
@@ -443,13 +402,6 @@ export class Machine implements StartableMachine, MovableMachine {
 
   get pollingSeconds(): number {
     return (this.#parts.poller?.lookedMs ?? 0) / 1000;
-  }
-
-  setLink(name: string, link: LinkState): void {
-    const { state } = this.#lifecycle;
-    if (state === "Ended") throw new IllegalTransition(state, "change a link of");
-    this.#parts.virtio.interfaces.setLink(name, link);
-    this.#parts.log.info(`link is ${link}`, { reason: "LinkChanged", interface: name, link });
   }
 
   networkUse(): readonly InterfaceReport[] {
@@ -569,7 +521,7 @@ export class Machine implements StartableMachine, MovableMachine {
   }
 
   #defect(doing: string, error: unknown): void {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = errorText(error);
     const stack = error instanceof Error ? error.stack : undefined;
     this.#parts.log.error("launcher failed", { reason: "LauncherError", doing, error: message, stack });
     this.#end("LauncherError", `a defect of the launcher, ${doing}: ${message}; its log has the stack`);
@@ -589,43 +541,25 @@ export class Machine implements StartableMachine, MovableMachine {
   }
 
   async #close(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const tooLate = new Promise<boolean>((resolve) => {
-      timer = setTimeout(resolve, CLOSE_LIMIT_MS, false);
-    });
+    const { bootFiles, board, log } = this.#parts;
     try {
-      if (await Promise.race([this.#closeDevices(), tooLate])) {
-        this.#parts.bootFiles[Symbol.dispose]();
-        this.#parts.board[Symbol.dispose]();
-      } else {
-        // Guest memory stays: the kernel may yet write to it.
-        this.#parts.log.warn("devices do not come to rest", { reason: "CloseTimeout" });
-      }
+      await within(CLOSE_LIMIT_MS, this.#closeDevices(), () => new DevicesHang());
+      bootFiles[Symbol.dispose]();
+      board[Symbol.dispose]();
     } catch (error) {
-      const text = error instanceof Error ? error.message : String(error);
-      this.#parts.log.error("devices cannot be closed", { reason: "CloseFailed", error: text });
-    } finally {
-      clearTimeout(timer);
+      // Guest memory stays: the kernel may yet write to it.
+      if (error instanceof DevicesHang) log.warn("devices do not come to rest", { reason: "CloseTimeout" });
+      else log.error("devices cannot be closed", { reason: "CloseFailed", error: errorText(error) });
     }
   }
 
-  async #closeDevices(): Promise<true> {
+  async #closeDevices(): Promise<void> {
     await this.#resetting?.catch(() => {});
     await this.#devices.close();
-    return true;
   }
 }
 
-/** Resolves as `work` does, or rejects when that takes longer. */
-async function within(limitMs: number, work: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const tooLate = new Promise<never>((_, reject) => {
-    const error = new Error(`the disks did not come to rest within ${limitMs} ms; see whether their storage answers`);
-    timer = setTimeout(reject, limitMs, error);
-  });
-  try {
-    await Promise.race([work, tooLate]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
+class DevicesHang extends Error {}
+
+const atRest = (limitMs: number) =>
+  `the disks did not come to rest within ${limitMs} ms; see whether their storage answers`;

@@ -100,12 +100,12 @@ describe("a guest with a network interface", () => {
   it("whose link is down neither hears nor is heard, until it is up again", async () => {
     await using test = await start({}, { link: "down" });
     expect(space.ip("link show tap0")).toContain("NO-CARRIER");
-    test.machine.setLink("default", "up");
+    test.machine.deviceControls.setLink("default", "up");
     await until(() => space.ip("link show tap0").includes("LOWER_UP"));
     test.console.type("netecho 1");
     await test.console.said("net up\r\n");
     expect(await space.run("ping", "-c", "1", "-W", "60", "10.0.2.2")).toMatchObject({ code: 0 });
-    expect(() => test.machine.setLink("other", "up")).toThrow(UnknownInterface);
+    expect(() => test.machine.deviceControls.setLink("other", "up")).toThrow(UnknownInterface);
   });
 
   it("that writes garbage in its rings harms its interface alone, which a reset brings back", async () => {

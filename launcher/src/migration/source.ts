@@ -12,6 +12,7 @@ import { DirtyTracking } from "../machine/dirty-tracking.ts";
 import type { MovableMachine } from "../machine/movable-machine.ts";
 import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
 import type { BlockBitmap } from "../storage/block-bitmap.ts";
+import { within } from "../sys/within.ts";
 import { type ConsoleHistory, encodeState } from "./codec/snapshot-codec.ts";
 import { ControlLink } from "./control-link.ts";
 import { Convergence } from "./convergence.ts";
@@ -353,7 +354,7 @@ export class MigrationSource {
   /** The payload of the next frame of that name. */
   async #answer<Name extends FrameName>(name: Name, limitMs?: number): Promise<PayloadOf<Name>> {
     const answered = this.#orAborted(this.#next(name));
-    return limitMs === undefined ? await answered : await within(limitMs, answered, `no ${name} from the target`);
+    return limitMs === undefined ? await answered : await within(limitMs, answered, noAnswer(name, limitMs));
   }
 
   async #next<Name extends FrameName>(name: Name): Promise<PayloadOf<Name>> {
@@ -374,7 +375,7 @@ export class MigrationSource {
     const lost = new Promise<never>((_, reject) => {
       this.#lostLink = () => reject(new MigrationError("the connection broke"));
     });
-    return within(ANSWER_LIMIT_MS, Promise.race([this.#next("running"), lost]), "no answer to Commit");
+    return within(ANSWER_LIMIT_MS, Promise.race([this.#next("running"), lost]), noAnswer("running", ANSWER_LIMIT_MS));
   }
 
   async #orAborted<Value>(work: Promise<Value>): Promise<Value> {
@@ -416,6 +417,10 @@ function flat({ totalMs, downtimeMs, sentBytes, diskSentBytes, rounds }: Migrati
   return { totalMs, downtimeMs, sentBytes, diskSentBytes, rounds };
 }
 
+function noAnswer(name: FrameName, limitMs: number): () => MigrationError {
+  return () => new MigrationError(`no ${name} from the target within ${limitMs} ms`);
+}
+
 function sumOf(disks: readonly BlockBitmap[]): number {
   return disks.reduce((sum, { markedBytes }) => sum + markedBytes, 0);
 }
@@ -432,14 +437,4 @@ function fullBitmap(sizeBytes: number): SharedArrayBuffer {
   const bitmap = emptyBitmap(sizeBytes);
   new Uint8Array(bitmap).fill(0xff);
   return bitmap;
-}
-
-async function within<Value>(limitMs: number, work: Promise<Value>, what: string): Promise<Value> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new MigrationError(`${what} within ${limitMs} ms`)), limitMs);
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

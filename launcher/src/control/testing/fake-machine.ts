@@ -1,6 +1,10 @@
 import type { LauncherStatus, MachineState, TerminationReason } from "../../../api/control.ts";
-import type { DiskConfig, InterfaceConfig, LinkState } from "../../../api/machine-config.ts";
-import { IllegalTransition, type MachineControls, type VsockControls } from "../../machine/control-surface.ts";
+import {
+  type DeviceControls,
+  IllegalTransition,
+  type MachineControls,
+  type VsockControls,
+} from "../../machine/control-surface.ts";
 import type { DiskReport } from "../../virtio/block/disks.ts";
 import type { InterfaceReport } from "../../virtio/net/interfaces.ts";
 
@@ -18,6 +22,15 @@ export class FakeMachine implements MachineControls {
   interfaces: readonly InterfaceReport[] = [];
   vsock: VsockControls | null = null;
   readonly #listeners = new Set<(state: MachineState) => void>();
+  readonly deviceControls: DeviceControls = {
+    growDisk: async (name, sizeBytes) => this.#note(`growDisk ${name} ${sizeBytes}`),
+    limitOverlay: (name, bytes) => this.#note(`limitOverlay ${name} ${bytes}`),
+    attachDisk: async ({ name, source }) => this.#note(`attachDisk ${name} ${source.kind}`),
+    detachDisk: (name) => this.#note(`detachDisk ${name}`),
+    attachInterface: async ({ name, attachment }) => this.#note(`attachInterface ${name} ${attachment.kind}`),
+    detachInterface: (name) => this.#note(`detachInterface ${name}`),
+    setLink: (name, link) => this.#note(`setLink ${name} ${link}`),
+  };
   readonly #end = Promise.withResolvers<End>();
   readonly ended = this.#end.promise;
 
@@ -69,29 +82,8 @@ export class FakeMachine implements MachineControls {
   async reset(): Promise<void> {
     this.#note("reset");
   }
-  async growDisk(name: string, sizeBytes: number): Promise<void> {
-    this.#note(`growDisk ${name} ${sizeBytes}`);
-  }
-  limitOverlay(name: string, bytes: number): void {
-    this.#note(`limitOverlay ${name} ${bytes}`);
-  }
-  async attachDisk({ name, source }: DiskConfig): Promise<void> {
-    this.#note(`attachDisk ${name} ${source.kind}`);
-  }
-  async attachInterface({ name, attachment }: InterfaceConfig): Promise<void> {
-    this.#note(`attachInterface ${name} ${attachment.kind}`);
-  }
-  detachInterface(name: string): void {
-    this.#note(`detachInterface ${name}`);
-  }
-  setLink(name: string, link: LinkState): void {
-    this.#note(`setLink ${name} ${link}`);
-  }
   networkUse(): readonly InterfaceReport[] {
     return this.interfaces;
-  }
-  detachDisk(name: string): void {
-    this.#note(`detachDisk ${name}`);
   }
   pollingSeconds = 0.25;
 
