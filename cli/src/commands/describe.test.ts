@@ -40,6 +40,15 @@ const eventful = machine("web", {
       startedAt: "2026-03-01T11:00:00Z",
       finishedAt: "2026-03-01T11:29:50Z",
     },
+    lastMigration: {
+      name: "drain-web-1",
+      phase: "Succeeded",
+      source: { node: "node-2", podName: "vm2-web" },
+      target: { node: "node-1", podName: "vm-web" },
+      completedAt: "2026-03-01T11:50:00Z",
+      downtimeMilliseconds: 21.4,
+      message: "The machine has moved from node node-2 to node node-1",
+    },
   },
 });
 
@@ -104,6 +113,18 @@ describe("kubectl vm describe", () => {
     const { code, stdout } = await cli.run("describe", "web");
     expect(code).toBe(0);
     expect(stdout).toContain("no operator has looked at it");
+  });
+
+  it("tells where a machine is moving, and why the last migration came to nothing", async () => {
+    const status = {
+      migration: { name: "again", phase: "Preparing", source: { node: "node-1", podName: "vm-web" } },
+      lastMigration: { name: "first", phase: "Failed", source: { node: "node-1" }, message: "No node has room" },
+    };
+    cli.api.write("virtualmachines", machine("web", { status }));
+    const { stdout } = await cli.run("describe", "web");
+    expect(stdout).toMatch(/Moving:\n {2}Migration: +again Preparing\n.*\n {2}To: +not chosen yet \(\?\)\n/);
+    expect(stdout).toMatch(/Last migration:\n {2}Migration: +first Failed\n.* {2}Message: +No node has room\n/s);
+    expect(stdout).not.toContain("Stood still");
   });
 
   it("says that the spec has changed since the operator looked", async () => {

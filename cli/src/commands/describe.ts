@@ -104,7 +104,8 @@ export function storyText(story: Story, nowMs: number): string {
     `\nDisks:\n${indented(diskTable(machine))}`,
     `\nInterfaces:\n${indented(interfaceTable(machine))}`,
     ...lastTermination(machine, nowMs),
-    ...migration(machine),
+    ...migrationUnderWay(machine),
+    ...lastMigration(machine, nowMs),
     `\nEvents:\n${indented(eventTable(events, nowMs))}`,
     ...missing.map((line) => `\nNot shown: ${line}\n`),
   ];
@@ -218,15 +219,37 @@ function lastTermination({ status }: Machine, nowMs: number): string[] {
   return [`\nLast termination:\n${fields(lines, "  ")}`];
 }
 
-function migration({ status }: Machine): string[] {
+function migrationUnderWay({ status }: Machine): string[] {
   const now = status?.migration;
-  if (now === undefined) return [];
+  return now === undefined ? [] : [`\nMoving:\n${fields(course(now), "  ")}`];
+}
+
+function lastMigration({ status }: Machine, nowMs: number): string[] {
+  const last = status?.lastMigration;
+  if (last === undefined) return [];
+  const { completedAt, downtimeMilliseconds, message } = last;
   const lines: [string, string][] = [
-    ["Migration", `${now.name ?? ""} ${now.phase ?? ""}`.trim()],
-    ["From", `${now.source?.node ?? "?"} (${now.source?.podName ?? "?"})`],
-    ["To", `${now.target?.node ?? "not chosen yet"} (${now.target?.podName ?? "?"})`],
+    ...course(last),
+    ...(completedAt === undefined
+      ? []
+      : [["Ended", `${completedAt} (${ageText(completedAt, nowMs)} ago)`] as [string, string]]),
+    ...(downtimeMilliseconds === undefined
+      ? []
+      : [["Stood still", `${Math.round(downtimeMilliseconds)} ms`] as [string, string]]),
+    ...(message ? [["Message", message] as [string, string]] : []),
   ];
-  return [`\nMoving:\n${fields(lines, "  ")}`];
+  return [`\nLast migration:\n${fields(lines, "  ")}`];
+}
+
+type Migration = Pick<NonNullable<NonNullable<Machine["status"]>["migration"]>, "name" | "phase" | "source" | "target">;
+
+/** What moves, from where and to where. */
+function course({ name, phase, source, target }: Migration): [string, string][] {
+  return [
+    ["Migration", `${name ?? ""} ${phase ?? ""}`.trim()],
+    ["From", `${source?.node ?? "?"} (${source?.podName ?? "?"})`],
+    ["To", `${target?.node ?? "not chosen yet"} (${target?.podName ?? "?"})`],
+  ];
 }
 
 function eventTable(events: readonly EventFacts[], nowMs: number): string {
