@@ -120,7 +120,7 @@ describe("an eviction", () => {
     const before = await podUid("mover");
     const selector = "--pod-selector=app=mover";
     const drained = await cluster.system
-      .run(["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", selector, "--timeout=12s"])
+      .run(["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", selector, "--timeout=12s"])
       .catch((error: unknown) => error);
     expect(drained).toBeInstanceOf(CommandError);
     expect((drained as CommandError).output).toMatch(

@@ -31,6 +31,8 @@ const ROW_HEIGHT = 1;
 
 /** Quantile of a histogram over five minutes. */
 const quantile = (q: number, metric: string) => `histogram_quantile(${q}, sum by (le) (rate(${metric}_bucket[5m])))`;
+/** The same of what is rare. */
+const hourly = (q: number, metric: string) => `histogram_quantile(${q}, sum by (le) (rate(${metric}_bucket[1h])))`;
 /** Series of the controllers alone, of those that every client-go program has. */
 const ours = (metric: string) =>
   `${metric} * on (job, instance) group_left () typevisor_build_info{component="controllers"}`;
@@ -86,6 +88,35 @@ const cluster: Dashboard = {
         about: "Longest of all launchers, since the start of the process.",
         unit: "s",
         queries: { "{{step}}": "max by (step) (typevisor_vm_milestone_seconds)" },
+      },
+    ],
+    Migrations: [
+      {
+        title: "Migrations under way",
+        about: "By phase; Pending waits for its turn.",
+        unit: "short",
+        queries: { "{{phase}}": 'max by (phase) (typevisor_migrations{phase!~"Succeeded|Failed|Cancelled"})' },
+      },
+      {
+        title: "Migrations that ended",
+        about: "In the last hour, by result.",
+        unit: "short",
+        queries: { "{{result}}": "sum by (result) (increase(typevisor_migrations_total[1h]))" },
+      },
+      {
+        title: "How long guests stood still",
+        about: "Of migrations that succeeded in the last hour.",
+        unit: "s",
+        queries: {
+          P50: hourly(0.5, "typevisor_migration_downtime_seconds"),
+          P95: hourly(0.95, "typevisor_migration_downtime_seconds"),
+        },
+      },
+      {
+        title: "Evictions of machines",
+        about: "In five minutes, by what came of them. Refused: the machine cannot move, and the drain waits.",
+        unit: "short",
+        queries: { "{{outcome}}": "sum by (outcome) (increase(typevisor_evictions_total[5m]))" },
       },
     ],
     "What machines use": [

@@ -1,9 +1,11 @@
 import { beforeEach, describe, expect, it } from "@jest/globals";
 import { Registry } from "prom-client";
+import type { MigrationPhase } from "../../../crds/src/virtualmachinemigration.ts";
 import type { CertificateExpiry } from "../certificates/metrics.ts";
 import { type ControllersMetrics, controllersMetrics } from "./metrics.ts";
 import { createWorld, type StoredVirtualMachine, type World } from "./virtualmachine/observe.ts";
 import { machine, NOW_MS, POD_UID } from "./virtualmachine/testing/fixtures.ts";
+import { migrationOf } from "./virtualmachine/testing/migration-fixtures.ts";
 
 const seconds = (offset: number) => new Date(NOW_MS + offset * 1000).toISOString();
 
@@ -12,7 +14,9 @@ describe("the metrics of the controllers", () => {
   let world: World;
   let metrics: ControllersMetrics;
   let certificates: CertificateExpiry;
+  let nowMs: number;
   beforeEach(() => {
+    nowMs = NOW_MS;
     registry = new Registry();
     world = createWorld();
     certificates = { authorityMs: undefined, operatorMs: undefined };
@@ -21,7 +25,7 @@ describe("the metrics of the controllers", () => {
       world: () => world,
       certificates: () => certificates,
       webhookNotAfterMs: () => undefined,
-      nowMs: () => NOW_MS,
+      nowMs: () => nowMs,
     });
   });
 
@@ -77,6 +81,37 @@ describe("the metrics of the controllers", () => {
     expect(await sum("typevisor_virtualmachine_creation_to_running_seconds")).toEqual([" 7", " 1"]);
     expect(await sum("typevisor_virtualmachine_pod_to_running_seconds")).toEqual([" 5", " 1"]);
     expect(await sum("typevisor_virtualmachine_creation_to_ready_seconds")).toEqual([" 10", " 1"]);
+  });
+
+  it("tell how long migrations have been in a phase, of the longest in each", async () => {
+    const longest = () => samples("typevisor_migrations_longest_in_phase_seconds");
+    const move = (name: string, phase: MigrationPhase) => {
+      const stored = migrationOf({ phase });
+      const metadata = { ...stored.metadata, name, uid: `uid-${name}`, resourceVersion: String(revision++) };
+      world.migrations.put({ ...stored, metadata });
+    };
+    move("a", "Copying");
+    expect(await longest()).toEqual(['{phase="Copying"} 0']);
+    nowMs += 20_000;
+    move("b", "Copying");
+    expect(await longest()).toEqual(['{phase="Copying"} 20']);
+    move("a", "HandingOver");
+    nowMs += 5_000;
+    expect(await longest()).toEqual(['{phase="HandingOver"} 0', '{phase="Copying"} 5']);
+    move("a", "Succeeded");
+    move("b", "Failed");
+    expect(await longest()).toEqual([]);
+    move("b", "Copying");
+    expect(await longest()).toEqual(['{phase="Copying"} 0']);
+  });
+
+  it("count each result of migrations from the start, so that a first failure is an increase", async () => {
+    expect(await samples("typevisor_migrations_total")).toEqual(
+      ["Succeeded", "Failed", "Cancelled"].map((result) => `{result="${result}"} 0`),
+    );
+    metrics.migrations.statusWritten(migrationOf({ phase: "Copying" }), { phase: "Failed" });
+    metrics.migrations.statusWritten(migrationOf({ phase: "Failed" }), { phase: "Failed" });
+    expect(await samples("typevisor_migrations_total")).toContain('{result="Failed"} 1');
   });
 
   it("count machines whose certificate should have been renewed", async () => {

@@ -40,7 +40,7 @@ export function controllersMetrics(registry: Registry, subjects: ControllersSubj
     queue: workQueueMetrics(registry),
     virtualMachines: virtualMachineMetrics(registry, subjects.world, subjects.nowMs),
     evictions: evictionMetrics(registry, subjects.webhookNotAfterMs),
-    migrations: migrationMetrics(registry, subjects.world),
+    migrations: migrationMetrics(registry, subjects.world, subjects.nowMs),
     leads: leaderMetrics(registry, subjects.lease),
   };
 }

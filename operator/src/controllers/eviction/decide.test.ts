@@ -88,23 +88,23 @@ describe("an eviction of a machine that can move", () => {
         lastTransitionTime: at(0),
       },
     ];
-    expect(asked("LiveMigrate", "True", [drainMigration(1)])).toMatchObject({ kind: "refuse" });
+    expect(asked("LiveMigrate", "True", [drainMigration(1)])).toMatchObject({ kind: "wait" });
     expect(asked("LiveMigrate", "True", [drainMigration(1, { phase: "Copying", conditions })])).toEqual({
-      kind: "refuse",
+      kind: "wait",
       message: `VirtualMachine web is moving to another node by VirtualMachineMigration drain-web-${POD_UID.slice(0, 8)}-1 (Copying: ${message})`,
     });
   });
 
   it("waits for a migration that somebody else began, even where the condition has changed since", () => {
     const users = { ...drainMigration(1, { phase: "HandingOver" }), metadata: { name: "mine", namespace: "shop" } };
-    expect(asked("LiveMigrateIfPossible", "False", [users])).toMatchObject({ kind: "refuse" });
+    expect(asked("LiveMigrateIfPossible", "False", [users])).toMatchObject({ kind: "wait" });
   });
 
   it("does not take the pod that a machine is moving into", () => {
     const target = { podUID: POD_UID };
     const decision = asked("LiveMigrate", "True", [drainMigration(1, { phase: "Copying", target }, "another-pod")]);
     expect(decision).toMatchObject({
-      kind: "refuse",
+      kind: "wait",
       message: expect.stringMatching(/into this pod.*delete the migration/),
     });
   });

@@ -21,6 +21,8 @@ export type EvictionDecision =
   | { readonly kind: "allow"; readonly warning?: string }
   /** Not now: to be tried again. */
   | { readonly kind: "refuse"; readonly message: string }
+  /** Not now: the machine is moving. */
+  | { readonly kind: "wait"; readonly message: string }
   /** Not now, and the machine is to move meanwhile. */
   | { readonly kind: "migrate"; readonly migration: VirtualMachineMigrationManifest; readonly message: string };
 
@@ -43,7 +45,7 @@ export function decideEviction({ pod, vm, migrations }: EvictionFacts, nowMs: nu
   if (isEnding || vm.metadata.deletionTimestamp !== undefined || evictionStrategy === "None") return allow;
   const of = `VirtualMachine ${vm.metadata.name}`;
   const active = migrations.find((each) => !isOver(each));
-  if (active !== undefined) return refuse(whileMoving(of, pod, active));
+  if (active !== undefined) return { kind: "wait", message: whileMoving(of, pod, active) };
   const movable = vm.status?.conditions?.find(({ type }) => type === "Migratable");
   if (pod.metadata?.labels?.[ATTACHMENT_LABEL] !== undefined) {
     const why = movable?.status === "False" ? `, and that cannot move: ${movable.message}` : "";

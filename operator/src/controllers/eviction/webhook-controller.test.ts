@@ -16,6 +16,7 @@ import { RecordingLogger } from "../../runtime/testing/recording-logger.ts";
 import { until } from "../../runtime/testing/until.ts";
 import type { KubernetesObject, Wire } from "../../runtime/wire.ts";
 import { NOW_MS } from "../virtualmachine/testing/fixtures.ts";
+import type { EvictionOutcome } from "./metrics.ts";
 import { launcherPod, runningMachine, type Strategy } from "./testing/fixtures.ts";
 import { WebhookController } from "./webhook-controller.ts";
 
@@ -30,6 +31,7 @@ describe("the webhook of evictions", () => {
   let clock: FakeClock;
   let logger: RecordingLogger;
   let events: EventDraft[];
+  let outcomes: EvictionOutcome[];
   let replicas: Replica[];
   let authority: Authority;
   let stop: AbortController;
@@ -47,6 +49,7 @@ describe("the webhook of evictions", () => {
       clock,
       logger,
       events: { record: (_, draft) => events.push(draft) },
+      metrics: { answered: (outcome) => outcomes.push(outcome) },
       namespace: NAMESPACE,
       caSecret: "ca",
       settings: { port: 0, service: SERVICE, configuration: "typevisor-eviction" },
@@ -60,6 +63,7 @@ describe("the webhook of evictions", () => {
     clock = new FakeClock(NOW_MS);
     logger = new RecordingLogger();
     events = [];
+    outcomes = [];
     stop = new AbortController();
     authority = new Authority({
       client: client(),
@@ -170,6 +174,14 @@ describe("the webhook of evictions", () => {
       { metadata: { namespace: "shop" }, spec: { virtualMachineName: "web", priority: "Drain" } },
     ]);
     expect(events.map(({ reason }) => reason)).toEqual(["DrainMigrates"]);
+    expect(outcomes.filter((outcome) => outcome !== "migrated" && outcome !== "moving")).toEqual([]);
+    outcomes = [];
+    await ask();
+    machineWith("LiveMigrate", "False");
+    const [{ metadata }] = server.all("virtualmachinemigrations") as [KubernetesObject];
+    server.erase("virtualmachinemigrations", "shop", metadata?.name ?? "");
+    await ask();
+    expect(outcomes).toEqual(["moving", "refused"]);
   });
 
   it("answers a dry run as it would answer, and does nothing", async () => {

@@ -8,7 +8,7 @@ import type { StoredVirtualMachine } from "../virtualmachine/observe.ts";
 import { virtualMachineMigrations } from "../virtualmachinemigration/names.ts";
 import type { EvictionAnswer, EvictionRequest } from "./admission-review.ts";
 import { decideEviction, type EvictionDecision, machineNameOf } from "./decide.ts";
-import type { EvictionMetrics } from "./metrics.ts";
+import type { EvictionMetrics, EvictionOutcome } from "./metrics.ts";
 import { FIELD_MANAGER } from "./names.ts";
 import { observeEviction, readPod } from "./observe.ts";
 
@@ -20,6 +20,8 @@ export interface EvictionWebhookOptions {
   readonly events: { record(regarding: Regarding, draft: EventDraft): void };
   readonly metrics?: EvictionMetrics;
 }
+
+const OUTCOMES = { migrate: "migrated", wait: "moving", refuse: "refused" } as const;
 
 /** Answers evictions: observe, decide, act, in each replica and for each request anew. */
 export class EvictionWebhook {
@@ -62,10 +64,7 @@ export class EvictionWebhook {
     }
     if (decision.kind === "migrate" && !request.isDryRun && facts.vm !== undefined)
       await this.#migrate(decision, facts.vm);
-    return this.#told(decision.kind === "migrate" ? "migrated" : "refused", {
-      allowed: false,
-      message: decision.message,
-    });
+    return this.#told(OUTCOMES[decision.kind], { allowed: false, message: decision.message });
   }
 
   async #migrate(
@@ -98,7 +97,7 @@ export class EvictionWebhook {
     this.#options.events.record({ apiVersion, kind, namespace, name, uid }, { type, reason, action: "Evict", note });
   }
 
-  #told(outcome: "passed" | "refused" | "migrated" | "failed", answer: EvictionAnswer): EvictionAnswer {
+  #told(outcome: EvictionOutcome, answer: EvictionAnswer): EvictionAnswer {
     this.#options.metrics?.answered(outcome);
     return answer;
   }
