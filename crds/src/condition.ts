@@ -11,10 +11,23 @@ export const conditionTypes = {
   Paused: "The guest's processors are stopped and its memory is kept.",
   Migratable: "The machine can move to another node while it runs.",
   Migrating: "The machine is moving to another pod while it runs.",
-  RestartRequired: "The spec has changed in a way that takes effect at the next restart.",
+  RestartRequired: "The spec, or Typevisor's launcher, has changed in a way that takes effect at the next restart.",
 } as const satisfies Record<string, string>;
 
 export type ConditionType = keyof typeof conditionTypes;
+
+/**
+ * What a status is about. The API server fills in -1 where nothing was written yet: without it, kstatus (Flux, Helm's --wait
+ * of version 4) takes an object without conditions for one that is up to date.
+ */
+export const observedGeneration = z
+  .int()
+  .min(-1)
+  .describe("The metadata.generation that this status is about; -1 while Typevisor has not seen the object.")
+  .exactOptional();
+
+/** Status of an object that no controller has seen. */
+export const UNSEEN_STATUS = { observedGeneration: -1 } as const;
 
 /** As metav1.Condition. Types and reasons are open strings here, so that a newer operator's status is not refused. */
 export const condition = z.strictObject({

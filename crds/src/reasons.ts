@@ -98,6 +98,8 @@ export const reasons = {
   InterfaceNotMigratable:
     "An interface has the pod's own address, which stays behind; the message names it. Use masquerade or multus.",
   LauncherNotMigratable: "The launcher cannot move the machine; the message has its words, and what to do.",
+  LauncherOutdated:
+    "Typevisor was upgraded, and the machine goes on in the launcher that it was started in; move or restart it when it suits.",
   SpecChanged: "The spec differs from what the machine runs with; delete its pod to restart it with the new spec.",
 
   // Live migration: of the machine that moves, and of VirtualMachineMigrations.

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { conditions } from "./condition.ts";
+import { conditions, observedGeneration } from "./condition.ts";
 import { anyQuantity } from "./quantity.ts";
 import { listMap } from "./rules.ts";
 
@@ -40,7 +40,7 @@ const migrationEnd = (which: string) =>
     .exactOptional();
 
 export const status = z.strictObject({
-  observedGeneration: count("The metadata.generation that this status is about."),
+  observedGeneration,
   phase: z
     .enum(Object.keys(phases) as [Phase, ...Phase[]])
     .describe("Summary of the conditions, for people. Programs read the conditions.")

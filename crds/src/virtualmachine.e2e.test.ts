@@ -579,6 +579,21 @@ describe("the API server", () => {
     });
   });
 
+  it("says of each kind that nobody has seen an object yet, which kstatus would take for one that is up to date", async () => {
+    const unseen = {
+      virtualmachines: { kind: "VirtualMachine", spec: smallest },
+      virtualmachineimages: { kind: "VirtualMachineImage", spec: { source: { image } } },
+      virtualmachinemigrations: { kind: "VirtualMachineMigration", spec: { virtualMachineName: "unseen" } },
+    };
+    for (const [plural, manifest] of Object.entries(unseen)) {
+      const path = collection.replace("virtualmachines", plural);
+      const body = { apiVersion: "typevisor.io/v1alpha1", metadata: { name: "unseen" }, ...manifest };
+      expect(await server.request("POST", path, { body })).toMatchObject({ status: 201 });
+      const { body: found } = await server.request("GET", `${path}/unseen`);
+      expect(found).toMatchObject({ metadata: { generation: 1 }, status: { observedGeneration: -1 } });
+    }
+  });
+
   it("tells even a careless client of an unknown field", async () => {
     const { status, warnings } = await create(spec({ cpus: 2 }), "dryRun=All");
     expect({ status, warnings }).toEqual({ status: 201, warnings: ['unknown field "spec.cpus"'] });

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { condition } from "./condition.ts";
+import { condition, observedGeneration } from "./condition.ts";
 import { imagePath, imageVolumeSource } from "./image.ts";
 import { GROUP_VERSION, objectName } from "./names.ts";
 import { objectMeta } from "./object-meta.ts";
@@ -128,7 +128,7 @@ const conditions = listMap(z.array(condition).max(8), "type").describe(
 );
 
 const status = z.strictObject({
-  observedGeneration: count("The metadata.generation that this status is about."),
+  observedGeneration,
   conditions: conditions.exactOptional(),
   format: text("What the source turned out to be, e.g. qcow2, or raw in xz."),
   sourceSize: anyQuantity("Size of the source's file.").exactOptional(),

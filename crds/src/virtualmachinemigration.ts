@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { condition } from "./condition.ts";
+import { condition, observedGeneration } from "./condition.ts";
 import { dnsLabel, GROUP_VERSION, objectName, VM_NAME_MAX_LENGTH } from "./names.ts";
 import { objectMeta } from "./object-meta.ts";
 import { anyQuantity, byteQuantity } from "./quantity.ts";
@@ -167,7 +167,7 @@ const conditions = listMap(z.array(condition).max(8), "type").describe(
 );
 
 const status = z.strictObject({
-  observedGeneration: count("The metadata.generation that this status is about."),
+  observedGeneration,
   phase: z
     .enum(Object.keys(migrationPhases) as [MigrationPhase, ...MigrationPhase[]])
     .describe("How far it is.")

@@ -91,7 +91,7 @@ const checks: Readonly<Record<string, Check>> = {
     if (old.length > 0) {
       return warn(
         `${old.length} machines run in a launcher of another version than the operator's ${wanted}, such as ${nameOf(old[0])}`,
-        "they go on; restart them when it suits: kubectl vm restart NAME",
+        "they go on; when it suits, move them (kubectl vm migrate NAME) or restart them (kubectl vm restart NAME)",
       );
     }
     if (!sameVersion(cliVersion, wanted)) {

@@ -1,6 +1,7 @@
 import type { z } from "zod";
+import { UNSEEN_STATUS } from "../condition.ts";
 import { API_GROUP, API_VERSION } from "../names.ts";
-import { type StructuralSchema, structuralSchema } from "./structural-schema.ts";
+import { SchemaError, type StructuralSchema, structuralSchema } from "./structural-schema.ts";
 
 /** Names that kubectl takes for a kind. */
 export interface ResourceNames {
@@ -21,11 +22,14 @@ export interface PrinterColumn {
   readonly priority?: 1;
 }
 
-/** Schema of a kind with a required spec. */
+/** Schema of a kind with a required spec, and a status that says from the first moment whether it was seen. */
 export function kindSchema(schema: z.ZodType, kind: string): StructuralSchema {
   const root = structuralSchema(schema);
+  const status = root.properties?.["status"];
+  if (status === undefined) throw new SchemaError("status", "a kind has one");
   root.properties = {
     ...root.properties,
+    status: { ...status, default: UNSEEN_STATUS },
     apiVersion: { type: "string", description: `Always ${API_GROUP}/${API_VERSION}.` },
     kind: { type: "string", description: `Always ${kind}.` },
     metadata: { type: "object" },

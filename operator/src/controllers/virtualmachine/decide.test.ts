@@ -276,6 +276,23 @@ describe("a pod whose launcher runs", () => {
     expect(summary(statusOf(decision))).toMatchObject({ phase: "Running", ready: "True" });
   });
 
+  it("goes on in an outdated launcher after an upgrade of the operator, and says so without an event", () => {
+    const newer = { ...settings, launcherImage: "registry.example/launcher:2" };
+    const outdated = observation(ran(), { pod, launcher: launcherSays(pod, { launcherVersion: "0.9.0" }) });
+    const decision = decide(outdated, newer, NOW_MS);
+    expect(kinds(decision)).toEqual(["write-status"]);
+    expect(find(decision, "write-status")?.events).toEqual([]);
+    expect(condition(statusOf(decision), "RestartRequired")).toMatchObject({
+      status: "True",
+      reason: "LauncherOutdated",
+      message: expect.stringContaining("(version 0.9.0)"),
+    });
+    expect(summary(statusOf(decision))).toMatchObject({ phase: "Running", ready: "True", reconciling: "False" });
+    const changed = { ...ran({ memory: { size: "2Gi" } }), status: statusOf(decision) };
+    const later = decide(observation(changed, { pod, launcher: launcherSays(pod, {}) }), newer, NOW_MS);
+    expect(find(later, "write-status")?.events).toMatchObject([{ reason: "SpecChanged" }]);
+  });
+
   it("needs no restart for what acts on a running machine", () => {
     const vm = ran({ runStrategy: "RerunOnFailure", paused: true });
     const status = statusOf(now(observation(vm, { pod, launcher: launcherSays(pod, {}) })));

@@ -109,7 +109,7 @@ function stateGauges(
   );
   counting(
     "typevisor_virtualmachines_restart_required",
-    "VirtualMachines whose spec has changed in a way that takes effect at the next restart, by reason.",
+    "VirtualMachines that run with another spec (SpecChanged) or launcher (LauncherOutdated) than they would after a restart, by reason.",
     "reason",
     () => machines().flatMap(({ status }) => reasonWhereTrue(status, "RestartRequired")),
   );

@@ -5,7 +5,7 @@ import type { Phase, VirtualMachineStatus } from "../../../../crds/src/status.ts
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { type ConditionDraft, settleConditions } from "../../runtime/conditions.ts";
 import { type Claims, claimNameOf } from "./claims.ts";
-import { changedInterfaces } from "./drift.ts";
+import { changedInterfaces, LAUNCHER_IMAGE } from "./drift.ts";
 import type { MigrationView } from "./migration-status.ts";
 import type { ClaimRefusal } from "./observation.ts";
 import { overheadBytes } from "./overhead.ts";
@@ -105,12 +105,13 @@ function volumesOf(
 function conditionDrafts({
   view,
   drift,
+  record,
   disk,
   migratable,
   migration,
 }: Pick<
   Parameters<typeof buildStatus>[1],
-  "view" | "drift" | "disk" | "migratable" | "migration"
+  "view" | "drift" | "record" | "disk" | "migratable" | "migration"
 >): ConditionDraft<Condition>[] {
   const { reason, message } = view;
   const asExpected = { status: "False", reason: "AsExpected", message: "" } as const;
@@ -132,17 +133,19 @@ function conditionDrafts({
     },
     migratable,
     { type: "Migrating", ...(migration.underWay === undefined ? asExpected : moving(migration.underWay)) },
-    {
-      type: "RestartRequired",
-      ...(drift.length === 0
-        ? asExpected
-        : {
-            status: "True" as const,
-            reason: "SpecChanged" as const,
-            message: `Changed since the machine was started: ${listed(drift)}. Delete its pod to restart it${aboutInterfaces(drift)}`,
-          }),
-    },
+    { type: "RestartRequired", ...(drift.length === 0 ? asExpected : restartRequired(drift, record.launcherVersion)) },
   ];
+}
+
+/** A machine is never restarted because the operator was upgraded, nor is that its owner's doing. */
+function restartRequired(drift: readonly string[], launcherVersion: string | undefined) {
+  if (drift.every((field) => field === LAUNCHER_IMAGE)) {
+    const version = launcherVersion === undefined ? "" : ` (version ${launcherVersion})`;
+    const message = `The machine goes on in the launcher that it was started in${version}; one started now gets another. Move it, where it can (kubectl vm migrate), or restart it, when it suits`;
+    return { status: "True", reason: "LauncherOutdated", message } as const;
+  }
+  const message = `Changed since the machine was started: ${listed(drift)}. Delete its pod to restart it${aboutInterfaces(drift)}`;
+  return { status: "True", reason: "SpecChanged", message } as const;
 }
 
 function moving({ name, source, target }: NonNullable<VirtualMachineStatus["migration"]>) {

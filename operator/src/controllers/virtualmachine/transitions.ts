@@ -63,11 +63,17 @@ export function transitions(previous: VirtualMachineStatus | undefined, next: Vi
   if (sameRun) {
     events.push(...diskEvents(previous, next));
   }
-  if (becomes("RestartRequired", "True")) {
-    const note = condition(next, "RestartRequired")?.message ?? "";
-    events.push({ type: "Normal", reason: "SpecChanged", action: "Compare", note });
+  // Not of an outdated launcher: an upgrade of the operator would be an event of each machine.
+  const restart = specChange(next);
+  if (restart !== undefined && specChange(previous) === undefined) {
+    events.push({ type: "Normal", reason: "SpecChanged", action: "Compare", note: restart.message });
   }
   return events;
+}
+
+function specChange(status: VirtualMachineStatus | undefined) {
+  const restart = condition(status, "RestartRequired");
+  return restart?.status === "True" && restart.reason === "SpecChanged" ? restart : undefined;
 }
 
 /** Disks that came and went; and, once for each reason, what keeps one from coming. */
