@@ -12,7 +12,7 @@ export interface ImportConfig {
   readonly version: typeof IMPORT_VERSION;
   readonly source: ImportSource;
   readonly target: ImportTargetConfig;
-  /** Where a qcow2 file from a server is kept until it is written; needs as much room as that file has bytes. */
+  /** For what a disk does not take in the order of its qcow2 file: needs at most as much room as that file has bytes. */
   readonly scratchDirectory: string;
   /** The node agent, which opens block devices; without it they are opened here. */
   readonly agentSocketPath?: string;

@@ -2,6 +2,7 @@ import type { IncomingMessage } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
+import { type BodyLimits, HttpBody } from "./http-body.ts";
 import { HttpFailure, type HttpLimits, type HttpRequest, requestFollowing } from "./http-request.ts";
 import { ImportError } from "./import-error.ts";
 import type { ProgressMeter } from "./progress.ts";
@@ -14,18 +15,13 @@ export interface DownloadOptions extends HttpRequest {
   readonly log: Logger;
 }
 
-export interface DownloadLimits extends HttpLimits {
+export interface DownloadLimits extends HttpLimits, BodyLimits {
   /** Failures in a row, without a byte in between, after which it is given up, where nothing has come yet. */
   readonly attempts: number;
   /** How long it goes on without a byte, where some of the file is there. */
   readonly patienceMs: number;
   /** Wait before the second attempt; doubles. */
   readonly backOffMs: number;
-  /** Silence of the server in the middle of the file. */
-  readonly idleMs: number;
-  /** Over `slowWindowMs` of waiting for the server it must send at least this, else it counts as stalled. */
-  readonly slowBytes: number;
-  readonly slowWindowMs: number;
 }
 
 export const defaultDownloadLimits: DownloadLimits = {
@@ -120,9 +116,8 @@ export class HttpDownload {
   async *#bodyOf(response: IncomingMessage): AsyncGenerator<Buffer> {
     // A server that knows no ranges begins anew.
     let skipBytes = response.statusCode === 206 ? 0 : this.#doneBytes;
-    const watch = new StallWatch(response, this.#options.limits);
     try {
-      for await (const chunk of watch.chunks()) {
+      for await (const chunk of new HttpBody(response, this.#options.limits).chunks()) {
         const skipped = Math.min(skipBytes, chunk.length);
         skipBytes -= skipped;
         const news = chunk.subarray(skipped);
@@ -169,53 +164,6 @@ export class HttpDownload {
     });
     await delay(waitMs, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
     signal?.throwIfAborted();
-  }
-}
-
-/** Ends a body that hangs or trickles. Only the time that the server is waited for counts, not that of the volume. */
-class StallWatch {
-  readonly #response: IncomingMessage;
-  readonly #limits: DownloadLimits;
-
-  constructor(response: IncomingMessage, limits: DownloadLimits) {
-    this.#response = response;
-    this.#limits = limits;
-  }
-
-  async *chunks(): AsyncGenerator<Buffer> {
-    const { idleMs, slowBytes, slowWindowMs } = this.#limits;
-    const iterator = this.#response[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
-    let waitedMs = 0;
-    let receivedBytes = 0;
-    for (;;) {
-      const startedAt = performance.now();
-      const { done, value } = await this.#next(iterator, idleMs);
-      if (done === true) return;
-      waitedMs += performance.now() - startedAt;
-      receivedBytes += value.length;
-      if (waitedMs > slowWindowMs) {
-        const seconds = Math.round(waitedMs / 1000);
-        if (receivedBytes < slowBytes) throw new HttpFailure(`sent ${receivedBytes} bytes in ${seconds} s`);
-        waitedMs = 0;
-        receivedBytes = 0;
-      }
-      yield value;
-    }
-  }
-
-  async #next(iterator: AsyncIterator<Buffer>, idleMs: number): Promise<IteratorResult<Buffer>> {
-    const timer = setTimeout(
-      () => this.#response.destroy(new HttpFailure(`was silent for ${idleMs / 1000} s`)),
-      idleMs,
-    );
-    try {
-      return await iterator.next();
-    } catch (error) {
-      if (error instanceof HttpFailure) throw error;
-      throw new HttpFailure(`broke the connection (${errorText(error)})`, { cause: error });
-    } finally {
-      clearTimeout(timer);
-    }
   }
 }
 

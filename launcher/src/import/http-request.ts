@@ -3,6 +3,7 @@ import https from "node:https";
 import type { ImportReason } from "../../api/import.ts";
 import { errorCode, errorText } from "../log/error-text.ts";
 import { launcherVersion } from "../version.ts";
+import { release } from "./byte-stream.ts";
 import { ImportError } from "./import-error.ts";
 
 export interface HttpRequest {
@@ -115,6 +116,8 @@ async function getOnce(url: URL, headers: OutgoingHttpHeaders, request: HttpRequ
     limits.headersMs,
   );
   sent.on("error", reject);
+  // Node's parser copies the body out of what the socket read. It has done so by then: its listener came first.
+  sent.on("socket", (socket) => socket.on("data", release));
   sent.end();
   try {
     return await promise;

@@ -36,6 +36,12 @@ export class ProgressMeter {
     while (this.#samples.length > 2 && atMs - (this.#samples[1]?.atMs ?? atMs) > RATE_WINDOW_MS) this.#samples.shift();
   }
 
+  /** What was done is to be done again. */
+  restart(): void {
+    this.#doneBytes = 0;
+    this.#samples.splice(0, this.#samples.length, { atMs: this.#now(), doneBytes: 0 });
+  }
+
   snapshot(): ImportProgress {
     const { stage, totalBytes, format, diskBytes, resumed, trouble } = this;
     const doneBytes = this.#doneBytes;

@@ -2,15 +2,15 @@ import { DiskError } from "../storage/disk-error.ts";
 import { ClusterEntryDecoder, Extent } from "../storage/qcow2/cluster-entry.ts";
 import { decompressCluster } from "../storage/qcow2/decompress.ts";
 import { HEADER_READ_BYTES, parseHeader, type Qcow2Header } from "../storage/qcow2/header.ts";
-import { readLevel1 } from "../storage/qcow2/level1.ts";
+import { ENTRY_BYTES, level1Entry } from "../storage/qcow2/level1.ts";
 import { ImportError } from "./import-error.ts";
+import { BufferPool, type RandomSource } from "./random-source.ts";
 import { BUFFER_BYTES, writeSparse } from "./sparse-writer.ts";
-import { type RandomSource, readFully } from "./spool.ts";
 import type { ImportTarget } from "./target.ts";
 
-/** Reads and writes at a time, each with a buffer of its own: as many as libuv has threads. */
+/** Parts of the disk that are worked on at a time: as many as libuv has threads. */
 const TASKS = 4;
-const ENTRY_BYTES = 8;
+const L1_CHUNK_BYTES = 64 * 1024;
 
 /** What is wrong with an image has the words of a disk of a machine; here it is the file. */
 function asImportError(error: unknown): unknown {
@@ -22,10 +22,9 @@ function asImportError(error: unknown): unknown {
 
 /** Reads the header. Throws ImportError where the image is not read here, or its disk is larger than the volume. */
 export async function readQcow2Header(source: RandomSource, target: { readonly sizeBytes: number }) {
-  const start = new Uint8Array(Math.min(HEADER_READ_BYTES, source.sizeBytes));
-  await readFully(source, start, 0);
+  using start = await source.view({ offsetBytes: 0, lengthBytes: Math.min(HEADER_READ_BYTES, source.sizeBytes) });
   try {
-    const header = parseHeader("import", start, source.sizeBytes);
+    const header = parseHeader("import", start.bytes, source.sizeBytes);
     checkSize(header.sizeBytes, target.sizeBytes);
     return header;
   } catch (error) {
@@ -48,15 +47,8 @@ function mebibytes(bytes: number): string {
 
 /** Writes the disk of a qcow2 image into `target`, in the order of the disk, as the file comes in. Throws ImportError. */
 export async function convertQcow2(source: RandomSource, header: Qcow2Header, target: ImportTarget): Promise<void> {
-  await source.available(header.l1OffsetBytes + header.l1Entries * ENTRY_BYTES);
-  let level1: Float64Array;
-  try {
-    level1 = readLevel1("import", source.fd, header);
-  } catch (error) {
-    throw asImportError(error);
-  }
   const conversion = new Conversion(source, header, target);
-  await conversion.run(level1);
+  await conversion.run();
 }
 
 /** A part of the disk that comes from one place. */
@@ -74,10 +66,12 @@ class Conversion {
   readonly #target: ImportTarget;
   readonly #decoder: ClusterEntryDecoder;
   readonly #extent = new Extent();
-  readonly #spareBuffers: Buffer[] = [];
+  readonly #buffers = new BufferPool();
   readonly #tasks = new Set<Promise<void>>();
   #failure: { readonly reason: unknown } | undefined;
   #run: Run | undefined;
+  /** Compressed clusters, each behind the other on the disk. */
+  #clusters: Run[] = [];
 
   constructor(source: RandomSource, header: Qcow2Header, target: ImportTarget) {
     this.#source = source;
@@ -86,26 +80,52 @@ class Conversion {
     this.#decoder = new ClusterEntryDecoder(header);
   }
 
-  async run(level1: Float64Array): Promise<void> {
+  async run(): Promise<void> {
     const { clusterBytes, l2Entries, l2EntryBytes, sizeBytes } = this.#header;
     const bytesPerTable = clusterBytes * l2Entries;
     const table = Buffer.allocUnsafeSlow(l2Entries * l2EntryBytes);
+    const fields = new DataView(table.buffer, table.byteOffset, table.length);
+    let start = 0;
     try {
-      for (let i = 0; i < level1.length; i++) {
-        const start = i * bytesPerTable;
-        const offset = level1[i] ?? 0;
-        if (offset === 0) {
+      for await (const offset of this.#tables()) {
+        if (offset === 0)
           await this.#add({ ...NOTHING, startBytes: start, endBytes: Math.min(start + bytesPerTable, sizeBytes) });
-          continue;
+        else {
+          await this.#copyInto(table, offset);
+          await this.#convertTable(fields, start);
         }
-        await readFully(this.#source, table, offset);
-        await this.#convertTable(new DataView(table.buffer, table.byteOffset, table.length), start);
+        start += bytesPerTable;
       }
       await this.#flush();
+      await this.#flushClusters();
     } finally {
       await Promise.allSettled(this.#tasks);
     }
     if (this.#failure !== undefined) throw this.#failure.reason;
+  }
+
+  /** Where each L2 table begins in the file; 0 where there is none. */
+  async *#tables(): AsyncGenerator<number> {
+    const { l1Entries, l1OffsetBytes } = this.#header;
+    const chunk = new Uint8Array(Math.min(L1_CHUNK_BYTES, l1Entries * ENTRY_BYTES));
+    const fields = new DataView(chunk.buffer);
+    for (let index = 0; index < l1Entries; index++) {
+      const at = (index * ENTRY_BYTES) % L1_CHUNK_BYTES;
+      if (at === 0) {
+        const restBytes = (l1Entries - index) * ENTRY_BYTES;
+        await this.#copyInto(chunk.subarray(0, restBytes), l1OffsetBytes + index * ENTRY_BYTES);
+      }
+      try {
+        yield level1Entry("import", this.#header, { index, fields, at });
+      } catch (error) {
+        throw asImportError(error);
+      }
+    }
+  }
+
+  async #copyInto(target: Uint8Array, offsetBytes: number): Promise<void> {
+    using view = await this.#source.view({ offsetBytes, lengthBytes: target.length });
+    target.set(view.bytes);
   }
 
   async #convertTable(table: DataView, tableStart: number): Promise<void> {
@@ -144,10 +164,20 @@ class Conversion {
   async #flush(): Promise<void> {
     const run = this.#run;
     this.#run = undefined;
-    if (run === undefined) return;
-    if (run.kind === "zero") await this.#target.zero(run.startBytes, run.endBytes - run.startBytes);
-    else if (run.kind === "compressed") await this.#start((buffer) => this.#decompress(run, buffer));
-    else await this.#copyAll(run);
+    if (run?.kind === "compressed") {
+      this.#clusters.push(run);
+      if (this.#clusters.length * this.#header.clusterBytes < BUFFER_BYTES) return;
+    }
+    await this.#flushClusters();
+    if (run?.kind === "zero") await this.#target.zero(run.startBytes, run.endBytes - run.startBytes);
+    else if (run?.kind === "data") await this.#copyAll(run);
+  }
+
+  async #flushClusters(): Promise<void> {
+    if (this.#clusters.length === 0) return;
+    const clusters = this.#clusters;
+    this.#clusters = [];
+    await this.#start(() => this.#decompressAll(clusters));
   }
 
   async #copyAll(run: Run): Promise<void> {
@@ -155,41 +185,47 @@ class Conversion {
     const { sizeBytes: fileBytes } = this.#source;
     if (run.hostOffsetBytes + lengthBytes > fileBytes)
       throw damaged(run.startBytes, `names data beyond the end of the file, which has ${fileBytes} bytes`);
-    for (let done = 0; done < lengthBytes; done += BUFFER_BYTES) {
-      const partBytes = Math.min(BUFFER_BYTES, lengthBytes - done);
-      await this.#start(async (buffer) => {
-        const part = buffer.subarray(0, partBytes);
-        await readFully(this.#source, part, run.hostOffsetBytes + done);
-        await writeSparse(this.#target, part, run.startBytes + done);
+    for (let done = 0, partBytes: number; done < lengthBytes; done += partBytes) {
+      const [offsetBytes, startBytes] = [run.hostOffsetBytes + done, run.startBytes + done];
+      // Never across what the source has in one piece.
+      partBytes = Math.min(BUFFER_BYTES - (offsetBytes % BUFFER_BYTES), lengthBytes - done);
+      const range = { offsetBytes, lengthBytes: partBytes };
+      await this.#start(async () => {
+        using view = await this.#source.view(range);
+        await writeSparse(this.#target, view.bytes, startBytes);
       });
     }
   }
 
-  async #decompress(run: Run, buffer: Buffer): Promise<void> {
+  async #decompressAll(clusters: readonly Run[]): Promise<void> {
+    const [startBytes, endBytes] = [clusters[0]?.startBytes ?? 0, clusters.at(-1)?.endBytes ?? 0];
+    using output = this.#buffers.take(clusters.length * this.#header.clusterBytes);
+    for (const cluster of clusters)
+      await this.#decompress(cluster, output.bytes.subarray(cluster.startBytes - startBytes));
+    await writeSparse(this.#target, output.bytes.subarray(0, endBytes - startBytes), startBytes);
+  }
+
+  async #decompress(run: Run, into: Uint8Array): Promise<void> {
     const { compression, clusterBytes } = this.#header;
-    const input = Buffer.allocUnsafe(run.compressedBytes);
-    await readFully(this.#source, input, run.hostOffsetBytes);
+    const { hostOffsetBytes: offsetBytes, compressedBytes: lengthBytes } = run;
+    using input = await this.#source.view({ offsetBytes, lengthBytes, isEndShared: true });
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    decompressCluster(compression, input, clusterBytes, (cluster) => {
-      if (cluster !== null) buffer.set(cluster);
+    decompressCluster(compression, input.bytes, clusterBytes, (cluster) => {
+      if (cluster !== null) into.set(cluster);
       resolve(cluster !== null);
     });
     if (!(await promise)) throw damaged(run.startBytes, `names a ${compression} cluster that cannot be decompressed`);
-    await writeSparse(this.#target, buffer.subarray(0, run.endBytes - run.startBytes), run.startBytes);
   }
 
-  /** Runs a task with a buffer beside others; waits while there are as many as there may be. */
-  async #start(work: (buffer: Buffer) => Promise<void>): Promise<void> {
+  /** Runs a task beside others; waits while there are as many as there may be. */
+  async #start(work: () => Promise<void>): Promise<void> {
     while (this.#tasks.size >= TASKS) await Promise.race(this.#tasks);
     if (this.#failure !== undefined) throw this.#failure.reason;
-    const size = Math.max(BUFFER_BYTES, this.#header.clusterBytes);
-    const buffer = this.#spareBuffers.pop() ?? Buffer.allocUnsafeSlow(size);
-    const task: Promise<void> = work(buffer)
+    const task: Promise<void> = work()
       .catch((reason: unknown) => {
         this.#failure ??= { reason };
       })
       .finally(() => {
-        this.#spareBuffers.push(buffer);
         this.#tasks.delete(task);
       });
     this.#tasks.add(task);

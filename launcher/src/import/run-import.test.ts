@@ -266,6 +266,59 @@ describe("a file of a server", () => {
     await expect(download([serve(short)])).rejects.toMatchObject({ reason: "SourceInvalid" });
   });
 
+  describe("larger than what is kept of it in memory", () => {
+    const large = Buffer.alloc(24 * MIB);
+    for (let at = 0; at < large.length; at += 48 * 1024) randomBytes(32 * 1024).copy(large, at);
+    const path = join(directory, "large.qcow2");
+    const make = (...args: string[]) => {
+      const raw = join(directory, "large.raw");
+      writeFileSync(raw, large);
+      execFileSync("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", ...args, raw, path]);
+      return readFileSync(path);
+    };
+    /** As qemu-img reads it. */
+    const expected = (file: Uint8Array) => {
+      writeFileSync(path, file);
+      execFileSync("qemu-img", ["convert", "-f", "qcow2", "-O", "raw", path, `${path}.raw`]);
+      return readFileSync(`${path}.raw`);
+    };
+
+    it.each([
+      ["as it is", []],
+      ["with zlib", ["-c"]],
+      ["with zstd, clusters of 512", ["-c", "-o", "compression_type=zstd,cluster_size=512"]],
+      ["with clusters of 2M", ["-c", "-o", "cluster_size=2M"]],
+    ])("a qcow2 file is fetched once: %s", async (_, args) => {
+      const file = make(...args);
+      const { requests } = await download([serve(file)], { checksum: checksumOf(file) }, 32 * MIB);
+      expect(imported().equals(large)).toBe(true);
+      expect(requests).toHaveLength(1);
+    });
+
+    it("a qcow2 file that has one cluster at two places of the disk is fetched again, and kept", async () => {
+      const file = make();
+      const table = Number(file.readBigUInt64BE(Number(file.readBigUInt64BE(40))) & 0x00ff_ffff_ffff_fe00n);
+      const [once, again] = [table + 8 * 100, table + 8 * (large.length / 65_536 - 1)];
+      file.copy(file, again, once, once + 8);
+      const { requests, progress } = await download([serve(file)], { checksum: checksumOf(file) }, 32 * MIB);
+      expect(imported().equals(expected(file))).toBe(true);
+      expect(imported().equals(large)).toBe(false);
+      expect(requests).toHaveLength(2);
+      expect(progress).toMatchObject({ doneBytes: file.length, totalBytes: file.length });
+    });
+
+    it("a qcow2 file in reverse order goes through scratch", async () => {
+      const file = make();
+      const table = Number(file.readBigUInt64BE(Number(file.readBigUInt64BE(40))) & 0x00ff_ffff_ffff_fe00n);
+      const clusters = large.length / 65_536;
+      const entries = Array.from({ length: clusters }, (_, i) => file.readBigUInt64BE(table + 8 * i)).reverse();
+      entries.forEach((entry, i) => void file.writeBigUInt64BE(entry, table + 8 * i));
+      const { requests } = await download([serve(file)], { checksum: checksumOf(file) }, 32 * MIB);
+      expect(imported().equals(expected(file))).toBe(true);
+      expect(requests).toHaveLength(1);
+    });
+  });
+
   it("refuses a qcow2 file that needs another file", async () => {
     const path = join(directory, "child.qcow2");
     const backing = ["-b", join(directory, "plain.qcow2"), "-F", "qcow2"];

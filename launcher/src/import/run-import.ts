@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { rootCertificates } from "node:tls";
 import type { ImportConfig, ImportSource } from "../../api/import.ts";
+import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
 import { SECTOR_BYTES } from "../storage/storage.ts";
 import { peek } from "./byte-stream.ts";
@@ -15,8 +16,9 @@ import { ImportError } from "./import-error.ts";
 import { type OpenBlockDevice, openTarget } from "./open-target.ts";
 import type { ProgressMeter } from "./progress.ts";
 import { checkSize, convertQcow2, readQcow2Header } from "./qcow2-convert.ts";
+import { WholeFile } from "./random-source.ts";
 import { SequentialWriter } from "./sparse-writer.ts";
-import { readFully, Spool, wholeFile } from "./spool.ts";
+import { Spool, SpoolForgot } from "./spool.ts";
 import type { ImportTarget } from "./target.ts";
 
 export interface ImportParts {
@@ -62,18 +64,21 @@ async function transfer(config: ImportConfig, target: ImportTarget, parts: Impor
 /** A file that nobody changes: raw, or qcow2 by its first bytes. */
 async function fromFile(fd: number, target: ImportTarget, parts: ImportParts): Promise<number> {
   const { progress } = parts;
-  const file = wholeFile(fd, sizeOf(fd));
-  const start = Buffer.alloc(Math.min(SNIFF_BYTES, file.sizeBytes));
-  await readFully(file, start, 0);
-  if (compressionOf(start) !== undefined)
-    throw new ImportError("FormatUnsupported", "the image's disk is compressed; decompress it when the image is built");
-  progress.format = diskFormatOf(start);
+  const file = new WholeFile(fd, sizeOf(fd));
+  progress.format = await formatOf(file);
   if (progress.format === "raw") return await fromRaw(fd, target, parts);
   const header = await readQcow2Header(file, target);
   progress.diskBytes = header.sizeBytes;
   progress.totalBytes = header.sizeBytes;
   await convertQcow2(file, header, counted(target, parts));
   return header.sizeBytes;
+}
+
+async function formatOf(file: WholeFile): Promise<"raw" | "qcow2"> {
+  using start = await file.view({ offsetBytes: 0, lengthBytes: Math.min(SNIFF_BYTES, file.sizeBytes) });
+  if (compressionOf(start.bytes) !== undefined)
+    throw new ImportError("FormatUnsupported", "the image's disk is compressed; decompress it when the image is built");
+  return diskFormatOf(start.bytes);
 }
 
 async function fromRaw(fd: number, target: ImportTarget, parts: ImportParts): Promise<number> {
@@ -110,6 +115,7 @@ function counted(target: ImportTarget, { progress, signal }: ImportParts): Impor
       await target.zero(offsetBytes, lengthBytes);
       step(lengthBytes);
     },
+    restart: () => target.restart(),
     finish: (diskBytes) => target.finish(diskBytes),
     [Symbol.dispose]: () => target[Symbol.dispose](),
   };
@@ -123,19 +129,37 @@ async function fromServer(
   target: ImportTarget,
   parts: ImportParts,
 ): Promise<number> {
+  try {
+    return await fetchOnce({ source, scratchDirectory, keepsAll: false }, target, parts);
+  } catch (error) {
+    if (!(error instanceof SpoolForgot)) throw error;
+    parts.log.info("the file names a place twice: it is fetched again, and kept", { error: errorText(error) });
+    parts.progress.restart();
+    await target.restart();
+    return await fetchOnce({ source, scratchDirectory, keepsAll: true }, target, parts);
+  }
+}
+
+interface Fetch {
+  readonly source: HttpSource;
+  readonly scratchDirectory: string;
+  /** See SpoolOptions. */
+  readonly keepsAll: boolean;
+}
+
+async function fetchOnce(from: Fetch, target: ImportTarget, parts: ImportParts): Promise<number> {
   // Whatever end it takes: no connection and no process outlives it.
   const over = new AbortController();
   const signal = AbortSignal.any([over.signal, ...(parts.signal === undefined ? [] : [parts.signal])]);
   try {
-    return await fetchAndWrite(source, scratchDirectory, target, { ...parts, signal });
+    return await fetchAndWrite(from, target, { ...parts, signal });
   } finally {
     over.abort();
   }
 }
 
 async function fetchAndWrite(
-  source: HttpSource,
-  scratchDirectory: string,
+  { source, scratchDirectory, keepsAll }: Fetch,
   target: ImportTarget,
   parts: ImportParts & { readonly signal: AbortSignal },
 ): Promise<number> {
@@ -151,7 +175,7 @@ async function fetchAndWrite(
   const diskBytes =
     format === "raw"
       ? await writeRaw(disk.all, totalBytes, target, progress)
-      : await throughSpool({ chunks: disk.all, totalBytes, scratchDirectory }, target, progress);
+      : await throughSpool({ chunks: disk.all, totalBytes, scratchDirectory, keepsAll }, target, progress);
   checksum?.verify();
   return diskBytes;
 }
@@ -206,21 +230,22 @@ async function throughSpool(
     readonly chunks: AsyncIterable<Uint8Array>;
     readonly totalBytes: number | null;
     readonly scratchDirectory: string;
+    readonly keepsAll: boolean;
   },
   target: ImportTarget,
   progress: ProgressMeter,
 ): Promise<number> {
-  using spool = new Spool(from.scratchDirectory, target.sizeBytes * 1.125 + QCOW2_SLACK_BYTES);
+  await using spool = new Spool({
+    directory: from.scratchDirectory,
+    limitBytes: target.sizeBytes * 1.125 + QCOW2_SLACK_BYTES,
+    keepsAll: from.keepsAll || from.totalBytes === null,
+  });
   const convert = async (sizeBytes: number) => {
-    const source = {
-      fd: spool.fd,
-      sizeBytes,
-      available: (endBytes: number) => spool.available(Math.min(endBytes, sizeBytes)),
-      recall: (into: Uint8Array, offsetBytes: number) => spool.recall(into, offsetBytes),
-    };
+    const source = spool.asSource(sizeBytes);
     const header = await readQcow2Header(source, target);
     progress.diskBytes = header.sizeBytes;
     await convertQcow2(source, header, target);
+    spool.endReading();
     return header.sizeBytes;
   };
   if (from.totalBytes === null) {

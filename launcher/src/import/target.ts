@@ -15,6 +15,8 @@ export interface ImportTarget extends Disposable {
   write(data: Uint8Array, offsetBytes: number): Promise<void>;
   /** The range shall read as zeroes. */
   zero(offsetBytes: number, lengthBytes: number): Promise<void>;
+  /** Takes back what was written, none of which is to be under way: all of the disk is written or zeroed anew. */
+  restart(): Promise<void>;
   /** The disk has `diskBytes`: sets its size, and makes all of it durable. */
   finish(diskBytes: number): Promise<void>;
 }
@@ -61,6 +63,10 @@ export class FileTarget implements ImportTarget {
   }
 
   async zero(): Promise<void> {}
+
+  async restart(): Promise<void> {
+    await onTarget("the disk cannot be emptied", () => truncate(this.#file.fd, 0));
+  }
 
   async finish(diskBytes: number): Promise<void> {
     await onTarget("the disk cannot be made durable", async () => {
@@ -112,6 +118,11 @@ export class DeviceTarget implements ImportTarget {
     this.#zeroStart = offsetBytes;
     this.#zeroEnd = offsetBytes + lengthBytes;
     await this.#zeroOut(start, end);
+  }
+
+  async restart(): Promise<void> {
+    this.#zeroStart = 0;
+    this.#zeroEnd = 0;
   }
 
   async finish(diskBytes: number): Promise<void> {
