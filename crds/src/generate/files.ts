@@ -1,4 +1,5 @@
 import { stringify } from "yaml";
+import { fieldPaths } from "../field-paths.ts";
 import type { CustomResourceDefinition } from "./custom-resource.ts";
 import { apiReference } from "./reference.ts";
 import { troubleshooting } from "./troubleshooting.ts";
@@ -10,14 +11,34 @@ const header = "# Generated from crds/src by hack/generate; do not edit.\n";
 
 /** Everything that is generated from the schemas: paths in the repository, and contents. */
 export function generatedFiles(): ReadonlyMap<string, string> {
-  const definitions = [virtualMachineCrd(), virtualMachineImageCrd(), virtualMachineMigrationCrd()].flatMap((crd) => {
+  const crds = [virtualMachineCrd(), virtualMachineImageCrd(), virtualMachineMigrationCrd()];
+  const definitions = crds.flatMap((crd) => {
     const { plural } = crd.spec.names;
     return [
       [`crds/typevisor.io_${plural}.yaml`, header + toYaml(crd)],
       [`charts/typevisor/templates/crds/${plural}.yaml`, chartTemplate(crd)],
     ] as const;
   });
-  return new Map([...definitions, ["docs/api.md", apiReference()], ["docs/troubleshooting.md", troubleshooting()]]);
+  return new Map([
+    ...definitions,
+    ["crds/src/known-fields.ts", knownFields(crds)],
+    ["docs/api.md", apiReference()],
+    ["docs/troubleshooting.md", troubleshooting()],
+  ]);
+}
+
+/** For the operator, which does not carry the schemas with it. */
+function knownFields(crds: readonly CustomResourceDefinition[]): string {
+  const kinds = crds.map(({ spec }) => {
+    const paths = spec.versions.flatMap(({ schema }) => fieldPaths(schema.openAPIV3Schema));
+    return `  ${spec.names.kind}: [\n${paths.map((path) => `    ${JSON.stringify(path)},\n`).join("")}  ],\n`;
+  });
+  return `// Generated from crds/src by hack/generate; do not edit.
+
+/** What this version's objects may have, by kind; see fieldPaths. */
+export const knownFields: Readonly<Record<string, readonly string[]>> = {
+${kinds.join("")}};
+`;
 }
 
 function toYaml(value: unknown): string {

@@ -9,6 +9,7 @@ import type { VirtualMachine } from "../../../crds/src/virtualmachine.ts";
 import type { VirtualMachineImageStatus } from "../../../crds/src/virtualmachineimage.ts";
 import { ensureTools } from "../../../hack/dev-cluster/tools/tools.ts";
 import { type ApiServer, startApiServer } from "../../../hack/lib/apiserver.ts";
+import { freePorts } from "../../../launcher/src/testing/free-ports.ts";
 import { until } from "../runtime/testing/until.ts";
 import type { KubernetesObject, PersistentVolumeClaim, Pod, Secret } from "../runtime/wire.ts";
 
@@ -24,6 +25,7 @@ let server: ApiServer;
 let flags: string[];
 let kubeconfig: string;
 let operator: ChildProcess;
+let httpPort = 0;
 
 const machineUrl = `/apis/typevisor.io/v1alpha1/namespaces/${NAMESPACE}/virtualmachines`;
 const podUrl = `/api/v1/namespaces/${NAMESPACE}/pods`;
@@ -65,13 +67,18 @@ const launcherStatus = (state: object) => [
   { name: "launcher", image: "x", imageID: "", ready: false, restartCount: 0, state },
 ];
 
+async function leaders(): Promise<(string | undefined)[]> {
+  const { body } = await server.request("GET", `/apis/coordination.k8s.io/v1/namespaces/${release.namespace}/leases`);
+  return (body as { items: { spec: { holderIdentity?: string } }[] }).items.map(({ spec }) => spec.holderIdentity);
+}
+
 /** Starts the operator, and again when it ends by itself, as a kubelet does: without its lease it must end. */
 function launch(): void {
   const args = [
     join(repository, "operator/src/main.ts"),
     ...flags,
     `--kubeconfig=${kubeconfig}`,
-    "--http-port=0",
+    `--http-port=${httpPort}`,
     "--webhook-port=0",
   ];
   operator = spawn(process.execPath, args, {
@@ -219,13 +226,34 @@ describe("the controllers with the chart's permissions", () => {
 
   it("release the lease on SIGTERM, so that the next one leads at once", async () => {
     expect(await stop("SIGTERM")).toBe(0);
-    const leases = `/apis/coordination.k8s.io/v1/namespaces/${release.namespace}/leases`;
-    const { body } = await server.request("GET", leases);
-    const holders = (body as { items: { spec: { holderIdentity?: string } }[] }).items.map(
-      (l) => l.spec.holderIdentity,
-    );
-    expect(holders).toEqual([""]);
+    expect(await leaders()).toEqual([""]);
   }, 60_000);
+
+  it("neither work nor are ready with definitions that an upgrade left behind, and say what those lack", async () => {
+    const crd = parse(await readFile(join(repository, "crds/typevisor.io_virtualmachines.yaml"), "utf8"));
+    const old = structuredClone(crd);
+    delete old.spec.versions[0].schema.openAPIV3Schema.properties.status.properties.overhead;
+    const replace = (definition: object) => server.kubectl(["replace", "-f", "-"], stringify(definition));
+    await replace(old);
+    [httpPort = 0] = await freePorts(1);
+    launch();
+    const ready = async () => {
+      const answer = await fetch(`http://127.0.0.1:${httpPort}/readyz`).catch(() => undefined);
+      return answer && { status: answer.status, text: await answer.text() };
+    };
+    const refused = await until(async () => {
+      const answer = await ready();
+      return answer?.text.includes("older than this operator") && answer;
+    }, PATIENCE_MS);
+    expect(refused.status).toBe(503);
+    expect(refused.text).toMatch(
+      /they lack VirtualMachine status\.overhead, VirtualMachine status\.overhead\.memory; apply/,
+    );
+    expect(await leaders()).toEqual([""]);
+    await replace(crd);
+    await until(async () => (await ready())?.status === 200, PATIENCE_MS);
+    await until(async () => (await leaders())[0] !== "", PATIENCE_MS);
+  }, 180_000);
 });
 
 describe("an import, with Kubernetes' own binder and garbage collector", () => {

@@ -6,7 +6,8 @@ import type { Registry } from "prom-client";
 /** What the health server tells. */
 export interface HealthSource {
   readonly registry: Registry;
-  readonly isReady: () => boolean;
+  /** Why it is not ready, as a clause; undefined when it is. */
+  readonly missing: () => string | undefined;
 }
 
 /** Serves /healthz, /readyz and /metrics on all addresses; port 0 takes a free one. */
@@ -21,8 +22,10 @@ export async function serveHealth(
     switch (request.url) {
       case "/healthz":
         return answer(200, "ok\n");
-      case "/readyz":
-        return source.isReady() ? answer(200, "ok\n") : answer(503, "the caches are not filled yet\n");
+      case "/readyz": {
+        const missing = source.missing();
+        return missing === undefined ? answer(200, "ok\n") : answer(503, `${missing}\n`);
+      }
       case "/metrics":
         source.registry.metrics().then(
           (text) => answer(200, text, source.registry.contentType),

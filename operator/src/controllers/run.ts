@@ -10,6 +10,7 @@ import { LeaderElector } from "../runtime/leader-elector.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { RateLimiter } from "../runtime/rate-limit.ts";
 import { operatorVersion } from "../version.ts";
+import { Definitions } from "./definitions.ts";
 import { BudgetController } from "./eviction/budget-controller.ts";
 import { WebhookController, type WebhookControllerOptions } from "./eviction/webhook-controller.ts";
 import type { ControllersConfig } from "./flags.ts";
@@ -118,12 +119,17 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
   await using webhook = webhookController(options, { client, events, metrics: metrics.evictions, userAgent });
   const controllers = [controller, images, budgets, ...(webhook === undefined ? [] : [webhook])];
   using _heap = settleHeap();
-  const isReady = () => controllers.every(({ hasSynced }) => hasSynced);
-  await using _health = await serveHealth(config.httpPort, { registry, isReady });
+  const definitions = new Definitions({ client, clock, logger });
+  const missing = () => {
+    if (definitions.problem !== undefined) return definitions.problem;
+    return controllers.every(({ hasSynced }) => hasSynced) ? undefined : "the caches are not filled yet";
+  };
+  await using _health = await serveHealth(config.httpPort, { registry, missing });
   logger.info({ version: operatorVersion, identity: config.identity }, "The operator has started");
   const stopWatching = new AbortController();
   const watching = controllers.map((each) => each.watch(stopWatching.signal));
   try {
+    if (!(await definitions.fit(signal))) return "stopped";
     return await lead(options, { authority, controllers: [...controllers, migrations], leads: metrics.leads });
   } finally {
     stopWatching.abort();

@@ -35,7 +35,12 @@ export async function node(args: readonly string[], environment: NodeJS.ProcessE
   const metrics = nodeMetrics(registry, operatorVersion);
   await using agent = await startNodeAgent({ options, log, metrics, version: operatorVersion, environment });
   await using _health =
-    options.httpPort === 0 ? undefined : await serveHealth(options.httpPort, { registry, isReady: agent.isReady });
+    options.httpPort === 0
+      ? undefined
+      : await serveHealth(options.httpPort, {
+          registry,
+          missing: () => (agent.isReady() ? undefined : "the kubelet does not know the device plugin yet"),
+        });
   await stopped;
   log.info({ reason: "StopRequested" }, "Stops; running machines do not notice");
   return 0;

@@ -91,6 +91,11 @@ export class Client {
     return this.#json({ method: "GET", path: pathOf(resource, namespace, name) });
   }
 
+  /** What the API server publishes of a group's kinds, as OpenAPI 3. Whoever is authenticated may read it. */
+  openApi<T>(groupVersion: string): Promise<T> {
+    return this.#json({ method: "GET", path: `/openapi/v3/apis/${groupVersion}` });
+  }
+
   /** One page of a list. */
   list<T extends KubernetesObject>(resource: Resource, options: ListOptions): Promise<ObjectList<T>> {
     const { limit, signal } = options;
