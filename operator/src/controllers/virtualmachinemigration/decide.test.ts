@@ -297,6 +297,58 @@ describe("a migration that is taken back", () => {
   });
 });
 
+describe("an operator that has only just started", () => {
+  const unheard = { source: side(sourcePod), target: side(targetPod) };
+  const longAgo = (phase: "Preparing" | "Copying" | "HandingOver" | "Cancelling"): VirtualMachineMigrationStatus => {
+    const times = { observedGeneration: 1, lastTransitionTime: at(-900) };
+    const ready = {
+      type: "Ready",
+      status: "False",
+      reason: "Migrating",
+      message: "2 passes so far",
+      ...times,
+    } as const;
+    return { ...begun, phase, conditions: [ready], startedAt: at(-1000) };
+  };
+
+  it.each(["Copying", "HandingOver"] as const)("asks both launchers, and leaves the phase %s as it is", (phase) => {
+    const now = seen(unheard, longAgo(phase));
+    expect(decided(now).filter(({ kind }) => kind === "follow")).toMatchObject([
+      { where: { podUID: POD_UID } },
+      { where: { podUID: TARGET_UID } },
+    ]);
+    expect(isHarmless(now)).toBe(true);
+    expect(statusOf(now)?.phase ?? phase).toBe(phase);
+    if (phase === "Copying") expect(statusOf(now)?.conditions?.[0]?.message ?? "2 passes so far").toMatch(/2 passes/);
+  });
+
+  it("does not take a target that it cannot reach for one that never listened", () => {
+    const silent: Heard = { status: undefined, error: "connect ETIMEDOUT", answeredAtMs: 0 };
+    const now = seen(
+      { source: side(sourcePod, source("Copying")), target: side(targetPod, silent) },
+      longAgo("Copying"),
+    );
+    expect(statusOf(now)?.phase ?? "Copying").toBe("Copying");
+    expect(isHarmless(now)).toBe(true);
+  });
+
+  it("asks the target before it says that nothing listens", () => {
+    const now = (heard?: Heard) =>
+      statusOf(seen({ source: side(sourcePod, source("idle")), target: side(targetPod, heard) }, longAgo("Preparing")));
+    expect(now()?.phase ?? "Preparing").toBe("Preparing");
+    const silent: Heard = { status: undefined, error: "connect ECONNREFUSED", answeredAtMs: 0 };
+    expect(now(silent)?.phase).toBe("Cancelling");
+  });
+
+  it("asks the target of a migration that is taken back before it removes it, where the source is gone", () => {
+    const gone = { source: side(killed), sourceGoneAtMs: NOW_MS };
+    const now = seen({ ...gone, target: side(targetPod) }, longAgo("Cancelling"));
+    expect(isHarmless(now)).toBe(true);
+    const silent: Heard = { status: undefined, error: "connect ETIMEDOUT", answeredAtMs: 0 };
+    expect(kinds(seen({ ...gone, target: side(targetPod, silent) }, longAgo("Cancelling")))).toContain("delete-pod");
+  });
+});
+
 describe("the status", () => {
   it("is written for a phase at once, for progress alone now and then", () => {
     const progress = {

@@ -17,6 +17,7 @@ import { deadlineAtMs, type Outcome, type Situation, situationOf } from "./situa
 import { writing } from "./status.ts";
 import { isOver } from "./stored.ts";
 import { whatTargetWaitsFor } from "./target-waits.ts";
+import { isUnasked } from "./views.ts";
 
 /** How long the target's pod may take until its launcher listens. */
 const PREPARE_LIMIT_MS = 5 * 60_000;
@@ -137,7 +138,7 @@ function reasonToTakeBack(situation: Situation): Outcome | undefined {
   }
   if (source === "idle" || source === "unreachable") {
     const untilMs = prepareLimitMs(situation);
-    const isPreparing = target === "absent";
+    const isPreparing = target === "absent" && !isUnasked(seen.target);
     if (isPreparing && nowMs >= untilMs) {
       const why =
         seen.target === undefined

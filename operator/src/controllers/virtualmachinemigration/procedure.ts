@@ -1,9 +1,10 @@
-import { annotations, LAUNCHER_CONTAINER } from "../virtualmachine/names.ts";
+import { annotations } from "../virtualmachine/names.ts";
 import { isFinished } from "../virtualmachine/observe.ts";
 import type { Side } from "./observation.ts";
 import type { Action, Plan, Where } from "./plan.ts";
 import { requestOf, type Situation } from "./situation.ts";
 import { whatTargetWaitsFor } from "./target-waits.ts";
+import { hasBegun, isReachable } from "./views.ts";
 
 /** One step of a procedure. Which one a migration is at is found out anew in each pass, from what is there. */
 export interface Step {
@@ -75,7 +76,8 @@ function awaitTarget(situation: Situation): Plan {
 
 /** It does nothing yet, or has not been asked. */
 function isToStart({ source, isMoved, seen }: Situation): boolean {
-  return !isMoved && (source === "idle" || (source === "unreachable" && seen.source?.heard?.status === undefined));
+  const isUnheard = source === "unreachable" && seen.source?.heard?.status === undefined;
+  return !isMoved && (source === "idle" || (isUnheard && !hasBegun(seen)));
 }
 
 function startSource(situation: Situation): Plan {
@@ -93,13 +95,13 @@ function startSource(situation: Situation): Plan {
   };
 }
 
-function awaitHandOver({ seen, source, target, decided }: Situation): Plan {
+function awaitHandOver({ seen, source, target, decided, outcome }: Situation): Plan {
   const { status } = seen.source?.heard ?? {};
   const wasCopying = source === "unreachable" && seen.migration.status?.phase === "Copying";
   const copies = source === "Connecting" || source === "Copying" || wasCopying;
   const tell = decided === "target" && target === "Undecided" ? telling("target", seen.target) : [];
   if (copies) {
-    const message = status?.message ?? "";
+    const message = status?.message ?? outcome.message;
     const before = follow(ASK_MS, seen.source, seen.target);
     return { phase: "Copying", reason: "Migrating", message: sentence(message), before };
   }
@@ -195,8 +197,7 @@ function follow(intervalMs: number, ...sides: readonly (Side | undefined)[]): Ac
 /** Undefined where there is nobody to speak to. */
 function whereOf(side: Side | undefined): Where | undefined {
   const ip = side?.pod.status?.podIP;
-  const container = side?.pod.status?.containerStatuses?.find(({ name }) => name === LAUNCHER_CONTAINER);
-  if (side === undefined || ip === undefined || container?.state?.running === undefined) return undefined;
+  if (side === undefined || ip === undefined || !isReachable(side)) return undefined;
   return { podUID: side.pod.metadata?.uid ?? "", ip };
 }
 

@@ -120,6 +120,28 @@ describe("a migration", () => {
   );
 });
 
+describe("an operator that is killed", () => {
+  it("while memory has been copied for longer than a pod may take to start does not make its successor give up", async () => {
+    await using simulation = await start();
+    await running(simulation);
+    simulation.node.isSlow = true;
+    move(simulation);
+    await simulation.until("it copies", () => phase(simulation) === "Copying");
+    simulation.clock.advance(6 * 60_000);
+    simulation.operator.kill();
+    const { asked } = simulation.node;
+    const phases = new Set<string>();
+    await simulation.until("the next one has asked how far it is", () => {
+      phases.add(phase(simulation) ?? "");
+      return simulation.node.asked > asked + 4;
+    });
+    expect([...phases]).toEqual(["Copying"]);
+    simulation.node.isSlow = false;
+    await simulation.until("it has moved", () => phase(simulation) === "Succeeded" && runsIn(simulation, "vm2-web"));
+    expect(simulation.node.sins).toEqual([]);
+  });
+});
+
 describe("a link that breaks", () => {
   it.each<[Cut, string, string, string]>([
     ["Copying", "Failed", "vm-web", "MigrationFailed"],

@@ -1,3 +1,4 @@
+import type { MigrationPhase } from "../../../../crds/src/virtualmachinemigration.ts";
 import type { SourceView, TargetView } from "../../../../launcher/api/migration.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { annotations, LAUNCHER_CONTAINER } from "../virtualmachine/names.ts";
@@ -9,6 +10,25 @@ import type { Observation, Side } from "./observation.ts";
 export type SourceIs = SourceView | "idle";
 /** `absent`: it was not made yet, or its launcher has not spoken yet. */
 export type TargetIs = TargetView | "absent";
+
+/** Phases in which the source sends, or has sent: the target listened. */
+const HAS_BEGUN: ReadonlySet<string> = new Set<MigrationPhase>(["Copying", "HandingOver", "Finishing"]);
+
+/** The copying has begun, as far as is written. An operator that has only just started has it from its predecessor. */
+export function hasBegun({ migration }: Observation): boolean {
+  return HAS_BEGUN.has(migration.status?.phase ?? "");
+}
+
+/** Its launcher can be asked, and has not answered or failed to yet. */
+export function isUnasked(side: Side | undefined): boolean {
+  return side !== undefined && side.heard === undefined && isReachable(side);
+}
+
+/** There is a launcher to speak to. */
+export function isReachable({ pod }: Side): boolean {
+  const container = pod.status?.containerStatuses?.find(({ name }) => name === LAUNCHER_CONTAINER);
+  return pod.status?.podIP !== undefined && container?.state?.running !== undefined;
+}
 
 /** What the source is, from its pod and from what its launcher says. */
 export function sourceIs({ source, migration }: Observation): SourceIs {
@@ -32,11 +52,19 @@ export function targetIs(observation: Observation): TargetIs {
   if (target.pod.metadata?.annotations?.[annotations.tookOver] !== undefined) return "Running";
   if (isFinished(target.pod)) return neverRan(target) ? "Failed" : "gone";
   const { status, error, answeredAtMs = 0 } = target.heard ?? {};
+  if (status === undefined && mayBeBusy(observation, target)) return "unreachable";
   if (status?.role === "target" && (status.phase === "Running" || status.phase === "Failed")) return status.phase;
   if (error !== undefined) return status === undefined ? "absent" : "unreachable";
   if (status?.role !== "target") return "absent";
   if (sourceGoneAtMs !== undefined && answeredAtMs <= sourceGoneAtMs) return "unreachable";
   return status.phase as TargetView;
+}
+
+/** It was never heard, and that says nothing of what it does. */
+function mayBeBusy(observation: Observation, target: Side): boolean {
+  if (!isReachable(target)) return false;
+  const isTakenBack = observation.migration.status?.phase === "Cancelling";
+  return hasBegun(observation) || (isTakenBack && target.heard === undefined);
 }
 
 /** A launcher that ends without its machine says so; one that was never started had none. */

@@ -21,6 +21,13 @@ export interface Mover {
 /** Where the link breaks: while memory is copied, or when Commit was sent, before or after the target has heard it. */
 export type Cut = "Copying" | "before Commit arrives" | "after Commit arrives";
 
+interface MoveOptions {
+  readonly id: string;
+  readonly cut: Cut | undefined;
+  /** There is memory left to copy. */
+  readonly isSlow: () => boolean;
+}
+
 const RESULT = {
   ...{ totalMs: 1500, downtimeMs: 25.5, sentBytes: 2 ** 24, diskSentBytes: 0, rounds: 3 },
   split: { haltMs: 1, lastPassMs: 10, stateMs: 3, loadMs: 4, resumeMs: 5 },
@@ -33,15 +40,17 @@ export class FakeMove {
   readonly #target: Mover | undefined;
   readonly #id: string;
   readonly #cut: Cut | undefined;
+  readonly #isSlow: () => boolean;
 
-  private constructor(source: Mover, target: Mover | undefined, { id, cut }: { id: string; cut: Cut | undefined }) {
+  private constructor(source: Mover, target: Mover | undefined, { id, cut, isSlow }: MoveOptions) {
     this.#source = source;
     this.#target = target;
     this.#id = id;
     this.#cut = cut;
+    this.#isSlow = isSlow;
   }
 
-  static begin(source: Mover, target: Mover | undefined, options: { id: string; cut: Cut | undefined }): void {
+  static begin(source: Mover, target: Mover | undefined, options: MoveOptions): void {
     const isBusy = source.move !== undefined && source.move.phase !== "Failed";
     if (isBusy || (source.receives !== undefined && source.receives !== "Running"))
       throw conflict("a migration is under way");
@@ -110,7 +119,7 @@ export class FakeMove {
         return;
       case "Copying":
         if (this.#cut === "Copying") this.#fail();
-        else this.phase = "HandingOver";
+        else if (!this.#isSlow()) this.phase = "HandingOver";
         return;
       case "HandingOver":
         target.receives = "Prepared";

@@ -41,6 +41,10 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
   readonly sins: string[] = [];
   /** Where the link of the next migration breaks. */
   cut: Cut | undefined;
+  /** Memory is copied for as long as this is so. */
+  isSlow = false;
+  /** How often launchers were asked about migrations. */
+  asked = 0;
   /** Migrations that launchers were told to begin so far. */
   moves = 0;
   /** Pods started so far. */
@@ -109,13 +113,14 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
   }
 
   async migration(target: LauncherTarget): Promise<MigrationStatus> {
+    this.asked += 1;
     return FakeMove.statusOf(this.#find(target));
   }
 
   async startMigration(target: LauncherTarget, request: MigrationRequest): Promise<MigrationStatus> {
     const process = this.#find(target);
     const peer = this.running.find(({ ip }) => ip === request.address);
-    FakeMove.begin(process, peer, { id: request.id ?? "", cut: this.cut });
+    FakeMove.begin(process, peer, { id: request.id ?? "", cut: this.cut, isSlow: () => this.isSlow });
     this.moves += 1;
     return FakeMove.statusOf(process);
   }
