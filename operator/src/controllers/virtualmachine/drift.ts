@@ -16,6 +16,9 @@ const LIVE_FIELDS = new Set([
   "persistentVolumeClaimRetentionPolicy",
 ]);
 
+/** Fields deeper down that were once told of, or may be, and act on a running machine: of pods that told of them as well. */
+const LIVE_PATHS = [/^spec\.disks\[[^\]]+\]\.image\.overlaySizeLimit$/, /^spec\.interfaces\[[^\]]+\]\.state$/];
+
 /** Stands for the launcher's image among the fields. */
 export const LAUNCHER_IMAGE = "launcher image";
 
@@ -25,13 +28,17 @@ export type FieldDigests = Readonly<Record<string, string>>;
 /** Digests of what a pod made now would be made from: a path like `spec.disks[root].image.reference` to a digest. */
 export function fieldDigests(spec: VirtualMachineSpec, settings: Settings): FieldDigests {
   const found: Record<string, string> = { [LAUNCHER_IMAGE]: digest(settings.launcherImage) };
+  collectSpec(spec, found);
+  return found;
+}
+
+function collectSpec(spec: VirtualMachineSpec, found: Record<string, string>): void {
   const booted = { ...spec, disks: bootDisks(spec), interfaces: bootInterfaces(spec), template: bootTemplate(spec) };
   for (const [field, value] of Object.entries(booted)) {
     if (!LIVE_FIELDS.has(field)) {
       collect(`spec.${field}`, value, found);
     }
   }
-  return found;
 }
 
 /** Disks without what changes while the machine runs. */
@@ -67,14 +74,33 @@ export function launcherImageDigests(pod: Pod, { launcherImage }: Settings): { [
   return { [annotations.startedWith]: JSON.stringify({ ...started, [LAUNCHER_IMAGE]: digest(launcherImage) }) };
 }
 
-/** The fields in which a pod differs from what one made now would be; all is well when none. */
+/** A machine of which nothing is said that has a default, as the API server gives it today. */
+const UNSAID: VirtualMachineSpec = {
+  runStrategy: "Always",
+  paused: false,
+  cpu: { cores: 1, model: "Host" },
+  memory: { size: "" },
+  disks: [],
+  evictionStrategy: "None",
+  terminationGracePeriodSeconds: 120,
+};
+
+/**
+ * The fields in which a pod differs from what one made now would be; all is well when none. A field that its pod does not
+ * know, of a version before this one, is no change while it has its default: nobody wrote it.
+ */
 export function driftedFields(pod: Pod, current: FieldDigests): string[] {
   const started = parse(pod.metadata?.annotations?.[annotations.startedWith]);
   if (started === undefined) {
     return [];
   }
+  const unsaid: Record<string, string> = {};
+  collectSpec(UNSAID, unsaid);
   const fields = new Set([...Object.keys(started), ...Object.keys(current)]);
-  return [...fields].filter((field) => started[field] !== current[field]).sort();
+  return [...fields]
+    .filter((field) => (started[field] ?? unsaid[field]) !== current[field])
+    .filter((field) => !LIVE_PATHS.some((path) => path.test(field)))
+    .sort();
 }
 
 /** Names of the disks that a pod's machine was started with; undefined where the pod does not tell. */
