@@ -591,6 +591,7 @@ describe("the API server", () => {
       expect(await server.request("POST", path, { body })).toMatchObject({ status: 201 });
       const { body: found } = await server.request("GET", `${path}/unseen`);
       expect(found).toMatchObject({ metadata: { generation: 1 }, status: { observedGeneration: -1 } });
+      await server.request("DELETE", `${path}/unseen`);
     }
   });
 
@@ -621,7 +622,8 @@ describe("the API server", () => {
     const patch = { spec: { paused: true }, status: { phase: "Running", node: "node1" } };
     const viaSpec = await server.request("PATCH", object, { contentType, body: patch });
     expect(viaSpec.body).toMatchObject({ metadata: { generation: 2 }, spec: { paused: true } });
-    expect(viaSpec.body).not.toHaveProperty("status");
+    expect(viaSpec.body).toMatchObject({ status: { observedGeneration: -1 } });
+    expect(viaSpec.body).not.toHaveProperty("status.phase");
     const viaStatus = await server.request("PATCH", `${object}/status`, {
       contentType,
       body: { spec: { paused: false }, status: patch.status },
