@@ -276,6 +276,8 @@ describe("a file of a server", () => {
       execFileSync("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", ...args, raw, path]);
       return readFileSync(path);
     };
+    /** Not one that goes on where the one before fell silent, as on a busy machine. */
+    const isWhole = ({ headers }: { headers: object }) => !("range" in headers);
     /** As qemu-img reads it. */
     const expected = (file: Uint8Array) => {
       writeFileSync(path, file);
@@ -292,7 +294,7 @@ describe("a file of a server", () => {
       const file = make(...args);
       const { requests } = await download([serve(file)], { checksum: checksumOf(file) }, 32 * MIB);
       expect(imported().equals(large)).toBe(true);
-      expect(requests).toHaveLength(1);
+      expect(requests.filter(isWhole)).toHaveLength(1);
     });
 
     it("a qcow2 file that has one cluster at two places of the disk is fetched again, and kept", async () => {
@@ -303,7 +305,7 @@ describe("a file of a server", () => {
       const { requests, progress } = await download([serve(file)], { checksum: checksumOf(file) }, 32 * MIB);
       expect(imported().equals(expected(file))).toBe(true);
       expect(imported().equals(large)).toBe(false);
-      expect(requests).toHaveLength(2);
+      expect(requests.filter(isWhole)).toHaveLength(2);
       expect(progress).toMatchObject({ doneBytes: file.length, totalBytes: file.length });
     });
 
@@ -315,7 +317,7 @@ describe("a file of a server", () => {
       entries.forEach((entry, i) => void file.writeBigUInt64BE(entry, table + 8 * i));
       const { requests } = await download([serve(file)], { checksum: checksumOf(file) }, 32 * MIB);
       expect(imported().equals(expected(file))).toBe(true);
-      expect(requests).toHaveLength(1);
+      expect(requests.filter(isWhole)).toHaveLength(1);
     });
   });
 
