@@ -2,7 +2,7 @@
  * How long the import of a qcow2 file from a web server on this machine takes, and how much memory, beside `curl` and then
  * `qemu-img convert` of the same file. Needs hack/build, curl, and qemu-img.
  *
- *   node hack/bench/import.ts [--mib 2048] [--runs 5] [--directory DIR]
+ *   node hack/bench/import.ts [--mib 2048] [--runs 5] [--directory DIR] [--compressed]
  *
  * In turn; each run ends when all is durable. Prints a table on stderr and JSON on stdout: medians. Memory is the
  * launcher's: its peak as the kernel counts it (VmHWM, with the pages of Node's own file), and the most that was private.
@@ -29,7 +29,9 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { parseArgs } from "node:util";
 import type { ImportConfig } from "../../launcher/api/import.ts";
+import { IMPORTER_NODE_OPTIONS } from "../../operator/src/controllers/virtualmachineimage/pod.ts";
 import { run } from "../lib/step.ts";
+import { launcherEnvironment } from "./bench-launcher.ts";
 import { mebibytes, medians, round, table } from "./statistics.ts";
 
 const { values } = parseArgs({
@@ -37,6 +39,7 @@ const { values } = parseArgs({
     mib: { type: "string", default: "2048" },
     runs: { type: "string", default: "5" },
     directory: { type: "string", default: tmpdir() },
+    compressed: { type: "boolean", default: false },
   },
 });
 const [mib, runs] = [Number(values.mib), Number(values.runs)];
@@ -51,16 +54,18 @@ interface Figures extends Record<string, number> {
   readonly privateMiB: number;
 }
 
-/** A disk of `mib` MiB of data that does not compress, and as much of nothing. */
+/** A disk of `mib` MiB of data, of which half compresses where that is asked for, and as much of nothing. */
 async function makeImage(directory: string): Promise<string> {
   const raw = join(directory, "disk.raw");
   const fd = openSync(raw, "w");
   const data = Buffer.alloc(MIB);
-  for (let i = 0; i < mib; i++) writeSync(fd, randomFillSync(data), 0, MIB, i * MIB);
+  const randomBytes = values.compressed ? MIB / 2 : MIB;
+  for (let i = 0; i < mib; i++) writeSync(fd, randomFillSync(data, 0, randomBytes), 0, MIB, i * MIB);
   closeSync(fd);
   await run(["truncate", "-s", `${2 * mib}M`, raw]);
   const image = join(directory, "disk.qcow2");
-  await run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image], { timeoutMs: 600_000 });
+  const options = values.compressed ? ["-c"] : [];
+  await run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", ...options, raw, image], { timeoutMs: 600_000 });
   rmSync(raw);
   return image;
 }
@@ -87,9 +92,9 @@ async function importOnce(directory: string, url: string): Promise<Figures> {
     log: { level: "warn" },
   };
   const startedAt = performance.now();
-  const child = spawn(process.execPath, ["--expose-gc", launcher, "import", JSON.stringify(config)], {
+  const child = spawn(process.execPath, [launcher, "import", JSON.stringify(config)], {
     stdio: ["ignore", "inherit", "inherit"],
-    env: { ...process.env, MALLOC_ARENA_MAX: "1" },
+    env: { ...process.env, ...launcherEnvironment, NODE_OPTIONS: IMPORTER_NODE_OPTIONS },
   });
   let [peakKiB, privateKiB] = [0, 0];
   const sampler = setInterval(() => {
