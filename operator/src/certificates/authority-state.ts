@@ -1,4 +1,4 @@
-import { createAuthority, fingerprint, type KeyPair, renewalTimeMs, validityOf } from "./x509.ts";
+import { createAuthority, fingerprint, issuedAtMs, type KeyPair, renewalTimeMs, validityOf } from "./x509.ts";
 
 /**
  * The operator's own certificate authority over time.
@@ -26,7 +26,7 @@ export async function rotateAuthority(state: AuthorityState | undefined, nowMs: 
     return { current: await createAuthority(COMMON_NAME, nowMs, AUTHORITY_LIFE_MS) };
   }
   const { current, next, previous } = state;
-  if (next !== undefined && nowMs >= validityOf(next.certificate).notBeforeMs + OVERLAP_MS) {
+  if (next !== undefined && nowMs >= issuedAtMs(validityOf(next.certificate)) + OVERLAP_MS) {
     return { current: next, previous: current.certificate };
   }
   if (next === undefined && nowMs >= renewalTimeMs(validityOf(current.certificate))) {

@@ -46,8 +46,8 @@ const CURVE = "P-256";
 const ALGORITHM = { name: "ECDSA", namedCurve: CURVE, hash: "SHA-256" } as const;
 /** Uncompressed (SEC 1, 2.3.3). */
 const P256_POINT_BYTES = 65;
-/** Clocks of nodes differ a little. */
-const BACKDATED_MS = 5 * 60_000;
+/** Clocks of nodes differ, by minutes on a bad day. */
+const BACKDATED_MS = 3_600_000;
 
 /** A self-signed authority that may sign end certificates only. */
 export async function createAuthority(commonName: string, nowMs: number, lifeMs: number): Promise<KeyPair> {
@@ -111,6 +111,11 @@ async function sign(
 export function validityOf(certificate: string): Validity {
   const parsed = new NodeCertificate(certificate);
   return { notBeforeMs: parsed.validFromDate.getTime(), notAfterMs: parsed.validToDate.getTime() };
+}
+
+/** When a certificate was made. */
+export function issuedAtMs({ notBeforeMs }: Validity): number {
+  return notBeforeMs + BACKDATED_MS;
 }
 
 /** When two thirds of a certificate's life are over. */

@@ -6,7 +6,7 @@ import { claimDisks, diskBytes, isOnClaim } from "./claims.ts";
 import { describeReadiness, hasGuestReadiness } from "./guest-probes.ts";
 import { interfacesOf, linkStateOf } from "./interfaces.ts";
 import { isSameRun } from "./launcher-pods.ts";
-import { annotations, LAUNCHER_CONTAINER } from "./names.ts";
+import { annotations } from "./names.ts";
 import { type LauncherFacts, readinessOf } from "./observation.ts";
 import { largestLimitBytes, overlayChanges } from "./overlay-limits.ts";
 import { type Action, type Case, nodeLost, type Plan, stalled, underWay } from "./plan.ts";
@@ -42,7 +42,7 @@ export function decideRunning(c: Case, pod: Pod, podRecord: StatusRecord): Plan 
     const wakeAtMs = earliest(certificate.wakeAtMs, silence.wakeAtMs);
     return { view: silence.view, record: podRecord, before, wakeAtMs };
   }
-  const stableAtMs = Date.parse(status.startedAt ?? "") + STABLE_RUN_MS;
+  const stableAtMs = runningSinceMs(c.previous, pod) + STABLE_RUN_MS;
   const record = runRecord(podRecord, status, c.nowMs >= stableAtMs);
   const settling = (record.consecutiveCrashes ?? 0) > 0 && !Number.isNaN(stableAtMs) ? stableAtMs : undefined;
   const { view, after = [] } = stateOf(c, pod, status);
@@ -179,8 +179,7 @@ function silent(c: Case, pod: Pod, facts: LauncherFacts | undefined): { view: Vi
     const note = facts?.error === undefined ? "" : `; the operator can not reach its launcher: ${facts.error}`;
     return { view: { ...running(pod), message: `The guest runs on node ${pod.spec?.nodeName}${note}` } };
   }
-  const started = startOfContainer(pod);
-  const patientUntilMs = (started ?? c.nowMs) + LAUNCHER_PATIENCE_MS;
+  const patientUntilMs = (facts?.askedSinceMs ?? c.nowMs) + LAUNCHER_PATIENCE_MS;
   if (facts?.error !== undefined && c.nowMs >= patientUntilMs) {
     const message = `Launcher of pod ${pod.metadata?.name} at ${pod.status?.podIP}: ${facts.error}; check NetworkPolicies and the pod's log`;
     const view = underWay("LauncherUnreachable", message);
@@ -204,8 +203,14 @@ function asBefore(previous: VirtualMachineStatus, pod: Pod): View {
 }
 
 function ranInPod(previous: VirtualMachineStatus, pod: Pod): boolean {
+  return !Number.isNaN(runningSinceMs(previous, pod));
+}
+
+/** By the operator's clock: the launcher's is its node's, which may be minutes off. NaN while it is not known to run. */
+function runningSinceMs(previous: VirtualMachineStatus, pod: Pod): number {
   const running = previous.conditions?.find((condition) => condition.type === "Running");
-  return isSameRun(pod, previous.podUID) && running?.status === "True";
+  const isRunning = isSameRun(pod, previous.podUID) && running?.status === "True";
+  return isRunning ? Date.parse(running.lastTransitionTime) : Number.NaN;
 }
 
 function running(pod: Pod): View {
@@ -295,12 +300,6 @@ function readinessSinceMs(pod: Pod): number {
 
 function isReady(pod: Pod): boolean {
   return readinessOf(pod).startsWith("True");
-}
-
-function startOfContainer(pod: Pod): number | undefined {
-  const container = pod.status?.containerStatuses?.find((status) => status.name === LAUNCHER_CONTAINER);
-  const startedAt = Date.parse(container?.state?.running?.startedAt ?? "");
-  return Number.isNaN(startedAt) ? undefined : startedAt;
 }
 
 function earliest(a: number | undefined, b: number | undefined): number | undefined {

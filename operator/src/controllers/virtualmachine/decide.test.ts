@@ -253,7 +253,8 @@ describe("a pod whose launcher runs", () => {
 
   it("is not called unreachable within the first seconds, and is after them", () => {
     const error = "connect ECONNREFUSED";
-    const launcher = { podUID: POD_UID, status: undefined, answeredAtMs: 0, error, readiness: "" };
+    const askedSinceMs = Date.parse(at(-50));
+    const launcher = { podUID: POD_UID, askedSinceMs, status: undefined, answeredAtMs: 0, error, readiness: "" };
     const early = now(observation(machine(), { pod, launcher }), -45);
     expect(summary(statusOf(early))).toMatchObject({ reason: "Starting" });
     expect(early.wakeAtMs).toBe(NOW_MS - 40_000);
@@ -384,9 +385,9 @@ describe("a pod whose launcher runs", () => {
     expect(find(decision, "renew-certificate")).toBeDefined();
   });
 
-  it("forgets earlier crashes once it has run for ten minutes", () => {
+  it.each([-600, 0, 600])("forgets earlier crashes once it has run for ten minutes, its clock %i s ahead", (ahead) => {
     const vm = ran({}, { consecutiveCrashes: 3 });
-    const launcher = launcherSays(ready, { startedAt: at(0) });
+    const launcher = launcherSays(ready, { startedAt: at(ahead) });
     expect(now(observation(vm, { pod: ready, launcher })).wakeAtMs).toBe(NOW_MS + 600_000);
     expect(statusOf(now(observation(vm, { pod: ready, launcher }), 600)).consecutiveCrashes).toBe(0);
   });
@@ -462,7 +463,7 @@ describe("a guest that fails its livenessProbe", () => {
       consecutiveCrashes: 1,
       lastTermination: { reason: "LivenessProbeFailed" },
     });
-    expect(kinds(decision)).toContain("delete-pod");
+    expect(kinds(now(observation(following(vm, decision), { pod }), 10))).toContain("delete-pod");
   });
 
   it("has crashed for good where it runs once", () => {
@@ -498,7 +499,7 @@ describe("a machine that ended", () => {
     ["RerunOnFailure", "GuestTripleFault", 80, "wait"],
     ["Once", "GuestPowerOff", 0, "Stopped"],
     ["Once", "GuestTripleFault", 80, "Failed"],
-    ["Once", "AgentUnavailable", 70, "restart"],
+    ["Once", "AgentUnavailable", 70, "a moment later"],
   ] as const)("with %s after %s (%i): %s", (runStrategy, reason, exitCode, outcome) => {
     const vm = ran({ runStrategy });
     const decision = now(observation(vm, { pod: end(vm, reason, exitCode) }));
@@ -512,7 +513,11 @@ describe("a machine that ended", () => {
       case "wait":
         expect(kinds(decision)).toEqual(["write-status"]);
         expect(status).toMatchObject({ phase: "CrashBackOff", consecutiveCrashes: 1 });
-        expect(decision.wakeAtMs).toBe(NOW_MS - 1_000 + 10_000);
+        expect(decision.wakeAtMs).toBe(NOW_MS + 10_000);
+        break;
+      case "a moment later":
+        expect(status).toMatchObject({ phase: "Pending", failedStarts: 1 });
+        expect(decision.wakeAtMs).toBe(NOW_MS + 1_000);
         break;
       default:
         expect(kinds(decision)).toEqual(["write-status"]);
@@ -531,13 +536,26 @@ describe("a machine that ended", () => {
     expect(delays).toEqual([10, 20, 40, 80, 160, 300, 300]);
   });
 
+  it.each([-600, 0, 600])("waits by the operator's clock where the node's is %i s ahead", (ahead) => {
+    const vm = ran();
+    const pod = end(vm, "ResetStorm", 82, -ahead);
+    const first = now(observation(vm, { pod }));
+    expect(first.wakeAtMs).toBe(NOW_MS + 10_000);
+    const seen = following(vm, first);
+    expect(kinds(now(observation(seen, { pod }), 9))).not.toContain("delete-pod");
+    expect(kinds(now(observation(seen, { pod }), 10))).toContain("delete-pod");
+    // Of an operator whose clock was ahead: this one waits no longer than it would by its own.
+    const late = { ...seen, status: { ...seen.status, nextStartTime: at(600) } };
+    expect(now(observation(late, { pod })).wakeAtMs).toBe(NOW_MS + 10_000);
+  });
+
   it("counts a crash once, however often it is looked at", () => {
     const vm = ran();
     const pod = end(vm, "ResetStorm", 82);
     const first = now(observation(vm, { pod }));
     const second = now(observation(following(vm, first), { pod }), 2);
     expect(statusOf(second, following(vm, first)).consecutiveCrashes).toBe(1);
-    const third = now(observation(following(vm, first), { pod }), 9);
+    const third = now(observation(following(vm, first), { pod }), 10);
     expect(find(third, "delete-pod")).toMatchObject({ uid: POD_UID });
   });
 

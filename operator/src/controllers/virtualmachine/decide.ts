@@ -286,14 +286,20 @@ function afterEnd(c: Case, pod: Pod): Plan {
     return { view: ended(end, runStrategy), record };
   }
   const counts = { consecutiveCrashes: record.consecutiveCrashes ?? 0, failedStarts: record.failedStarts ?? 0 };
-  const endedAtMs = Date.parse(end.finishedAt ?? pod.status?.startTime ?? pod.metadata?.creationTimestamp ?? "");
   const changed = fieldsForRestart(pod, vm, c.settings).length > 0;
-  const startAtMs = changed || Number.isNaN(endedAtMs) ? c.nowMs : endedAtMs + restartDelayMs(end, counts);
+  const startAtMs = changed ? c.nowMs : nextStartMs(c, restartDelayMs(end, counts), recorded !== undefined);
   if (c.nowMs >= startAtMs) {
     return { view: underWay("Restarting", `Starts again: ${end.message}`), record, after: removal(pod) };
   }
   const nextStartTime = formatTime(Math.ceil(startAtMs / 1000) * 1000);
   return { view: backingOff(end, counts, nextStartTime), record: { ...record, nextStartTime }, wakeAtMs: startAtMs };
+}
+
+/** From when the end was seen: its own time stamp is of the node's clock, which may be minutes off. */
+function nextStartMs({ nowMs, previous }: Case, delayMs: number, isRecorded: boolean): number {
+  if (!isRecorded) return nowMs + delayMs;
+  const saidMs = Date.parse(previous.nextStartTime ?? "");
+  return Number.isNaN(saidMs) ? nowMs : Math.min(saidMs, nowMs + delayMs);
 }
 
 function removal(pod: Pod): Action[] {

@@ -77,7 +77,10 @@ export class LauncherMonitor implements Disposable {
   /** Asks in the background; a question that is already under way goes on. */
   ask(question: Question): void {
     const { podUID, key, readiness } = question;
-    const facts = { podUID, status: undefined, answeredAtMs: 0, error: undefined, readiness: "" };
+    const facts = {
+      ...{ podUID, askedSinceMs: this.#clock.now() },
+      ...{ status: undefined, answeredAtMs: 0, error: undefined, readiness: "" },
+    };
     const entry: Entry = this.#entries.get(podUID) ?? { facts, key, asking: undefined };
     this.#entries.set(podUID, entry);
     if (entry.asking?.readiness === readiness) {
@@ -211,7 +214,8 @@ export class LauncherMonitor implements Disposable {
       return;
     }
     const { podUID, readiness } = question;
-    entry.facts = { podUID, status, answeredAtMs: this.#clock.now(), error: undefined, readiness };
+    const { askedSinceMs } = entry.facts;
+    entry.facts = { podUID, askedSinceMs, status, answeredAtMs: this.#clock.now(), error: undefined, readiness };
     this.#onAnswer(entry.key);
   }
 

@@ -98,6 +98,8 @@ export interface PodWarning {
 /** What a launcher said when it was last asked. */
 export interface LauncherFacts {
   readonly podUID: string;
+  /** When this operator first asked it, in milliseconds since the epoch. */
+  readonly askedSinceMs: number;
   /** Its last answer; undefined when there was none yet. */
   readonly status: LauncherStatus | undefined;
   /** When that was, in milliseconds since the epoch. */

@@ -9,7 +9,7 @@ import type { ClaimFacts, ClaimObservation, StoredImage } from "./observation.ts
 import type { Action } from "./plan.ts";
 import type { ImportSettings } from "./settings.ts";
 import { sourceDigest, templateDigest } from "./source.ts";
-import { endOf, type ImportEnd, importsOf, podTrouble } from "./termination.ts";
+import { endOf, importsOf, podTrouble } from "./termination.ts";
 
 /** When to look again whether a source is still written to. */
 const SOURCE_IN_USE_MS = 5_000;
@@ -179,7 +179,7 @@ function afterFailure(c: ClaimCase, pod: Pod): ClaimPlan {
     };
   }
   const delayMs = Math.min(settings.backOffMinMs * 2 ** Math.min(attempts - 1, 30), settings.backOffMaxMs);
-  const dueAtMs = isCounted ? Date.parse(previous?.nextAttemptTime ?? "") : endedAtMs(end, nowMs) + delayMs;
+  const dueAtMs = isCounted ? Date.parse(previous?.nextAttemptTime ?? "") : nowMs + delayMs;
   const againAtMs = Number.isNaN(dueAtMs) ? nowMs : dueAtMs;
   const nextAttemptTime = formatTime(Math.ceil(againAtMs / 1000) * 1000);
   const entry: ImportStatus = {
@@ -193,11 +193,6 @@ function afterFailure(c: ClaimCase, pod: Pod): ClaimPlan {
   // Only once the failure is on record may its evidence go.
   if (isCounted && nowMs >= dueMs) return { entry, actions: [...actions, removePod(pod)], found: end.progress };
   return { entry, actions, wakeAtMs: dueMs, found: end.progress };
-}
-
-function endedAtMs(end: ImportEnd, nowMs: number): number {
-  const at = Date.parse(end.finishedAt ?? "");
-  return Number.isNaN(at) ? nowMs : Math.min(at, nowMs);
 }
 
 function whileRunning(c: ClaimCase, pod: Pod): ClaimPlan {

@@ -51,7 +51,9 @@ export function beforeTurn(observation: Observation, nowMs: number): Plan {
 
 function withoutMachine({ migration }: Observation, nowMs: number): Plan {
   const { virtualMachineName: name } = migration.spec;
-  const untilMs = Date.parse(migration.metadata.creationTimestamp ?? "") + MACHINE_PATIENCE_MS;
+  // Not from its creation: that is by the API server's clock, which may be minutes off.
+  const seen = migration.status?.conditions?.find(({ type }) => type === "Reconciling");
+  const untilMs = (seen === undefined ? nowMs : Date.parse(seen.lastTransitionTime)) + MACHINE_PATIENCE_MS;
   const message = `There is no VirtualMachine ${name} in namespace ${migration.metadata.namespace}`;
   return nowMs < untilMs ? { ...waiting(message), wakeAtMs: untilMs } : failed("MachineNotFound", message);
 }

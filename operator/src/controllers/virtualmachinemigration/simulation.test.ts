@@ -18,9 +18,11 @@ function create(simulation: Simulation, name = "web", runStrategy: "Always" | "O
   simulation.server.write("virtualmachines", { ...made, metadata: { ...metadata, name } });
 }
 
-function move(simulation: Simulation, name = "move", spec: object = {}): void {
+/** `skewMs`: how far the API server's clock is ahead. */
+function move(simulation: Simulation, name = "move", spec: object = {}, skewMs = 0): void {
+  const creationTimestamp = new Date(simulation.clock.now() + skewMs).toISOString();
   simulation.server.write("virtualmachinemigrations", {
-    metadata: { name, namespace: "shop", creationTimestamp: new Date(simulation.clock.now()).toISOString() },
+    metadata: { name, namespace: "shop", creationTimestamp },
     spec: { virtualMachineName: "web", priority: "User", ...spec },
   } as object);
 }
@@ -244,6 +246,15 @@ describe("a machine that is stopped while it moves", () => {
 });
 
 describe("a migration that cannot be", () => {
+  it("waits a moment for its machine, also where the API server's clock is behind", async () => {
+    await using simulation = await start();
+    move(simulation, "move", { virtualMachineName: "late" }, -600_000);
+    await simulation.until("it waits", () => phase(simulation) !== undefined);
+    expect(phase(simulation)).toBe("Pending");
+    await simulation.until("it has failed", () => phase(simulation) === "Failed");
+    expect(ready(simulation)).toMatchObject({ reason: "MachineNotFound" });
+  });
+
   it.each<[string, object, string, RegExp]>([
     ["of a machine that there is not", { virtualMachineName: "db" }, "MachineNotFound", /no VirtualMachine db/],
     [

@@ -179,7 +179,14 @@ export function launcherSays(pod: Pod, status: Partial<LauncherStatus>): Launche
     ...status,
   };
   const podUID = pod.metadata?.uid ?? "";
-  return { podUID, status: full, answeredAtMs: NOW_MS, error: undefined, readiness: readinessOf(pod) };
+  return {
+    podUID,
+    askedSinceMs: NOW_MS,
+    status: full,
+    answeredAtMs: NOW_MS,
+    error: undefined,
+    readiness: readinessOf(pod),
+  };
 }
 
 /** An interface as a launcher tells of it. */
