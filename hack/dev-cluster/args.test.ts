@@ -17,6 +17,14 @@ describe("the command line of hack/cluster", () => {
     });
   });
 
+  it.each([
+    ["ipv4", ["IPv4"]],
+    ["ipv6", ["IPv6"]],
+    ["ipv6,ipv4", ["IPv6", "IPv4"]],
+  ])("takes families %s in their order", (list, families) => {
+    expect(parseCommandLine(["up", "--ip-families", list]).families).toEqual(families);
+  });
+
   it.each(["kubectl", "helm", "ssh"])("leaves everything behind %s alone", (command) => {
     const rest = ["get", "--name", "x", "-n", "y", "--help", "--", "z"];
     expect(parseCommandLine(["--name", "dev", command, ...rest])).toEqual({ command, name: "dev", rest });
@@ -47,6 +55,8 @@ describe("the command line of hack/cluster", () => {
     [["up", "--workers", "0"], "--workers is a number from 1 to 9"],
     [["up", "--node-memory", "512M"], "--node-memory is a size of at least 1G"],
     [["up", "--node-memory", "3"], "--node-memory is a size"],
+    [["up", "--ip-families", "ipv4,ipv4"], "--ip-families is one of ipv4 ipv6 ipv4,ipv6 ipv6,ipv4, not 'ipv4,ipv4'"],
+    [["up", "--ip-families", "constructor"], "--ip-families is one of"],
     [["up", "--force"], "--force"],
   ])("refuses %j", (argv, message) => {
     expect(() => parseCommandLine(argv)).toThrow(UsageError);

@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import type { Flavour } from "./layout.ts";
+import type { Flavour, IpFamilies } from "./layout.ts";
 
 export const usage = `Usage: hack/cluster COMMAND [OPTIONS]
 
@@ -24,6 +24,7 @@ Options:
                             guest's kernel at full speed
   --workers N               node VMs (qemu only), default 2
   --node-memory SIZE        memory of a node VM, default 3G
+  --ip-families LIST        ipv4, ipv6, ipv4,ipv6 or ipv6,ipv4: what pods and Services have, default ipv4,ipv6
 `;
 
 /** Nothing was done: the command line is wrong. */
@@ -53,6 +54,7 @@ export interface CommandLine {
   readonly flavour?: Flavour;
   readonly workers?: number;
   readonly nodeMemoryMiB?: number;
+  readonly families?: IpFamilies;
   /** What stands behind the command; untouched for kubectl, helm and ssh. */
   readonly rest: readonly string[];
 }
@@ -62,6 +64,7 @@ const options = {
   nodes: { type: "string" },
   workers: { type: "string" },
   "node-memory": { type: "string" },
+  "ip-families": { type: "string" },
   help: { type: "boolean", short: "h" },
 } as const;
 
@@ -77,12 +80,14 @@ export function parseCommandLine(argv: readonly string[], env: NodeJS.ProcessEnv
   const name = parseName(values.name ?? (env["TYPEVISOR_CLUSTER"] || undefined));
   const workers = parseWorkers(values.workers, flavour);
   const nodeMemoryMiB = parseMemory(values["node-memory"]);
+  const families = parseFamilies(values["ip-families"]);
   return {
     command: command as Command,
     ...(name ? { name } : {}),
     ...(flavour ? { flavour } : {}),
     ...(workers ? { workers } : {}),
     ...(nodeMemoryMiB ? { nodeMemoryMiB } : {}),
+    ...(families ? { families } : {}),
     rest: [...positionals, ...passed],
   };
 }
@@ -128,6 +133,20 @@ function parseWorkers(text: string | undefined, flavour: Flavour | undefined): n
   if (flavour === "native") throw new UsageError("--workers is for --nodes qemu; a native cluster has one node");
   if (/^[1-9]$/.test(text)) return Number(text);
   throw new UsageError(`--workers is a number from 1 to 9, not '${text}'`);
+}
+
+const familyLists: Readonly<Record<string, IpFamilies>> = {
+  ipv4: ["IPv4"],
+  ipv6: ["IPv6"],
+  "ipv4,ipv6": ["IPv4", "IPv6"],
+  "ipv6,ipv4": ["IPv6", "IPv4"],
+};
+
+function parseFamilies(text: string | undefined): IpFamilies | undefined {
+  if (text === undefined) return undefined;
+  const families = Object.hasOwn(familyLists, text) ? familyLists[text] : undefined;
+  if (families !== undefined) return families;
+  throw new UsageError(`--ip-families is one of ${Object.keys(familyLists).join(" ")}, not '${text}'`);
 }
 
 function parseMemory(text: string | undefined): number | undefined {

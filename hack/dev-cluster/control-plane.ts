@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { stringify } from "yaml";
 import { run } from "../lib/step.ts";
 import { writeKubeconfig } from "./kubeconfig.ts";
-import { addresses, type Layout, type NodeIdentity } from "./layout.ts";
+import { addresses, familyAddresses, type IpFamilies, type Layout, type NodeIdentity, ofFamilies } from "./layout.ts";
 import { netnsFile } from "./network.ts";
 import { ensureProcess, type ProcessSpec, waitForProcess } from "./processes.ts";
 import { writeAtomic } from "./state.ts";
@@ -11,6 +11,7 @@ import type { Tools } from "./tools/tools.ts";
 export interface ControlPlaneOptions {
   readonly tools: Tools;
   readonly apiPort: number;
+  readonly families: IpFamilies;
   readonly cgroupProcs: readonly string[];
 }
 
@@ -19,6 +20,7 @@ export interface ServiceProxyOptions {
   readonly cgroupProcs: readonly string[];
   /** Services are as this node sees them. */
   readonly node: NodeIdentity;
+  readonly families: IpFamilies;
 }
 
 export const apiServerUrl = `https://${addresses.controlPlane}:${addresses.apiPort}`;
@@ -36,14 +38,14 @@ export async function ensureControlPlane(layout: Layout, options: ControlPlaneOp
   const start = (spec: ProcessSpec) => ensureProcess(layout, { ...spec, cgroupProcs: options.cgroupProcs });
   const inside = { netns: netnsFile(layout) };
   await start({ ...inside, name: "etcd", argv: etcdCommand(layout) });
-  await start({ ...inside, name: "kube-apiserver", argv: apiServerCommand(layout, options.tools) });
+  await start({ ...inside, name: "kube-apiserver", argv: apiServerCommand(layout, options) });
   for (const forwarder of forwarders(layout, options.apiPort)) await start(forwarder);
   await waitForApi(layout, options.tools);
   const kube = (program: string) => join(options.tools.kube, program);
   await start({
     ...inside,
     name: "kube-controller-manager",
-    argv: controllerManagerCommand(layout, kube("kube-controller-manager")),
+    argv: controllerManagerCommand(layout, kube("kube-controller-manager"), options.families),
   });
   await start({ ...inside, name: "kube-scheduler", argv: schedulerCommand(layout, kube("kube-scheduler")) });
 }
@@ -61,7 +63,7 @@ export async function ensureServiceProxy(layout: Layout, options: ServiceProxyOp
     server: apiServerUrl,
     cluster: layout.name,
   });
-  await writeAtomic(config, renderKubeProxyConfig(kubeconfig, options.node.name));
+  await writeAtomic(config, renderKubeProxyConfig(kubeconfig, options.node.name, options.families));
   await ensureProcess(layout, {
     name: "kube-proxy",
     netns: netnsFile(layout),
@@ -105,11 +107,12 @@ function etcdCommand(layout: Layout): string[] {
   ];
 }
 
-function apiServerCommand(layout: Layout, tools: Tools): string[] {
+function apiServerCommand(layout: Layout, { tools, families }: ControlPlaneOptions): string[] {
   const pki = (file: string) => join(layout.pkiDir, file);
   return [
     join(tools.kube, "kube-apiserver"),
-    `--advertise-address=${addresses.controlPlane}`,
+    // What pods find behind the Service `kubernetes`, which is of the first family.
+    `--advertise-address=${familyAddresses[families[0]].controlPlane}`,
     `--secure-port=${addresses.apiPort}`,
     "--etcd-servers=https://127.0.0.1:2379",
     `--etcd-cafile=${pki("etcd-ca.crt")}`,
@@ -132,7 +135,7 @@ function apiServerCommand(layout: Layout, tools: Tools): string[] {
     "--service-account-issuer=https://kubernetes.default.svc",
     `--service-account-key-file=${pki("service-account.key")}`,
     `--service-account-signing-key-file=${pki("service-account.key")}`,
-    `--service-cluster-ip-range=${addresses.serviceRange}`,
+    `--service-cluster-ip-range=${ofFamilies(families, "serviceRange")}`,
     "--authorization-mode=Node,RBAC",
     "--enable-admission-plugins=NodeRestriction",
     "--allow-privileged=true",
@@ -140,7 +143,7 @@ function apiServerCommand(layout: Layout, tools: Tools): string[] {
   ];
 }
 
-function controllerManagerCommand(layout: Layout, program: string): string[] {
+function controllerManagerCommand(layout: Layout, program: string, families: IpFamilies): string[] {
   const pki = (file: string) => join(layout.pkiDir, file);
   return [
     program,
@@ -154,7 +157,7 @@ function controllerManagerCommand(layout: Layout, program: string): string[] {
     `--cluster-signing-key-file=${pki("ca.key")}`,
     // Each node's pod range is fixed by its number (layout.ts), for its routes and its CNI file name it.
     "--allocate-node-cidrs=false",
-    `--cluster-cidr=${addresses.podRange}`,
+    `--cluster-cidr=${ofFamilies(families, "podRange")}`,
     "--profiling=false",
   ];
 }
@@ -175,12 +178,12 @@ function ownKubeconfig(layout: Layout, user: string): string[] {
 }
 
 /** The same file for every kube-proxy; only the place of its kubeconfig and the node differ. */
-export function renderKubeProxyConfig(kubeconfig: string, node: string): string {
+export function renderKubeProxyConfig(kubeconfig: string, node: string, families: IpFamilies): string {
   return stringify({
     apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
     kind: "KubeProxyConfiguration",
     mode: "nftables",
-    clusterCIDR: addresses.podRange,
+    clusterCIDR: ofFamilies(families, "podRange").join(),
     hostnameOverride: node,
     clientConnection: { kubeconfig },
     bindAddress: "0.0.0.0",

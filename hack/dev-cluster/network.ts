@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { run, succeeds } from "../lib/step.ts";
-import { addresses, type Layout, type NodeIdentity } from "./layout.ts";
+import { addresses, familyAddresses, type IpFamily, type Layout, type NodeIdentity } from "./layout.ts";
 
 export function netnsFile(layout: Layout): string {
   return join("/run/netns", layout.netns);
@@ -19,24 +19,35 @@ export function inNetns(layout: Layout, ...command: string[]): string[] {
 export async function ensureNetwork(layout: Layout, native: NodeIdentity | undefined): Promise<void> {
   if (!existsSync(netnsFile(layout))) await run(["ip", "netns", "add", layout.netns]);
   const ip = (...args: string[]) => run(inNetns(layout, "ip", ...args));
-  const { bridge, prefixLength } = addresses;
+  const { bridge } = addresses;
   if (!(await succeeds(inNetns(layout, "ip", "link", "show", bridge)))) {
     await ip("link", "add", bridge, "type", "bridge");
   }
   await ip("link", "set", "lo", "up");
   await ip("link", "set", bridge, "up");
-  for (const address of [addresses.controlPlane, ...(native ? [native.address] : [])]) {
-    await ip("address", "replace", `${address}/${prefixLength}`, "dev", bridge);
+  for (const family of families) {
+    const { controlPlane, prefixLength } = familyAddresses[family];
+    for (const address of [controlPlane, ...(native ? [native.addresses[family]] : [])]) {
+      // Nobody else is there to have it: it can be used at once.
+      const atOnce = family === "IPv6" ? ["nodad"] : [];
+      await ip("address", "replace", `${address}/${prefixLength}`, "dev", bridge, ...atOnce);
+    }
+    // Services are reached only where some route leads to them; the firewall then rewrites the address.
+    await ip(ipOption[family], "route", "replace", "default", "dev", bridge);
   }
-  // Services are reached only where some route leads to them; the firewall then rewrites the address.
-  await ip("route", "replace", "default", "dev", bridge);
-  await run(inNetns(layout, "sysctl", "-qw", "net.ipv4.ip_forward=1"));
+  await run(inNetns(layout, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"));
 }
+
+const families = ["IPv4", "IPv6"] as const;
+const ipOption: Readonly<Record<IpFamily, string>> = { IPv4: "-4", IPv6: "-6" };
 
 /** Pods of a node VM are behind its address. */
 export async function ensurePodRoutes(layout: Layout, nodes: readonly NodeIdentity[]): Promise<void> {
   for (const node of nodes) {
-    await run(inNetns(layout, "ip", "route", "replace", node.podCidr, "via", node.address));
+    for (const family of families) {
+      const way = [node.podCidrs[family], "via", node.addresses[family]];
+      await run(inNetns(layout, "ip", ipOption[family], "route", "replace", ...way));
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 import { stringify } from "yaml";
-import { addresses, type NodeIdentity } from "./layout.ts";
+import { type IpFamilies, type NodeIdentity, ofFamilies } from "./layout.ts";
 import { pauseImage } from "./node-images/images.ts";
 
 /** Paths as a process on the node sees them, in a node VM and on a native node alike. */
@@ -17,15 +17,18 @@ export const nodePaths = {
   containerdSocket: "/run/containerd/containerd.sock",
   cniConfigDir: "/etc/cni/net.d",
   cniConfig: "/etc/cni/net.d/10-pods.conflist",
-  /** First what a cluster admin adds, then Debian's containernetworking-plugins. */
   /** Of local-path-provisioner, by its own default. */
   localVolumes: "/opt/local-path-provisioner",
-  cniBinDirs: ["/opt/cni/bin", "/usr/lib/cni"],
+  /** First what a cluster admin adds; Debian's containernetworking-plugins have what is not built (tools/tools.ts). */
+  cniAdminBinDir: "/opt/cni/bin",
+  cniBinDir: "/usr/local/lib/cni",
+  cniDebianBinDir: "/usr/lib/cni",
 } as const;
 
 export interface KubeletOptions {
   /** `/` or a cgroup that exists in every hierarchy; pods go to `kubepods` below it. */
   readonly cgroupRoot: string;
+  readonly families: IpFamilies;
 }
 
 /** https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/ */
@@ -43,7 +46,7 @@ export function renderKubeletConfig(options: KubeletOptions): string {
     tlsPrivateKeyFile: nodePaths.kubeletKey,
     healthzBindAddress: "127.0.0.1",
     containerRuntimeEndpoint: `unix://${nodePaths.containerdSocket}`,
-    clusterDNS: [addresses.dnsService],
+    clusterDNS: ofFamilies(options.families, "dnsService"),
     clusterDomain: "cluster.local",
     resolvConf: nodePaths.resolvConf,
     cgroupDriver: "cgroupfs",
@@ -67,22 +70,25 @@ export function renderKubeletConfig(options: KubeletOptions): string {
 }
 
 /** Command line of the kubelet; the rest is in its configuration file. */
-export function kubeletArguments(node: NodeIdentity): string[] {
+export function kubeletArguments(node: NodeIdentity, families: IpFamilies): string[] {
   return [
     `--config=${nodePaths.kubeletConfig}`,
     `--kubeconfig=${nodePaths.kubeletKubeconfig}`,
     `--hostname-override=${node.name}`,
-    `--node-ip=${node.address}`,
+    `--node-ip=${families.map((family) => node.addresses[family])}`,
   ];
 }
 
 export interface ContainerdOptions {
   /** Where the process may not lower oom_score_adj (no CAP_SYS_RESOURCE), runc must not try. */
   readonly restrictOomScoreAdj: boolean;
+  /** Where the CNI plugins are that were built for the cluster. */
+  readonly cniBinDir: string;
 }
 
 /** https://github.com/containerd/containerd/blob/main/docs/cri/config.md */
 export function renderContainerdConfig(options: ContainerdOptions): string {
+  const binDirs = [nodePaths.cniAdminBinDir, options.cniBinDir, nodePaths.cniDebianBinDir];
   return `version = 3
 root = "${nodePaths.containerdRoot}"
 state = "${nodePaths.containerdState}"
@@ -104,13 +110,13 @@ runtime_type = "io.containerd.runc.v2"
 SystemdCgroup = false
 
 [plugins."io.containerd.cri.v1.runtime".cni]
-bin_dirs = [${nodePaths.cniBinDirs.map((dir) => `"${dir}"`).join(", ")}]
+bin_dirs = [${binDirs.map((dir) => `"${dir}"`).join(", ")}]
 conf_dir = "${nodePaths.cniConfigDir}"
 `;
 }
 
 /** A bridge on each node; nothing is hidden behind the node's address, so pods see each other's own. */
-export function renderCniConfig(node: NodeIdentity): string {
+export function renderCniConfig(node: NodeIdentity, families: IpFamilies): string {
   const bridge = {
     type: "bridge",
     bridge: "cni0",
@@ -119,8 +125,8 @@ export function renderCniConfig(node: NodeIdentity): string {
     hairpinMode: true,
     ipam: {
       type: "host-local",
-      ranges: [[{ subnet: node.podCidr }]],
-      routes: [{ dst: "0.0.0.0/0" }],
+      ranges: families.map((family) => [{ subnet: node.podCidrs[family] }]),
+      routes: families.map((family) => ({ dst: family === "IPv4" ? "0.0.0.0/0" : "::/0" })),
     },
   };
   const plugins = [bridge, { type: "portmap", capabilities: { portMappings: true } }];
@@ -128,6 +134,8 @@ export function renderCniConfig(node: NodeIdentity): string {
 }
 
 /** Pods resolve names through the cluster's DNS service; the machine's own resolver is none of theirs. */
-export function renderResolvConf(): string {
-  return `nameserver ${addresses.dnsService}\n`;
+export function renderResolvConf(families: IpFamilies): string {
+  return ofFamilies(families, "dnsService")
+    .map((server) => `nameserver ${server}\n`)
+    .join("");
 }

@@ -38,9 +38,11 @@ describe("the certificates of a cluster", () => {
 
   it("name every address under which the API server and a kubelet are reached", () => {
     const server = certificate("apiserver");
-    for (const address of ["127.0.0.1", "172.30.0.1", "10.96.0.1"]) expect(server.checkIP(address)).toBe(address);
+    for (const address of ["127.0.0.1", "172.30.0.1", "10.96.0.1", "fd00:30::1", "fd00:10:96::1"])
+      expect(server.checkIP(address)).toBe(address);
     expect(server.checkHost("kubernetes.default.svc")).toBe("kubernetes.default.svc");
-    expect(certificate("kubelet-node1").checkIP("172.30.0.11")).toBe("172.30.0.11");
+    for (const address of ["172.30.0.11", "fd00:30::11"])
+      expect(certificate("kubelet-node1").checkIP(address)).toBe(address);
     expect(certificate("admin").subjectAltName).toBeUndefined();
   });
 

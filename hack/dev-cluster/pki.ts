@@ -2,6 +2,7 @@ import "reflect-metadata";
 import { generateKeyPairSync, type webcrypto } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { isIP } from "node:net";
 import { join } from "node:path";
 import {
   AuthorityKeyIdentifierExtension,
@@ -15,7 +16,7 @@ import {
   X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";
-import { addresses, type NodeIdentity } from "./layout.ts";
+import { familyAddresses, type NodeIdentity } from "./layout.ts";
 import { writeAtomic } from "./state.ts";
 import { localPathUser } from "./storage/local-path.ts";
 
@@ -38,8 +39,7 @@ interface Leaf {
 const apiHosts = [
   "localhost",
   "127.0.0.1",
-  addresses.controlPlane,
-  addresses.apiService,
+  ...Object.values(familyAddresses).flatMap(({ controlPlane, apiService }) => [controlPlane, apiService]),
   "kubernetes",
   "kubernetes.default",
   "kubernetes.default.svc",
@@ -61,7 +61,7 @@ export async function ensurePki(dir: string, nodes: readonly NodeIdentity[]): Pr
       file: `kubelet-${node.name}`,
       commonName: `system:node:${node.name}`,
       organisation: "system:nodes",
-      hosts: [node.name, node.address],
+      hosts: [node.name, ...Object.values(node.addresses)],
     })),
   ]);
   // Whoever has a certificate of these may talk to etcd, or claim to be any user: authorities of their own.
@@ -124,7 +124,7 @@ async function issueLeaf(dir: string, authority: Authority, leaf: Leaf): Promise
 
 function subjectNames(hosts: readonly string[]): SubjectAlternativeNameExtension {
   return new SubjectAlternativeNameExtension(
-    hosts.map((value) => ({ type: /^[\d.]+$/.test(value) ? ("ip" as const) : ("dns" as const), value })),
+    hosts.map((value) => ({ type: isIP(value) !== 0 ? ("ip" as const) : ("dns" as const), value })),
   );
 }
 

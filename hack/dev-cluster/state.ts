@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { type Flavour, type Layout, type NodeIdentity, nodeIdentity, stateHome } from "./layout.ts";
+import { type Flavour, type IpFamilies, type Layout, type NodeIdentity, nodeIdentity, stateHome } from "./layout.ts";
 
 /** What was decided when the cluster was made; `up` keeps to it. */
 export interface ClusterState {
@@ -11,6 +11,7 @@ export interface ClusterState {
   readonly nodeMemoryMiB: number;
   /** On 127.0.0.1. */
   readonly apiPort: number;
+  readonly families: IpFamilies;
 }
 
 const file = (layout: Layout) => join(layout.stateDir, "cluster.json");
@@ -18,7 +19,8 @@ const currentFile = () => join(stateHome(), "current");
 
 export async function readState(layout: Layout): Promise<ClusterState | undefined> {
   if (!existsSync(file(layout))) return undefined;
-  return JSON.parse(await readFile(file(layout), "utf8")) as ClusterState;
+  // Clusters of earlier versions had no choice.
+  return { families: ["IPv4"], ...JSON.parse(await readFile(file(layout), "utf8")) } as ClusterState;
 }
 
 export async function writeState(layout: Layout, state: ClusterState): Promise<void> {

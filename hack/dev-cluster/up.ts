@@ -7,7 +7,7 @@ import { ensureCgroup } from "./cgroups.ts";
 import { ensureControlPlane, ensureServiceProxy, kubectl } from "./control-plane.ts";
 import { ensureClusterDns } from "./dns/cluster-dns.ts";
 import { judge, measure } from "./kvm/verdict.ts";
-import { type Flavour, type Layout, layoutOf, type NodeIdentity, nodeIdentity } from "./layout.ts";
+import { type Flavour, type IpFamilies, type Layout, layoutOf, type NodeIdentity, nodeIdentity } from "./layout.ts";
 import { ensureNativeNode } from "./native/node.ts";
 import { ensureNetwork, ensurePodRoutes } from "./network.ts";
 import { ensurePki } from "./pki.ts";
@@ -21,6 +21,7 @@ import { ensureTools, type Tools } from "./tools/tools.ts";
 const defaultWorkers = 2;
 const defaultNodeMemoryMiB = 3072;
 const firstApiPort = 16443;
+const defaultFamilies: IpFamilies = ["IPv4", "IPv6"];
 
 /** Someone asks for a cluster that contradicts the one of that name. */
 export class ClusterMismatchError extends Error {
@@ -72,14 +73,17 @@ async function decideState(layout: Layout, flavour: Flavour, options: CommandLin
       workers: flavour === "native" ? 1 : (options.workers ?? defaultWorkers),
       nodeMemoryMiB: options.nodeMemoryMiB ?? defaultNodeMemoryMiB,
       apiPort: await freePort(firstApiPort),
+      families: options.families ?? defaultFamilies,
     };
   }
+  const families = options.families ?? existing.families;
   const fits =
+    String(families) === String(existing.families) &&
     (options.workers ?? existing.workers) === existing.workers &&
     (options.nodeMemoryMiB ?? existing.nodeMemoryMiB) === existing.nodeMemoryMiB;
   if (fits) return existing;
   throw new ClusterMismatchError(
-    `cluster '${layout.name}' has ${existing.workers} nodes of ${existing.nodeMemoryMiB} MiB, and keeps them. ` +
+    `cluster '${layout.name}' has ${existing.workers} nodes of ${existing.nodeMemoryMiB} MiB with ${existing.families}, and keeps them. ` +
       `Next: take another --name, or remove it with 'hack/cluster down --name ${layout.name}'`,
   );
 }
@@ -88,38 +92,44 @@ async function bringUp(layout: Layout, state: ClusterState, tools: Tools): Promi
   const nodes = nodesOf(state);
   const first = nodes[0] ?? nodeIdentity(1);
   const native = state.flavour === "native";
+  const { families } = state;
   await ensurePki(layout.pkiDir, nodes);
   await ensureNetwork(layout, native ? first : undefined);
   const cgroupProcs = await ensureCgroup(layout.cgroup);
-  const controlPlane = () => ensureControlPlane(layout, { tools, apiPort: state.apiPort, cgroupProcs });
+  const controlPlane = () => ensureControlPlane(layout, { tools, apiPort: state.apiPort, cgroupProcs, families });
   if (native) {
     await controlPlane();
-    await ensureNativeNode(layout, first, { tools, cgroupProcs });
+    await ensureNativeNode(layout, first, { tools, cgroupProcs, families });
   } else {
     const acceleration = await chooseAcceleration();
     await ensurePodRoutes(layout, nodes);
     await Promise.all([
       controlPlane(),
-      ensureQemuNodes(layout, nodes, { tools, cgroupProcs, acceleration, memoryMiB: state.nodeMemoryMiB }),
+      ensureQemuNodes(layout, nodes, { tools, cgroupProcs, families, acceleration, memoryMiB: state.nodeMemoryMiB }),
     ]);
   }
-  await waitForNodes(layout, tools, nodes);
+  await waitForNodes(layout, tools, { nodes, families });
   await Promise.all([
-    ensureServiceProxy(layout, { tools, cgroupProcs, node: first }),
+    ensureServiceProxy(layout, { tools, cgroupProcs, families, node: first }),
     ensureLocalPath(layout, { tools, cgroupProcs }),
-    ensureClusterDns(layout, { tools, cgroupProcs }),
+    ensureClusterDns(layout, { tools, cgroupProcs, families }),
   ]);
 }
 
 /** A node that can take pods: Ready, with its pod range, in a cluster that gives out service accounts. */
-async function waitForNodes(layout: Layout, tools: Tools, nodes: readonly NodeIdentity[]): Promise<void> {
+async function waitForNodes(
+  layout: Layout,
+  tools: Tools,
+  { nodes, families }: { readonly nodes: readonly NodeIdentity[]; readonly families: IpFamilies },
+): Promise<void> {
   for (const node of nodes) {
     await waitFor(() => isRegistered(layout, tools, node), {
       what: `node ${node.name} to register`,
       timeoutMs: 180_000,
       intervalMs: 250,
     });
-    const range = { spec: { podCIDR: node.podCidr, podCIDRs: [node.podCidr] } };
+    const podCIDRs = families.map((family) => node.podCidrs[family]);
+    const range = { spec: { podCIDR: podCIDRs[0], podCIDRs } };
     await kubectl(layout, tools, ["patch", "node", node.name, "--patch", JSON.stringify(range)]);
   }
   const names = nodes.map((node) => `node/${node.name}`);

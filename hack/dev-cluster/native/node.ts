@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { run, succeeds } from "../../lib/step.ts";
 import { apiServerUrl } from "../control-plane.ts";
 import { writeKubeconfig } from "../kubeconfig.ts";
-import type { Layout, NodeIdentity } from "../layout.ts";
+import type { IpFamilies, Layout, NodeIdentity } from "../layout.ts";
 import { inNetns, netnsFile } from "../network.ts";
 import {
   kubeletArguments,
@@ -22,13 +22,14 @@ import { ensureMountNamespace, hostPath, mountNamespaceFile } from "./mount-name
 export interface NativeNodeOptions {
   readonly tools: Tools;
   readonly cgroupProcs: readonly string[];
+  readonly families: IpFamilies;
 }
 
 /** Makes this machine a node of the cluster: containerd and kubelet in namespaces of their own. */
 export async function ensureNativeNode(layout: Layout, node: NodeIdentity, options: NativeNodeOptions): Promise<void> {
-  const { tools, cgroupProcs } = options;
+  const { tools, cgroupProcs, families } = options;
   await ensureMountNamespace(layout);
-  await writeNodeFiles(layout, node);
+  await writeNodeFiles(layout, node, options);
   const inside = { netns: netnsFile(layout), mountNamespace: mountNamespaceFile(layout), cgroupProcs };
   const env = { PATH: toolPath(tools) };
   await ensureProcess(layout, {
@@ -47,18 +48,22 @@ export async function ensureNativeNode(layout: Layout, node: NodeIdentity, optio
     ...inside,
     name: "kubelet",
     env,
-    argv: [join(tools.kube, "kubelet"), ...kubeletArguments(node)],
+    argv: [join(tools.kube, "kubelet"), ...kubeletArguments(node, families)],
   });
 }
 
-async function writeNodeFiles(layout: Layout, node: NodeIdentity): Promise<void> {
+async function writeNodeFiles(
+  layout: Layout,
+  node: NodeIdentity,
+  { tools, families }: NativeNodeOptions,
+): Promise<void> {
   const { pkiDir } = layout;
   const place = (path: string, content: string) => writeAtomic(hostPath(layout, path), content);
   const copy = async (from: string, path: string) => place(path, await readFile(join(pkiDir, from), "utf8"));
-  await place(nodePaths.containerdConfig, renderContainerdConfig({ restrictOomScoreAdj: true }));
-  await place(nodePaths.cniConfig, renderCniConfig(node));
-  await place(nodePaths.kubeletConfig, renderKubeletConfig({ cgroupRoot: `/${layout.cgroup}` }));
-  await place(nodePaths.resolvConf, renderResolvConf());
+  await place(nodePaths.containerdConfig, renderContainerdConfig({ restrictOomScoreAdj: true, cniBinDir: tools.cni }));
+  await place(nodePaths.cniConfig, renderCniConfig(node, families));
+  await place(nodePaths.kubeletConfig, renderKubeletConfig({ cgroupRoot: `/${layout.cgroup}`, families }));
+  await place(nodePaths.resolvConf, renderResolvConf(families));
   await copy("ca.crt", nodePaths.clusterCa);
   await copy(`kubelet-${node.name}.crt`, nodePaths.kubeletCertificate);
   await copy(`kubelet-${node.name}.key`, nodePaths.kubeletKey);

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { run, say, succeeds, tail } from "../../lib/step.ts";
-import { addresses, type Layout, type NodeIdentity } from "../layout.ts";
+import { familyAddresses, type Layout, type NodeIdentity } from "../layout.ts";
 import { ensureTap, netnsFile } from "../network.ts";
 import {
   type EnsureResult,
@@ -116,9 +116,10 @@ async function prepareDisk(layout: Layout, node: NodeIdentity, image: NodeImage)
 async function baseFiles(layout: Layout, node: NodeIdentity, options: NodeVmOptions): Promise<OverlayFile[]> {
   const env = {
     NODE_NAME: node.name,
-    NODE_ADDRESS: node.address,
-    NODE_PREFIX: String(addresses.prefixLength),
-    NODE_GATEWAY: addresses.controlPlane,
+    NODE_ADDRESS: `${node.addresses.IPv4}/${familyAddresses.IPv4.prefixLength}`,
+    NODE_GATEWAY: familyAddresses.IPv4.controlPlane,
+    NODE_ADDRESS6: `${node.addresses.IPv6}/${familyAddresses.IPv6.prefixLength}`,
+    NODE_GATEWAY6: familyAddresses.IPv6.controlPlane,
     NODE_ROUTES: (options.routes ?? []).map(({ range, via }) => `${range},${via}`).join(" "),
     NODE_MODULES: modules.join(" "),
   };
@@ -126,7 +127,7 @@ async function baseFiles(layout: Layout, node: NodeIdentity, options: NodeVmOpti
   return [
     { path: "/usr/sbin/node-init", content: await readFile(join(import.meta.dirname, "node-init")), mode: 0o755 },
     { path: "/etc/node/env", content: lines.join("") },
-    { path: "/etc/hosts", content: `127.0.0.1 localhost\n${node.address} ${node.name}\n`, mode: 0o644 },
+    { path: "/etc/hosts", content: `127.0.0.1 localhost\n${node.addresses.IPv4} ${node.name}\n`, mode: 0o644 },
     { path: "/root/.ssh/authorized_keys", content: await readFile(`${await ensureSshKey(layout)}.pub`) },
   ];
 }

@@ -3,7 +3,7 @@ import { basename, dirname, join } from "node:path";
 import { say, succeeds, waitFor } from "../../lib/step.ts";
 import { apiServerUrl, renderKubeProxyConfig } from "../control-plane.ts";
 import { renderKubeconfig } from "../kubeconfig.ts";
-import type { Layout, NodeIdentity } from "../layout.ts";
+import type { IpFamilies, Layout, NodeIdentity } from "../layout.ts";
 import {
   kubeletArguments,
   nodePaths,
@@ -13,7 +13,7 @@ import {
   renderResolvConf,
 } from "../node-config.ts";
 import { nodeImageArchives } from "../node-images/images.ts";
-import { kubePrograms, type Tools } from "../tools/tools.ts";
+import { cniPlugins, kubePrograms, type Tools } from "../tools/tools.ts";
 import type { Acceleration } from "./acceleration.ts";
 import type { OverlayFile } from "./initramfs.ts";
 import { buildNodeImage, type NodeImage } from "./node-image.ts";
@@ -25,6 +25,7 @@ export interface QemuNodesOptions {
   readonly acceleration: Acceleration;
   readonly memoryMiB: number;
   readonly cgroupProcs: readonly string[];
+  readonly families: IpFamilies;
 }
 
 /** Brings up the node VMs, all at once; each runs containerd, kubelet and kube-proxy by itself from then on. */
@@ -45,9 +46,14 @@ export async function ensureQemuNodes(
         acceleration: options.acceleration,
         memoryMiB: options.memoryMiB,
         cgroupProcs: options.cgroupProcs,
-        files: [...(await kubernetesFiles(layout, node)), ...(node === nodes[0] ? await nfsFiles() : [])],
+        files: [
+          ...(await kubernetesFiles(layout, node, options.families)),
+          ...(node === nodes[0] ? await nfsFiles() : []),
+        ],
         extraDisks: [{ file: await ensureDataDisk(layout, node.name) }, { file: shared, shared: true }],
-        routes: others.map((other) => ({ range: other.podCidr, via: other.address })),
+        routes: others.flatMap((other) =>
+          options.families.map((family) => ({ range: other.podCidrs[family], via: other.addresses[family] })),
+        ),
       });
       if (result === "kept") return;
       say(`${node.name}: booted in ${((performance.now() - startedMs) / 1000).toFixed(1)} s`);
@@ -72,6 +78,7 @@ export async function kubernetesNodeImage(tools: Tools): Promise<NodeImage> {
   add(tools.kube, ["kube", ...kubePrograms]);
   add(tools.containerd, ["containerd", "containerd-shim-runc-v2", "ctr"]);
   add(tools.runc, ["runc"]);
+  for (const plugin of cniPlugins) content[join(nodePaths.cniBinDir, plugin)] = join(tools.cni, plugin);
   // The paths name the versions, so they stand for the content.
   return buildNodeImage({ content, extraPackages: storagePackages });
 }
@@ -100,23 +107,26 @@ async function ensureDataDisk(layout: Layout, name: string): Promise<string> {
   return file;
 }
 
-async function kubernetesFiles(layout: Layout, node: NodeIdentity): Promise<OverlayFile[]> {
+async function kubernetesFiles(layout: Layout, node: NodeIdentity, families: IpFamilies): Promise<OverlayFile[]> {
   const { pkiDir } = layout;
   const pki = (file: string) => readFile(join(pkiDir, file));
   const kubeconfig = (user: string) => renderKubeconfig({ pkiDir, user, server: apiServerUrl, cluster: layout.name });
   const proxyKubeconfig = "/etc/kubernetes/kube-proxy.kubeconfig";
   return [
     { path: "/etc/node/start", content: await readFile(join(import.meta.dirname, "kube-start")), mode: 0o755 },
-    { path: "/etc/node/kubelet-arguments", content: `${kubeletArguments(node).join("\n")}\n` },
-    { path: nodePaths.containerdConfig, content: renderContainerdConfig({ restrictOomScoreAdj: false }) },
-    { path: nodePaths.cniConfig, content: renderCniConfig(node) },
-    { path: nodePaths.kubeletConfig, content: renderKubeletConfig({ cgroupRoot: "/" }) },
+    { path: "/etc/node/kubelet-arguments", content: `${kubeletArguments(node, families).join("\n")}\n` },
+    {
+      path: nodePaths.containerdConfig,
+      content: renderContainerdConfig({ restrictOomScoreAdj: false, cniBinDir: nodePaths.cniBinDir }),
+    },
+    { path: nodePaths.cniConfig, content: renderCniConfig(node, families) },
+    { path: nodePaths.kubeletConfig, content: renderKubeletConfig({ cgroupRoot: "/", families }) },
     { path: nodePaths.kubeletKubeconfig, content: await kubeconfig(`kubelet-${node.name}`) },
     { path: nodePaths.kubeletCertificate, content: await pki(`kubelet-${node.name}.crt`) },
     { path: nodePaths.kubeletKey, content: await pki(`kubelet-${node.name}.key`) },
     { path: nodePaths.clusterCa, content: await pki("ca.crt") },
-    { path: nodePaths.resolvConf, content: renderResolvConf(), mode: 0o644 },
-    { path: "/etc/kubernetes/kube-proxy.yaml", content: renderKubeProxyConfig(proxyKubeconfig, node.name) },
+    { path: nodePaths.resolvConf, content: renderResolvConf(families), mode: 0o644 },
+    { path: "/etc/kubernetes/kube-proxy.yaml", content: renderKubeProxyConfig(proxyKubeconfig, node.name, families) },
     { path: proxyKubeconfig, content: await kubeconfig("kube-proxy") },
   ];
 }

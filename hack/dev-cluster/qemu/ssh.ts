@@ -42,7 +42,7 @@ function sshOptions(layout: Layout): string[] {
 /** Runs `command` (one line for the node's shell) on a node; a shell where none is given. */
 export function sshCommand(layout: Layout, node: NodeIdentity, command: readonly string[]): string[] {
   const reuse = ["-o", "ControlMaster=no", "-S", controlSocket(layout, node)];
-  return inNetns(layout, "ssh", ...sshOptions(layout), ...reuse, `root@${node.address}`, ...command);
+  return inNetns(layout, "ssh", ...sshOptions(layout), ...reuse, `root@${node.addresses.IPv4}`, ...command);
 }
 
 /** Keeps one connection open, so that a command costs no key exchange, which is slow on an emulated node. */
@@ -56,7 +56,7 @@ export async function ensureSshMaster(
     name: `ssh-${node.name}`,
     netns: netnsFile(layout),
     cgroupProcs,
-    argv: ["ssh", ...sshOptions(layout), ...master, `root@${node.address}`],
+    argv: ["ssh", ...sshOptions(layout), ...master, `root@${node.addresses.IPv4}`],
   });
 }
 
@@ -85,7 +85,7 @@ export async function copyToQemuNode(layout: Layout, node: NodeIdentity, file: s
 async function sendFile(layout: Layout, node: NodeIdentity, file: string | Readable, command: string): Promise<void> {
   const port = randomInt(20_000, 30_000);
   const receive = run(sshCommand(layout, node, [`busybox nc -l -p ${port} </dev/null | { ${command}; }`]));
-  const target = `TCP:${node.address}:${port},retry=100,interval=0.1`;
+  const target = `TCP:${node.addresses.IPv4}:${port},retry=100,interval=0.1`;
   const send = copyByStream(file, inNetns(layout, "socat", "-b", "1048576", "-u", "STDIN", target));
   const [received, sent] = await Promise.allSettled([receive, send]);
   // If both failed, the node's reason explains the other.

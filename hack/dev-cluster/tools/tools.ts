@@ -14,6 +14,8 @@ export interface Tools {
   /** containerd, containerd-shim-runc-v2, ctr */
   containerd: string;
   runc: string;
+  /** bridge, host-local, portmap */
+  cni: string;
   helm: string;
   /** local-path-provisioner */
   localPath: string;
@@ -38,6 +40,7 @@ export async function ensureTools(): Promise<Tools> {
     kube: kube(),
     containerd: containerd(),
     runc: runc(),
+    cni: cni(),
     helm: helm(),
     localPath: localPath(),
     dns: dns(),
@@ -47,6 +50,7 @@ export async function ensureTools(): Promise<Tools> {
   return {
     // One after the other: each already uses all cores.
     runc: await cached(things.runc),
+    cni: await cached(things.cni),
     containerd: await cached(things.containerd),
     helm: await cached(things.helm),
     localPath: await cached(things.localPath),
@@ -136,6 +140,25 @@ function runc(): Cached {
         cgo: true,
         ldflags: `${compact} -X main.version=${versions.runc}`,
       }),
+  };
+}
+
+/** The CNI plugins of pods' own network. */
+export const cniPlugins = ["bridge", "host-local", "portmap"] as const;
+const cniPluginFolders = { bridge: "main", "host-local": "ipam", portmap: "meta" } as const;
+
+function cni(): Cached {
+  const module = "github.com/containernetworking/plugins";
+  return {
+    key: `cni-plugins-${versions.cniPlugins}`,
+    title: `Building CNI plugins ${versions.cniPlugins}`,
+    estimateSeconds: 20,
+    async build(dir, logFile) {
+      for (const plugin of cniPlugins) {
+        const path = `${module}/plugins/${cniPluginFolders[plugin]}/${plugin}@v${versions.cniPlugins}`;
+        await goInstall(path, dir, { logFile, ldflags: compact });
+      }
+    },
   };
 }
 

@@ -6,6 +6,8 @@ export const versions = {
   containerd: "2.4.2",
   /** Debian 12's runc 1.1 does not work with containerd 2.4. */
   runc: "1.5.2",
+  /** github.com/containernetworking/plugins; Debian's are of before IPv6 addresses were ready at once. */
+  cniPlugins: "1.10.0",
   helm: "3.22.0",
   localPathProvisioner: "0.0.30",
   /** The newest that needs no newer modules than Kubernetes has; dns/go.mod must name the same. */
