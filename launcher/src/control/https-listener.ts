@@ -4,6 +4,7 @@ import type { TLSSocket } from "node:tls";
 import type { ControlConfig } from "../../api/machine-config.ts";
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
+import { listenOptions } from "../sys/listen-address.ts";
 import { RequestRefused, sendRefusal } from "./api-error.ts";
 import { httpLimits, listen, protect } from "./http-limits.ts";
 import type { LauncherApi } from "./launcher-api.ts";
@@ -45,7 +46,7 @@ export async function listenOnHttps(
     if (refusal === undefined) api.upgrade(request, socket, head);
     else socket.end(refusal.rawResponse, () => socket.destroy());
   });
-  await listen(server, { host: config.address, port: config.port });
+  await listen(server, listenOptions(config));
   const watcher = watchTlsFiles(config, material, {
     onChange: (next) => {
       server.setSecureContext({ ...next, minVersion: "TLSv1.3" });

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { MachineControls } from "../machine/control-surface.ts";
+import { listenOptions } from "../sys/listen-address.ts";
 import { httpLimits, listen, protect } from "./http-limits.ts";
 import { type MetricSource, prometheusText } from "./prometheus.ts";
 
@@ -19,7 +20,7 @@ export async function listenForTelemetry(
   const readiness = new Readiness();
   protect(server);
   server.on("request", (request, response) => answer(parts, readiness, request, response));
-  await listen(server, { host: endpoint.address, port: endpoint.port });
+  await listen(server, listenOptions(endpoint));
   return server;
 }
 

@@ -1,4 +1,5 @@
 import { createServer, type Server } from "node:http";
+import { listenOptions } from "../sys/listen-address.ts";
 import type { ProgressMeter } from "./progress.ts";
 
 const MAX_CONNECTIONS = 8;
@@ -17,7 +18,7 @@ export async function listenForProgress(
   server.maxConnections = MAX_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
     server.on("error", reject);
-    server.listen({ host: endpoint.address, port: endpoint.port }, resolve);
+    server.listen(listenOptions(endpoint), resolve);
   });
   // The import's end is the process's.
   server.unref();

@@ -6,6 +6,7 @@ import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
 import type { MovableMachine } from "../machine/movable-machine.ts";
 import { isFilledByMigration } from "../storage/open-disks.ts";
+import { listenOptions } from "../sys/listen-address.ts";
 import { type ConsoleHistory, type DecodedState, decodeState } from "./codec/snapshot-codec.ts";
 import { ControlLink } from "./control-link.ts";
 import { Phases } from "./handover/phases.ts";
@@ -84,10 +85,9 @@ export class MigrationTarget {
 
   /** Rejects where the port cannot be had. */
   async listen(): Promise<void> {
-    const { address, port } = this.#parts;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#server.once("error", reject);
-    this.#server.listen({ host: address, port }, resolve);
+    this.#server.listen(listenOptions(this.#parts), resolve);
     await promise;
   }
 

@@ -44,7 +44,7 @@ const FLAGS = {
   "launcher-seccomp": ["RuntimeDefault", "RuntimeDefault, or Localhost: the profile that the node agents install"],
   "launcher-polling-us": ["", "longest time to look for a disk's next request; the launcher's own rule when empty"],
   "launcher-polling-percent": ["50", "how much of a processor that may take, where --launcher-polling-us is given"],
-  "launcher-listen-address": ["0.0.0.0", "address that launchers listen on; :: in IPv6 clusters"],
+  "launcher-listen-address": ["::", "address that launchers listen on; :: is all of both families"],
   "launcher-control-port": ["10443", "port of the Launcher API on the pod IP"],
   "launcher-telemetry-port": ["10080", "port of health and metrics on the pod IP"],
   "launcher-migration-port": ["10444", "port that a launcher takes its machine over at; memory comes to the one above"],

@@ -1,6 +1,7 @@
 import { createServer, type TLSSocket } from "node:tls";
 import { parentPort } from "node:worker_threads";
 import { punchHole } from "../../sys/file-io.ts";
+import { listenOptions } from "../../sys/listen-address.ts";
 import { type MachineTls, strangerAt, tlsOptions } from "../tls.ts";
 import { DiskFile, type ReceivedDisk } from "./disk-files.ts";
 import { GuestPages } from "./guest-pages.ts";
@@ -52,7 +53,7 @@ export function receiveMemory(task: ReceiveMemoryTask): void {
   });
   // Strangers and their broken handshakes are nobody's business.
   server.on("tlsClientError", () => {});
-  server.listen({ host: task.address, port: task.port, reusePort: true }, () => say("listening"));
+  server.listen({ ...listenOptions(task), reusePort: true }, () => say("listening"));
 }
 
 function follow(socket: TLSSocket, stream: MemoryStream, say: (message: ReceiverMessage) => void): void {
