@@ -77,7 +77,7 @@ export const headlessService = {
   apiVersion: "v1",
   kind: "Service",
   metadata: { name: "machines" },
-  spec: { clusterIP: "None", selector: { app: "web" } },
+  spec: { clusterIP: "None", ipFamilyPolicy: "PreferDualStack", selector: { app: "web" } },
 };
 
 /** A Service that each node answers for. */
@@ -85,5 +85,10 @@ export const nodePortService = {
   apiVersion: "v1",
   kind: "Service",
   metadata: { name: "web-node-port" },
-  spec: { type: "NodePort", selector: { app: "web" }, ports: [{ port: 80, nodePort: 30080 }] },
+  spec: {
+    type: "NodePort",
+    ipFamilyPolicy: "PreferDualStack",
+    selector: { app: "web" },
+    ports: [{ port: 80, nodePort: 30080 }],
+  },
 };

@@ -5,8 +5,8 @@ import { readState } from "../../hack/dev-cluster/state.ts";
 import { builtInName } from "../../hack/first-run/built-in-target.ts";
 import { run, succeeds } from "../../hack/lib/step.ts";
 import { eventually } from "../support/eventually.ts";
-import type { Kubectl } from "../support/kubectl.ts";
-import { fetchFrom, TOOLBOX_PORT, toolboxPod } from "../support/toolbox.ts";
+import type { Kubectl, KubeObject, Statuses } from "../support/kubectl.ts";
+import { fetchFrom, runIn, TOOLBOX_PORT, toolboxPod, urlHost } from "../support/toolbox.ts";
 import { podOf } from "../support/vm.ts";
 import { headlessService, kubectlOf, NetworkedGuest, nodePortService, webExample } from "./guest-network.ts";
 
@@ -43,8 +43,11 @@ describe("hack/quickstart", () => {
     let kubectl: Kubectl;
     let hello: NetworkedGuest;
     let web: NetworkedGuest;
+    /** As URLs have them, of both families. */
+    let webHosts: string[] = [];
+    let serviceHosts: string[] = [];
     let webIp = "";
-    let toolboxes: { name: string; ip: string; nodeIp: string }[] = [];
+    let toolboxes: { name: string; hosts: string[]; nodeHosts: string[] }[] = [];
 
     beforeAll(async () => {
       kubectl = await kubectlOf(builtInName);
@@ -66,13 +69,17 @@ describe("hack/quickstart", () => {
         nodes.map(async ({ metadata, status }) => {
           const name = `toolbox-${metadata.name}`;
           const pod = await kubectl.waitFor("pod", name, "condition=Ready", BOOT_MS);
-          const nodeIp = status.addresses.find(({ type }) => type === "InternalIP")?.address ?? "";
-          return { name, ip: pod.status.podIP ?? "", nodeIp };
+          const nodeIps = status.addresses.flatMap(({ type, address }) => (type === "InternalIP" ? [address] : []));
+          return { name, hosts: hostsOf(pod), nodeHosts: nodeIps.map(urlHost) };
         }),
       );
       hello = await new NetworkedGuest(kubectl, "hello").ready();
       const vm = await kubectl.waitFor("vm", "web", "condition=Ready", BOOT_MS);
       webIp = vm.status.podIP ?? "";
+      webHosts = hostsOf(await kubectl.get("pod", podOf("web")));
+      const service = await kubectl.get("service", "web");
+      const clusterIps = (service?.spec["clusterIPs"] ?? []) as string[];
+      serviceHosts = clusterIps.map(urlHost);
       web = await new NetworkedGuest(kubectl, "web").ready();
     }, 2 * BOOT_MS);
 
@@ -81,25 +88,37 @@ describe("hack/quickstart", () => {
       await web?.[Symbol.asyncDispose]();
     });
 
-    it("gives a guest address, route, name servers and name by DHCP", async () => {
+    it("is of both address families", () => {
+      const hosts = [webHosts, serviceHosts, ...toolboxes.flatMap((toolbox) => [toolbox.hosts, toolbox.nodeHosts])];
+      for (const each of hosts) expect(each).toEqual([expect.stringMatching(/^\d/), expect.stringMatching(/^\[fd00:/)]);
+    });
+
+    it("gives a guest addresses, routes, name servers and name by DHCP, DHCPv6 and router advertisements", async () => {
       expect(await hello.run("ip -4 address show dev eth0")).toMatch(/inet 10\.0\.2\.2\/24/);
       expect(await hello.run("ip route")).toMatch(/default via 10\.0\.2\.1 dev eth0/);
       expect(await hello.run("cat /etc/resolv.conf")).toMatch(
         /search default\.svc\.cluster\.local[\s\S]*nameserver 10\.96\.0\.10/,
       );
+      await eventually("the answers to DHCPv6", 60_000, async () => {
+        return (await hello.run("cat /etc/resolv.conf")).includes("nameserver fd00:10:96::a");
+      });
+      expect(await hello.run("ip -6 address show dev eth0 scope global")).toMatch(/inet6 fd10:0:2::2\/128/);
+      expect(await hello.run("ip -6 route")).toMatch(/default via fe80::1 dev eth0/);
       expect(await web.run("hostname")).toBe("web-0");
     });
 
     it("tells of its interfaces in the status", async () => {
       const [entry] = (await kubectl.get("vm", "web"))?.status.interfaces ?? [];
-      expect(entry).toMatchObject({ name: "default", state: "Up", ipAddresses: [webIp] });
+      expect(entry).toMatchObject({ name: "default", state: "Up" });
+      expect(entry?.ipAddresses?.map(urlHost)).toEqual(webHosts);
       expect(await web.run("cat /sys/class/net/eth0/address")).toBe(entry?.mac);
     });
 
     it("lets pods of every node reach a guest, at its pod's address, its Service, its own name and any node", async () => {
       const { nodePort } = nodePortService.spec.ports[0] ?? {};
-      const nodePorts = toolboxes.map(({ nodeIp }) => `${nodeIp}:${nodePort}`);
-      const hosts = [webIp, "web", "web.default.svc.cluster.local", "web-0.machines", ...nodePorts];
+      const nodePorts = toolboxes.flatMap(({ nodeHosts }) => nodeHosts.map((host) => `${host}:${nodePort}`));
+      const names = ["web", "web.default.svc.cluster.local", "web-0.machines"];
+      const hosts = [...webHosts, ...serviceHosts, ...names, ...nodePorts];
       for (const { name } of toolboxes) {
         const answers = await fetchFrom(kubectl, name, ...hosts.map((host) => `http://${host}/hostname`));
         expect({ name, hosts, answers: answers.split("\n") }).toEqual({
@@ -110,6 +129,18 @@ describe("hack/quickstart", () => {
       }
     });
 
+    it("has an address of each family by its Service's name and its own", async () => {
+      const [toolbox] = toolboxes;
+      const known = {
+        "web.default.svc.cluster.local": serviceHosts,
+        "web-0.machines.default.svc.cluster.local": webHosts,
+      };
+      for (const [name, hosts] of Object.entries(known)) {
+        const answer = await runIn(kubectl, toolbox?.name ?? "", `nslookup ${name}`);
+        for (const host of hosts) expect(answer).toContain(`Address: ${host.replace(/[[\]]/g, "")}`);
+      }
+    });
+
     it("is reached through the API server, as the example says", async () => {
       const path = "/api/v1/namespaces/default/services/web:http/proxy/";
       expect(await kubectl.run(["get", "--raw", path])).toContain("Hello from a virtual machine");
@@ -117,14 +148,19 @@ describe("hack/quickstart", () => {
 
     it("lets a guest reach pods of every node, other guests, Services by name, nodes, and itself through its Service", async () => {
       const { nodePort } = nodePortService.spec.ports[0] ?? {};
-      const nodePorts = toolboxes.map(({ nodeIp }) => `${nodeIp}:${nodePort}`);
-      const pods = toolboxes.map(({ ip }) => `${ip}:${TOOLBOX_PORT}`);
-      const hosts = [...pods, webIp, "web", "web-0.machines", ...nodePorts];
+      const nodePorts = toolboxes.flatMap(({ nodeHosts }) => nodeHosts.map((host) => `${host}:${nodePort}`));
+      const pods = toolboxes.flatMap(({ name, hosts }) =>
+        hosts.map((host) => ({ name, host: `${host}:${TOOLBOX_PORT}` })),
+      );
+      const guests = [...webHosts, ...serviceHosts, "web", "web-0.machines", ...nodePorts];
+      const hosts = [...pods.map(({ host }) => host), ...guests];
       const answers = await hello.fetch(...hosts.map((host) => `http://${host}/hostname`));
-      const expected = hosts.map((_, index) => toolboxes[index]?.name ?? "web-0");
+      const expected = [...pods.map(({ name }) => name), ...guests.map(() => "web-0")];
       expect({ hosts, answers: answers.split("\n") }).toEqual({ hosts, answers: expected });
-      const helloIp = (await kubectl.get("vm", "hello"))?.status.podIP;
-      expect(await web.fetch("http://web/hostname", `http://${helloIp}/hostname`)).toBe("web-0\nhello");
+      const others = hostsOf(await kubectl.get("pod", podOf("hello")));
+      const own = ["web", ...serviceHosts];
+      const all = [...own, ...others].map((host) => `http://${host}/hostname`);
+      expect((await web.fetch(...all)).split("\n")).toEqual([...own.map(() => "web-0"), ...others.map(() => "hello")]);
     });
 
     it("keeps the launcher's own ports, and all that the spec does not list, out of the guest", async () => {
@@ -192,6 +228,11 @@ describe("hack/quickstart", () => {
     FIRST_TIME_MS,
   );
 });
+
+/** Addresses of a pod as URLs have them. */
+function hostsOf(pod: KubeObject<Statuses["pod"]> | null): string[] {
+  return (pod?.status.podIPs ?? []).map(({ ip }) => urlHost(ip));
+}
 
 interface NodeStatus {
   readonly addresses: readonly { readonly type: string; readonly address: string }[];

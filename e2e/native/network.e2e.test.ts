@@ -1,13 +1,19 @@
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
+import { datagramAnswers, nodePod } from "../support/datagrams.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
-import { fetchFrom, runIn, toolboxPod } from "../support/toolbox.ts";
-import { guestAnswers, podOf, testGuest } from "../support/vm.ts";
+import { fetchFrom, runIn, toolboxPod, urlHost } from "../support/toolbox.ts";
+import { guestAnswers, podOf, tellGuest, testGuest } from "../support/vm.ts";
 
 const times = { periodSeconds: 1, failureThreshold: 2 };
 
-/** The test guest has no network stack: what guests do with theirs is tested with Linux, on the quickstart's cluster. */
+const families = ["IPv4", "IPv6"] as const;
+const ECHO_PORT = 4000;
+const NODE_PORT = 30400;
+/** The test guest sends back what is sent to it, and no more: what else guests do is tested with Linux, on the quickstart's cluster. */
+const NETECHO = "netecho 1000000";
+
 describe("a machine on the pod network", () => {
   let cluster: TestCluster;
   let kubectl: Kubectl;
@@ -16,14 +22,15 @@ describe("a machine on the pod network", () => {
     cluster = await openTestCluster();
     kubectl = await cluster.namespace("network");
     await kubectl.apply(toolboxPod("toolbox"));
+    await kubectl.apply(nodePod("sender"));
     await kubectl.apply({
       apiVersion: "v1",
       kind: "Service",
       metadata: { name: "machines" },
-      spec: { clusterIP: "None", selector: { tier: "web" } },
+      spec: { clusterIP: "None", ipFamilyPolicy: "PreferDualStack", selector: { tier: "web" } },
     });
     await kubectl.apply(testGuest("plain", { template: { spec: { hostname: "web-0", subdomain: "machines" } } }));
-    await kubectl.waitFor("pod", "toolbox", "condition=Ready");
+    for (const pod of ["toolbox", "sender"]) await kubectl.waitFor("pod", pod, "condition=Ready");
     await kubectl.waitFor("vm", "plain", "condition=Ready");
   });
   afterAll(() => cluster.dropNamespace("network"));
@@ -32,11 +39,15 @@ describe("a machine on the pod network", () => {
     kubectl.run(["patch", "vm", name, "--type=merge", "-p", JSON.stringify(patch)]);
   const interfaceOf = async (name: string) => (await kubectl.get("vm", name))?.status.interfaces?.[0];
 
-  it("has one interface by default, with the pod's address and a MAC address that outlives the pod", async () => {
+  const podIps = async (name: string) =>
+    ((await kubectl.get("pod", podOf(name)))?.status.podIPs ?? []).map(({ ip }) => ip);
+
+  it("has one interface by default, with the pod's addresses and a MAC address that outlives the pod", async () => {
     const vm = await kubectl.get("vm", "plain");
     const first = vm?.status.interfaces?.[0];
     expect(vm?.spec["interfaces"]).toBeUndefined();
-    expect(first).toMatchObject({ name: "default", state: "Up", ipAddresses: [vm?.status.podIP] });
+    expect(first).toMatchObject({ name: "default", state: "Up", ipAddresses: await podIps("plain") });
+    expect(first?.ipAddresses).toEqual([vm?.status.podIP, expect.stringMatching(/^fd00:10:244:1::/)]);
     expect(first?.mac).toMatch(/^[0-9a-f][26ae](:[0-9a-f]{2}){5}$/);
     await kubectl.run(["delete", "pod", podOf("plain")]);
     await eventually("another run", 90_000, async () => {
@@ -48,11 +59,12 @@ describe("a machine on the pod network", () => {
 
   it("keeps the launcher's own ports reachable, and its cable is pulled and plugged without a restart", async () => {
     const before = await kubectl.get("vm", "plain");
-    const launcherAnswers = () => fetchFrom(kubectl, "toolbox", `http://${before?.status.podIP}:10080/metrics`);
+    const metrics = (await podIps("plain")).map((ip) => `http://${urlHost(ip)}:10080/metrics`);
+    const launcherAnswers = async () => (await fetchFrom(kubectl, "toolbox", ...metrics)).match(/^typevisor_vm_info/gm);
     const pull = async (state: "Up" | "Down") => {
       await merge("plain", { spec: { interfaces: [{ name: "default", masquerade: {}, state }] } });
       await eventually(`the cable is ${state}`, 60_000, async () => (await interfaceOf("plain"))?.state === state);
-      expect(await launcherAnswers()).toContain("typevisor_vm_");
+      expect(await launcherAnswers()).toHaveLength(families.length);
       await kubectl.vmCondition("plain", "RestartRequired", "False");
     };
     await pull("Down");
@@ -70,9 +82,9 @@ describe("a machine on the pod network", () => {
     const name = "web-0.machines.network.svc.cluster.local";
     expect(await runIn(kubectl, "toolbox", `nslookup ${name} || true`)).not.toContain("10.244.");
     await kubectl.run(["label", "vm", "plain", "tier=web"]);
-    await eventually("the name is known", 60_000, async () => {
-      const ip = (await kubectl.get("vm", "plain"))?.status.podIP ?? "?";
-      return (await runIn(kubectl, "toolbox", `nslookup ${name} || true`)).includes(ip);
+    await eventually("the name is known, with an address of each family", 60_000, async () => {
+      const [ips, answer] = [await podIps("plain"), await runIn(kubectl, "toolbox", `nslookup ${name} || true`)];
+      return ips.length === families.length && ips.every((ip) => answer.includes(`Address: ${ip}`));
     });
     await kubectl.run(["label", "vm", "plain", "tier-"]);
     await eventually("the label is gone", 60_000, async () => {
@@ -90,9 +102,35 @@ describe("a machine on the pod network", () => {
   it("has the pod's own address and MAC where it is to, and its launcher stays reachable", async () => {
     await kubectl.apply(testGuest("own", { interfaces: [{ name: "default", podIP: {} }] }));
     const vm = await kubectl.waitFor("vm", "own", "condition=Ready");
-    expect(vm.status.interfaces?.[0]).toMatchObject({ state: "Up", ipAddresses: [vm.status.podIP] });
-    expect(await fetchFrom(kubectl, "toolbox", `http://${vm.status.podIP}:10080/metrics`)).toContain("typevisor_vm_");
+    expect(vm.status.interfaces?.[0]).toMatchObject({ state: "Up", ipAddresses: await podIps("own") });
+    for (const ip of await podIps("own"))
+      expect(await fetchFrom(kubectl, "toolbox", `http://${urlHost(ip)}:10080/metrics`)).toContain("typevisor_vm_");
     await guestAnswers(kubectl, "own");
+  });
+
+  it("is reached over both families, masqueraded or not: at its pod's, its Service's and any node's addresses", async () => {
+    await kubectl.run(["label", "vm", "own", "plain", "echoes=yes"]);
+    const ports = [{ port: ECHO_PORT, protocol: "UDP", nodePort: NODE_PORT }];
+    const spec = { type: "NodePort", ipFamilyPolicy: "RequireDualStack", selector: { echoes: "yes" }, ports };
+    await kubectl.apply({ apiVersion: "v1", kind: "Service", metadata: { name: "echo" }, spec });
+    for (const name of ["own", "plain"]) await tellGuest(kubectl, name, NETECHO, /net up/);
+    const pods = [...(await podIps("own")), ...(await podIps("plain"))];
+    expect(pods).toHaveLength(2 * families.length);
+    const service = await kubectl.get("service", "echo");
+    const clusterIPs = service?.spec["clusterIPs"] as string[];
+    const lookUp = await runIn(kubectl, "toolbox", "nslookup echo.network.svc.cluster.local");
+    for (const ip of clusterIPs) expect(lookUp).toContain(`Address: ${ip}`);
+    const nodes = (await kubectl.list("nodes")) as unknown as NodeObject[];
+    const nodeIps = nodes.flatMap(({ status }) =>
+      status.addresses.flatMap(({ type, address }) => (type === "InternalIP" ? [address] : [])),
+    );
+    expect(nodeIps).toHaveLength(families.length);
+    const ways = [
+      ...[...pods, ...clusterIPs].map((address) => ({ address, port: ECHO_PORT })),
+      ...nodeIps.map((address) => ({ address, port: NODE_PORT })),
+    ];
+    const answers = await datagramAnswers(kubectl, "sender", ways);
+    expect({ ways, answers }).toEqual({ ways, answers: ways.map(() => "hello") });
   });
 
   it("runs and is not ready while its guest does not answer the readinessProbe", async () => {
@@ -115,3 +153,7 @@ describe("a machine on the pod network", () => {
     });
   });
 });
+
+interface NodeObject {
+  readonly status: { readonly addresses: readonly { readonly type: string; readonly address: string }[] };
+}

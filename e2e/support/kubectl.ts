@@ -7,9 +7,13 @@ import { eventually } from "./eventually.ts";
 type Condition = NonNullable<VirtualMachineStatus["conditions"]>[number];
 
 /** What kinds have as their status, as far as tests look at it. */
-interface Statuses {
+export interface Statuses {
   readonly vm: VirtualMachineStatus;
-  readonly pod: { readonly phase?: string; readonly podIP?: string };
+  readonly pod: {
+    readonly phase?: string;
+    readonly podIP?: string;
+    readonly podIPs?: readonly { readonly ip: string }[];
+  };
 }
 type StatusOf<Kind extends string> = Kind extends keyof Statuses ? Statuses[Kind] : unknown;
 

@@ -1,3 +1,4 @@
+import { isIPv6 } from "node:net";
 import type { Kubectl } from "./kubectl.ts";
 
 /** Port of a toolbox's web server, which answers /hostname with the pod's name. */
@@ -27,6 +28,11 @@ export function toolboxPod(name: string, nodeName?: string): object {
       ],
     },
   };
+}
+
+/** An address as it stands in a URL. */
+export function urlHost(address: string): string {
+  return isIPv6(address) ? `[${address}]` : address;
 }
 
 /** What web servers answer to a pod, one after the other; an error message of wget's otherwise. */

@@ -321,7 +321,7 @@ static void command_hvcread(struct arguments *a) {
   virtio_console_read();
 }
 
-// netecho COUNT: the host 10.0.2.2 answers ARP and pings until it has answered so many pings.
+// netecho COUNT: the host 10.0.2.2 answers ARP, and pings and datagrams (these of both families) until it has answered so many.
 static void command_netecho(struct arguments *a) { net_echo(a->number[0]); }
 
 // netsend HEX: a frame with its header, as it stands.

@@ -1,14 +1,16 @@
-// A small host on the first network interface: ARP, ping, and frames as a test wants them. One frame is sent at a time.
+// A small host on the first network interface: ARP, ping, datagrams of both families that come back, and frames as a test
+// wants them. One frame is sent at a time.
 #include "guest.h"
 
 enum { DEVICE_NET = 0x1041, RECEIVE = 0, TRANSMIT = 1, WRITE = 2 };
 // Checksum and TCP segmentation both ways, MAC, mergeable buffers.
 enum { FEATURES = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 7 | 1 << 11 | 1 << 15 };
-enum { HEADER = 12, ETHERNET = 14, BUFFER_BYTES = 2048, MAC_BYTES = 6, MAX_SENT = 1024 };
-enum { ETHERTYPE = 12, TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806 };
+enum { NEEDS_CHECKSUM = 1, HEADER = 12, ETHERNET = 14, BUFFER_BYTES = 2048, MAC_BYTES = 6, MAX_SENT = 1024 };
+enum { ETHERTYPE = 12, TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806, TYPE_IPV6 = 0x86dd };
 // Offsets in a frame.
 enum { ARP_OPERATION = 20, ARP_SENDER_MAC = 22, ARP_SENDER_IP = 28, ARP_TARGET_MAC = 32, ARP_TARGET_IP = 38, ARP_END = 42 };
-enum { IP_PROTOCOL = 23, IP_SOURCE = 26, IP_TARGET = 30, ICMP = 34, ICMP_CHECKSUM = 36, PROTOCOL_ICMP = 1 };
+enum { IP_PROTOCOL = 23, IP_SOURCE = 26, IP_TARGET = 30, ICMP = 34, ICMP_CHECKSUM = 36, PROTOCOL_ICMP = 1, PROTOCOL_UDP = 17 };
+enum { IP_BYTES = 4, IP6_BYTES = 16, IP6_NEXT = 20, IP6_SOURCE = 22, IP6_TARGET = 38, IP6_PAYLOAD = 54 };
 
 static struct virtio_ring receive __attribute__((aligned(4096))), transmit __attribute__((aligned(4096)));
 static uint8_t received[QUEUE_SIZE][BUFFER_BYTES] __attribute__((aligned(4096)));
@@ -84,29 +86,56 @@ static bool answer_ping(uint8_t *frame, uint32_t length) {
   return true;
 }
 
-// Answers `count` pings, and the ARP requests before.
+static void swap(uint8_t *a, uint8_t *b, unsigned count) {
+  for (unsigned i = 0; i < count; i++) {
+    uint8_t kept = a[i];
+    a[i] = b[i], b[i] = kept;
+  }
+}
+
+// Sends a datagram back to where it came from. No checksum changes with that: it is a sum, of both addresses and ports.
+static bool answer_datagram(uint8_t *frame, uint32_t length, unsigned udp) {
+  if (length < udp + 8) return false;
+  turn(frame);
+  if (udp == ICMP) swap(frame + IP_SOURCE, frame + IP_TARGET, IP_BYTES);
+  else swap(frame + IP6_SOURCE, frame + IP6_TARGET, IP6_BYTES);
+  swap(frame + udp, frame + udp + 2, 2);
+  return true;
+}
+
+static bool answer(uint8_t *frame, uint32_t length) {
+  bool is_ip = get16(frame + ETHERTYPE) == TYPE_IPV4 && length > ICMP;
+  bool is_ip6 = get16(frame + ETHERTYPE) == TYPE_IPV6 && length > IP6_PAYLOAD;
+  if (is_ip && frame[IP_PROTOCOL] == PROTOCOL_UDP) return answer_datagram(frame, length, ICMP);
+  if (is_ip6 && frame[IP6_NEXT] == PROTOCOL_UDP) return answer_datagram(frame, length, IP6_PAYLOAD);
+  return is_ip && answer_ping(frame, length);
+}
+
+// Answers `count` pings and datagrams, and the ARP requests before.
 void net_echo(uint64_t count) {
   if (!net_start()) return;
   print("net up\n");
-  uint64_t pings = 0, bytes = 0;
-  while (pings < count) {
+  uint64_t answered = 0, bytes = 0;
+  while (answered < count) {
     while (!has_frame()) wait_for_interrupt_unless(has_frame);
     uint32_t head = receive.used.entries[seen % QUEUE_SIZE].head, length = receive.used.entries[seen % QUEUE_SIZE].length;
     seen++;
     uint8_t *frame = received[head % QUEUE_SIZE] + HEADER;
-    bool is_ping = false, answers = false;
+    bool is_echo = false, answers = false;
     if (length > HEADER + ETHERNET && length <= BUFFER_BYTES) {
       if (get16(frame + ETHERTYPE) == TYPE_ARP) answers = answer_arp(frame, length - HEADER);
-      else if (get16(frame + ETHERTYPE) == TYPE_IPV4) answers = is_ping = answer_ping(frame, length - HEADER);
+      else answers = is_echo = answer(frame, length - HEADER);
     }
     if (answers) {
-      for (unsigned i = 0; i < HEADER; i++) received[head % QUEUE_SIZE][i] = 0;
+      // What the header says of an unfinished checksum holds for the answer as well; the number of buffers does not.
+      received[head % QUEUE_SIZE][0] &= NEEDS_CHECKSUM;
+      put16(received[head % QUEUE_SIZE] + HEADER - 2, 0);
       send(received[head % QUEUE_SIZE], length);
     }
-    if (is_ping) pings++, bytes += length - HEADER;
+    if (is_echo) answered++, bytes += length - HEADER;
     virtio_publish(RECEIVE, &receive, (uint16_t)head);
   }
-  print("net answered %u pings of %u bytes\n", pings, bytes);
+  print("net answered %u questions of %u bytes\n", answered, bytes);
   virtio_end();
 }
 

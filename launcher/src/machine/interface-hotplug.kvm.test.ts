@@ -41,7 +41,7 @@ async function answersPing(test: TestMachine): Promise<void> {
   test.console.type("netecho 1");
   await test.console.said("net up\r\n");
   expect(await space.run("ping", "-c", "1", "-W", "60", "10.0.2.2")).toMatchObject({ code: 0 });
-  await test.console.said("net answered 1 pings");
+  await test.console.said("net answered 1 questions");
 }
 
 describe("an interface that is added to a running machine", () => {

@@ -46,7 +46,7 @@ describe("a guest with a network interface", () => {
     await test.console.said("net up\r\n");
     expect(await space.run("ping", "-c", "3", "-i", "0.2", "-W", "60", "10.0.2.2")).toMatchObject({ code: 0 });
     expect(await space.run("ping", "-c", "1", "-s", "1472", "-W", "60", "10.0.2.2")).toMatchObject({ code: 0 });
-    await test.console.said("net answered 4 pings of 1808 bytes\r\n");
+    await test.console.said("net answered 4 questions of 1808 bytes\r\n");
     expect(used(test)?.receive.packets).toBeGreaterThanOrEqual(5);
     expect(used(test)?.transmit).toMatchObject({ errors: 0, dropped: 0 });
     expect(space.ip("neigh show 10.0.2.2")).toContain(MAC);
@@ -62,7 +62,7 @@ describe("a guest with a network interface", () => {
     // Of several flows each: without one queue alone, some would be sent to queues that nobody reads.
     for (let i = 0; i < 4; i++)
       expect(await space.run("ping", "-c", "3", "-i", "0.1", "-W", "60", "10.0.2.2")).toMatchObject({ code: 0 });
-    await test.console.said("net answered 12 pings");
+    await test.console.said("net answered 12 questions");
   });
 
   it("says what it is", async () => {
