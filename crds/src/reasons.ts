@@ -96,7 +96,7 @@ export const reasons = {
   DiskNotMigratable:
     "A disk is on storage that another node cannot have at the same time; the message names it. Use a claim of access mode ReadWriteMany.",
   InterfaceNotMigratable:
-    "An interface has the pod's own address, which stays behind; the message names it. Use masquerade or multus.",
+    "An interface has the pod's own address, which stays behind, or came while the machine ran; the message names it. Use masquerade or multus, or restart the machine.",
   LauncherNotMigratable: "The launcher cannot move the machine; the message has its words, and what to do.",
   LauncherOutdated:
     "Typevisor was upgraded, and the machine goes on in the launcher that it was started in; move or restart it when it suits.",
@@ -130,6 +130,16 @@ export const reasons = {
     "A disk cannot be given to the running machine; the message says why. It is tried again, and a restart takes it too.",
   DiskAttached: "The guest has taken a disk that came while it ran.",
   DiskDetached: "The guest has given up a disk while it ran.",
+
+  // Interfaces of a running machine.
+  InterfaceAttaching:
+    "An interface that spec.interfaces has since the machine runs is on its way; the message says what it waits for.",
+  InterfaceDetaching:
+    "The guest was asked to give up an interface that spec.interfaces has no more. It may take its time; a restart of the machine ends it.",
+  InterfaceNotAttached:
+    "An interface cannot be given to the running machine; the message says why. It is tried again, and a restart takes it too.",
+  InterfaceAttached: "The guest has an interface that came while it ran.",
+  InterfaceDetached: "The guest has given up an interface while it ran.",
 
   // Imports: what VirtualMachineImages and claims say. The importer's own words first.
   SourceUnreachable: "The server of an import cannot be found, reached or trusted, or does not answer in time.",

@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
+import { MULTUS_NETWORKS_ANNOTATION } from "../../crds/src/interface.ts";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
-import { datagramAnswers, nodePod } from "../support/datagrams.ts";
+import { datagramAnswers, datagramAnswersToNode, nodePod } from "../support/datagrams.ts";
+import { changeNetworks, removeNetwork } from "../support/dynamic-networks.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
 import { fetchFrom, runIn, toolboxPod, urlHost } from "../support/toolbox.ts";
@@ -131,6 +133,37 @@ describe("a machine on the pod network", () => {
     ];
     const answers = await datagramAnswers(kubectl, "sender", ways);
     expect({ ways, answers }).toEqual({ ways, answers: ways.map(() => "hello") });
+  });
+
+  it("gets an interface on another network while it runs, where the pod gets it, and gives it up again", async () => {
+    const network = { bridge: "tv-e2e", subnet: "10.0.2.0/24" };
+    const setInterfaces = (...interfaces: object[]) => merge("alone", { spec: { interfaces } });
+    const storage = { name: "storage", multus: { networkName: "storage" } };
+    const pod = { kubectl, pod: podOf("alone") };
+    const networksOf = async () =>
+      (await kubectl.get("pod", pod.pod))?.metadata.annotations?.[MULTUS_NETWORKS_ANNOTATION];
+    const before = await kubectl.get("vm", "alone");
+    try {
+      await setInterfaces(storage);
+      await eventually("the pod asks for its network", 60_000, networksOf);
+      await kubectl.vmCondition("alone", "Reconciling", "True", "InterfaceAttaching");
+      await changeNetworks(cluster, pod, network);
+      await eventually("the guest has it", 60_000, async () => (await interfaceOf("alone"))?.name === "storage");
+      // It is the guest's first, and 10.0.2.2 the first address of the network: the one that the test guest answers for.
+      expect((await interfaceOf("alone"))?.ipAddresses).toEqual(["10.0.2.2"]);
+      await tellGuest(kubectl, "alone", "netecho 1", /net up/);
+      expect(await datagramAnswersToNode([{ address: "10.0.2.2", port: ECHO_PORT }])).toEqual(["hello"]);
+      await kubectl.vmCondition("alone", "RestartRequired", "False");
+      await kubectl.vmCondition("alone", "Reconciling", "False");
+      await kubectl.vmCondition("alone", "Migratable", "False", "InterfaceNotMigratable");
+      await setInterfaces();
+      await eventually("the pod asks for it no more", 60_000, async () => (await networksOf()) === undefined);
+      expect((await kubectl.get("vm", "alone"))?.status.interfaces ?? []).toEqual([]);
+      await changeNetworks(cluster, pod, network);
+      expect((await kubectl.get("vm", "alone"))?.status.podUID).toBe(before?.status.podUID);
+    } finally {
+      await removeNetwork(network);
+    }
   });
 
   it("runs and is not ready while its guest does not answer the readinessProbe", async () => {

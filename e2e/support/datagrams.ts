@@ -1,3 +1,7 @@
+import { layoutOf } from "../../hack/dev-cluster/layout.ts";
+import { inNetns } from "../../hack/dev-cluster/network.ts";
+import { run } from "../../hack/lib/step.ts";
+import { CLUSTER_NAME } from "./cluster.ts";
 import type { Kubectl } from "./kubectl.ts";
 
 export interface Endpoint {
@@ -50,6 +54,12 @@ export function nodePod(name: string): object {
       ],
     },
   };
+}
+
+/** What each endpoint answers to "hello" in a datagram from the native node itself. */
+export async function datagramAnswersToNode(to: readonly Endpoint[]): Promise<string[]> {
+  const command = inNetns(layoutOf(CLUSTER_NAME), process.execPath, "-e", ASK, JSON.stringify(to));
+  return JSON.parse(await run(command)) as string[];
 }
 
 /** What each endpoint answers to "hello" in a datagram from such a pod. */

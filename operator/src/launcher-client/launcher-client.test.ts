@@ -2,6 +2,7 @@ import { once } from "node:events";
 import https from "node:https";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
+import type { InterfaceConfig } from "../../../launcher/api/machine-config.ts";
 import { rotateAuthority, trustBundle } from "../certificates/authority-state.ts";
 import { machineCommonName, machineServerName, OPERATOR_COMMON_NAME } from "../certificates/identities.ts";
 import { issueCertificate } from "../certificates/x509.ts";
@@ -16,6 +17,15 @@ const status = {
   reason: "Running",
   message: "",
   startedAt: null,
+};
+
+const storage: InterfaceConfig = {
+  name: "storage",
+  mac: "02:aa:bb:cc:dd:ee",
+  queues: 1,
+  link: "up",
+  attachment: { kind: "multus", podInterface: "tv0123456789" },
+  dataPath: "auto",
 };
 
 describe("LauncherClient", () => {
@@ -69,6 +79,8 @@ describe("LauncherClient", () => {
     await client.attachDisk(target, { name: "data", readOnly: false, queues: 1, source });
     await client.detachDisk(target, "data");
     await client.setLink(target, "default", "down");
+    await client.attachInterface(target, storage);
+    await client.detachInterface(target, "storage");
     expect(requests).toEqual([
       "GET /v1/status",
       "GET /v1/status?waitFor=Running,Paused&timeoutMs=1000",
@@ -83,13 +95,35 @@ describe("LauncherClient", () => {
       "DELETE /v1/disks/data",
       "POST /v1/interfaces/default/link",
       '{"state":"down"}',
+      "POST /v1/interfaces",
+      JSON.stringify(storage),
+      "DELETE /v1/interfaces/storage",
     ]);
   });
 
-  it("takes a disk that is gone already for one that was given up", async () => {
-    answer = { code: 404, body: '{"error":{"code":"NotFound","message":"there is no disk data"}}' };
+  it("takes a disk or an interface that is gone already for one that was given up", async () => {
+    answer = { code: 404, body: '{"error":{"code":"NotFound","message":"there is none"}}' };
     await expect(client.detachDisk(target, "data")).rejects.toMatchObject({ code: "NotFound" });
-    expect(requests).toEqual(["DELETE /v1/disks/data", "GET /v1/status"]);
+    await expect(client.detachInterface(target, "storage")).rejects.toMatchObject({ code: "NotFound" });
+    expect(requests).toEqual([
+      "DELETE /v1/disks/data",
+      "GET /v1/status",
+      "DELETE /v1/interfaces/storage",
+      "GET /v1/status",
+    ]);
+  });
+
+  it("believes of an interface's state what it knows", () => {
+    const nic = { name: "storage", mac: "02:aa:bb:cc:dd:ee", link: "up", addresses: [] };
+    const statesOf = (...interfaces: object[]) =>
+      parseAnswer(200, JSON.stringify({ apiVersion: 1, state: "Running", interfaces })).interfaces?.map(
+        ({ state }) => state,
+      );
+    expect(statesOf({ ...nic, state: "Detaching" }, { ...nic, state: "Gone" }, nic)).toEqual([
+      "Detaching",
+      undefined,
+      undefined,
+    ]);
   });
 
   it("believes of a disk's state what it knows", () => {

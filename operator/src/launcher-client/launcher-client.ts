@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 import { type ConnectionOptions, createSecureContext, type SecureContext } from "node:tls";
 import {
   type AttachDiskRequest,
+  type AttachInterfaceRequest,
   type DiskState,
   type DiskStatus,
   LAUNCHER_API_VERSION,
@@ -94,8 +95,21 @@ export class LauncherClient {
   }
 
   /** Has the guest asked to give up a disk; what it already gave up is no error. */
-  async detachDisk(target: LauncherTarget, disk: string): Promise<LauncherStatus> {
-    const path = `/v1/disks/${encodeURIComponent(disk)}`;
+  detachDisk(target: LauncherTarget, disk: string): Promise<LauncherStatus> {
+    return this.#detach(target, `/v1/disks/${encodeURIComponent(disk)}`);
+  }
+
+  /** Gives the running machine an interface. */
+  attachInterface(target: LauncherTarget, config: AttachInterfaceRequest): Promise<LauncherStatus> {
+    return this.#call(target, { method: "POST", path: "/v1/interfaces", body: config, timeoutMs: CALL_TIMEOUT_MS });
+  }
+
+  /** As detachDisk. */
+  detachInterface(target: LauncherTarget, interfaceName: string): Promise<LauncherStatus> {
+    return this.#detach(target, `/v1/interfaces/${encodeURIComponent(interfaceName)}`);
+  }
+
+  async #detach(target: LauncherTarget, path: string): Promise<LauncherStatus> {
     try {
       return await this.#call(target, { method: "DELETE", path, timeoutMs: CALL_TIMEOUT_MS });
     } catch (error) {
@@ -308,7 +322,10 @@ function interfacesOf(value: unknown): Pick<LauncherStatus, "interfaces"> {
     const dataPath = entry["dataPath"] === "vhost-net" ? ("vhost-net" as const) : ("inProcess" as const);
     const addresses = said.flatMap((address: unknown) => (typeof address === "string" && isIP(address) ? address : []));
     const mtuBytes = count(entry["mtuBytes"]);
-    return [{ name, mac, link, mtuBytes, queues: count(entry["queues"]), dataPath, addresses }];
+    const state = DISK_STATES.find((known) => known === entry["state"]);
+    return [
+      { name, ...(state && { state }), mac, link, mtuBytes, queues: count(entry["queues"]), dataPath, addresses },
+    ];
   });
   return { interfaces };
 }

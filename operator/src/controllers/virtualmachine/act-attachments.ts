@@ -3,7 +3,7 @@ import { ApiError } from "../../runtime/errors.ts";
 import { controllerOf, type Pod, resources } from "../../runtime/wire.ts";
 import type { Hands } from "./act.ts";
 import { attachmentPod } from "./attachment-pod.ts";
-import { asDiskRefusal, DiskRefusedError } from "./disk-refused.ts";
+import { asDeviceRefusal, DeviceRefusedError } from "./device-refused.ts";
 import { FIELD_MANAGER, identityOf } from "./names.ts";
 import { podsOf, type StoredVirtualMachine } from "./observe.ts";
 import type { Action } from "./plan.ts";
@@ -20,14 +20,14 @@ export async function createAttachment(
   if (launcher?.metadata?.uid !== launcherUID) return;
   const pod = attachmentPod(vm, { settings, name, disk, claims, launcher });
   try {
-    const created = await asDiskRefusal(disk.name, () => client.create<Pod>(resources.pods, pod, FIELD_MANAGER));
+    const created = await asDeviceRefusal(disk.name, () => client.create<Pod>(resources.pods, pod, FIELD_MANAGER));
     world.pods.put(created);
   } catch (error) {
     if (!(error instanceof ApiError && error.isAlreadyExists)) throw error;
     const existing = await client.get<Pod>(resources.pods, identity.namespace, name);
     if (controllerOf(existing)?.uid !== identity.uid) {
       const message = `Pod ${name} exists and belongs to something else; delete it`;
-      throw new DiskRefusedError(disk.name, message, false);
+      throw new DeviceRefusedError(disk.name, message, false);
     }
     // Only the answer to its creation was lost.
     world.pods.put(existing);

@@ -1,3 +1,4 @@
+import { MULTUS_NETWORKS_ANNOTATION } from "../../../../crds/src/interface.ts";
 import { GROUP_VERSION } from "../../../../crds/src/names.ts";
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { Authority, MachineCertificate } from "../../certificates/authority.ts";
@@ -15,8 +16,8 @@ import {
 } from "../../runtime/wire.ts";
 import { createAttachment, deleteAttachment } from "./act-attachments.ts";
 import { type Claims, trimClaim } from "./claims.ts";
+import { asDeviceRefusal, interfaceKey } from "./device-refused.ts";
 import { allDiskParts } from "./disk-parts.ts";
-import { asDiskRefusal } from "./disk-refused.ts";
 import type { LauncherMonitor, Question } from "./launcher-monitor.ts";
 import { machineConfig } from "./machine-config.ts";
 import {
@@ -99,11 +100,19 @@ export async function act(action: Action, vm: StoredVirtualMachine, hands: Hands
     case "delete-attachment":
       return await deleteAttachment(vm, action, hands);
     case "attach-disk":
-      return await asDiskRefusal(action.disk.name, () =>
+      return await asDeviceRefusal(action.disk.name, () =>
         hands.monitor.attachDisk(questionOf(vm, action, hands), action.disk),
       );
     case "detach-disk":
       return await hands.monitor.detachDisk(questionOf(vm, action, hands), action.disk);
+    case "ask-networks":
+      return await askNetworks(vm, action, hands);
+    case "attach-interface":
+      return await asDeviceRefusal(interfaceKey(action.config.name), () =>
+        hands.monitor.attachInterface(questionOf(vm, action, hands), action.config),
+      );
+    case "detach-interface":
+      return await hands.monitor.detachInterface(questionOf(vm, action, hands), action.interfaceName);
     case "set-link":
       return await hands.monitor.setLink(questionOf(vm, action, hands), action.interfaceName, action.state);
     case "label-pod":
@@ -299,6 +308,25 @@ async function labelPod(
   const patch = { metadata: { uid: podUID, labels: labels as Record<string, string>, annotations } };
   world.pods.put(await client.mergePatch<Pod>(resources.pods, target, patch, FIELD_MANAGER));
   logger.info({ ...identityOf(vm), pod: target.name, podUID, labels }, "Changed labels of the launcher pod");
+}
+
+/** Multus' controller sees the change, adds and removes interfaces of the pod, and tells in the pod's network-status. */
+async function askNetworks(
+  vm: StoredVirtualMachine,
+  { podUID, networks }: Extract<Action, { kind: "ask-networks" }>,
+  { client, world, logger, nowMs }: Hands,
+): Promise<void> {
+  const { namespace } = identityOf(vm);
+  const target = { namespace, name: nameOfPod(vm, podUID, world) };
+  const asked = {
+    // A null takes it away: RFC 7386.
+    [MULTUS_NETWORKS_ANNOTATION]: networks === null ? null : JSON.stringify(networks),
+    [annotations.networksAskedAt]: formatTime(nowMs()),
+  };
+  const patch = { metadata: { uid: podUID, annotations: asked as Record<string, string> } };
+  world.pods.put(await client.mergePatch<Pod>(resources.pods, target, patch, FIELD_MANAGER));
+  const names = (networks ?? []).map((network) => `${network.namespace}/${network.name}`);
+  logger.info({ ...identityOf(vm), pod: target.name, podUID, networks: names }, "Changed the networks of the pod");
 }
 
 async function deletePod(

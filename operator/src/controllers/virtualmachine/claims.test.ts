@@ -140,7 +140,7 @@ describe("of two machines with one claim", () => {
     for (const pod of pods) world.pods.put({ ...pod, metadata: { ...pod.metadata, resourceVersion: "1" } });
     world.claims.put(stored(claim("c", { accessModes: ["ReadWriteMany"] })));
     const nothing = { launcher: () => undefined, warnings: () => undefined, refusal: undefined, departed: undefined };
-    return look(observe(world, vm, { ...nothing, claimRefusals: {}, diskRefusals: {}, trustId: "t" }));
+    return look(observe(world, vm, { ...nothing, claimRefusals: {}, deviceRefusals: {}, trustId: "t" }));
   }
   const refusal = (decision: Decision) => ({ kinds: kinds(decision), ready: readyOf(decision) });
   const inUseBy = (name: string) => ({

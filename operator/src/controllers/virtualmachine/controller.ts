@@ -21,12 +21,12 @@ import { machineKeyOf, type StoredMigration, trimMigration } from "../virtualmac
 import { act, ClaimRefusedError, type Hands, RefusedError } from "./act.ts";
 import { claimKeysOfMachine, claimKeysOfPod, type StoredClaim, trimClaim } from "./claims.ts";
 import { decide } from "./decide.ts";
-import { DiskRefusedError } from "./disk-refused.ts";
+import { DeviceRefusedError, interfaceKey } from "./device-refused.ts";
 import { type LauncherCalls, LauncherMonitor } from "./launcher-monitor.ts";
 import { isIncoming } from "./launcher-pods.ts";
 import type { VirtualMachineMetrics } from "./metrics.ts";
 import { MANAGED_BY, MANAGED_BY_LABEL, virtualMachines } from "./names.ts";
-import type { ClaimRefusal, DiskRefusal, Refusal } from "./observation.ts";
+import type { ClaimRefusal, DeviceRefusal, Refusal } from "./observation.ts";
 import {
   createWorld,
   isFinished,
@@ -82,7 +82,7 @@ export class VirtualMachineController {
   /** By UID of the VirtualMachine, then by claim. */
   readonly #claimRefusals = new Map<string, Record<string, ClaimRefusal>>();
   /** By UID of the VirtualMachine, then by disk. */
-  readonly #diskRefusals = new Map<string, Record<string, DiskRefusal>>();
+  readonly #deviceRefusals = new Map<string, Record<string, DeviceRefusal>>();
   /** Pods that are gone, by the key of their VirtualMachine, until another pod is there. */
   readonly #departed = new Map<string, Pod>();
 
@@ -169,7 +169,7 @@ export class VirtualMachineController {
       launcher: (podUID) => this.#monitor.facts(podUID),
       refusal: this.#refusals.get(vm.metadata.uid ?? ""),
       claimRefusals: this.#claimRefusals.get(vm.metadata.uid ?? "") ?? {},
-      diskRefusals: this.#diskRefusals.get(vm.metadata.uid ?? "") ?? {},
+      deviceRefusals: this.#deviceRefusals.get(vm.metadata.uid ?? "") ?? {},
       warnings: (podUID) => this.#warnings.about(podUID),
       departed: this.#departed.get(key),
       trustId: authority.trustId,
@@ -207,20 +207,21 @@ export class VirtualMachineController {
       if (action.kind === "start") {
         this.#refusals.delete(uid);
       } else if (action.kind === "attach-disk" || action.kind === "create-attachment") {
-        const { [action.disk.name]: _, ...others } = this.#diskRefusals.get(uid) ?? {};
-        this.#diskRefusals.set(uid, others);
+        this.#forgetDeviceRefusal(uid, action.disk.name);
+      } else if (action.kind === "attach-interface") {
+        this.#forgetDeviceRefusal(uid, interfaceKey(action.config.name));
       } else if (action.kind === "apply-claim") {
         this.#forgetClaimRefusal(uid, action);
       } else if (action.kind === "write-status") {
         this.#options.metrics?.statusWritten(vm, action.status);
       }
     } catch (error) {
-      if (error instanceof DiskRefusedError) {
-        const known = this.#diskRefusals.get(uid) ?? {};
-        const { disk, message, isPassing } = error;
-        const count = (known[disk]?.count ?? 0) + 1;
+      if (error instanceof DeviceRefusedError) {
+        const known = this.#deviceRefusals.get(uid) ?? {};
+        const { device, message, isPassing } = error;
+        const count = (known[device]?.count ?? 0) + 1;
         const refusal = { message, isPassing, count, atMs: this.#options.clock.now() };
-        this.#diskRefusals.set(uid, { ...known, [disk]: refusal });
+        this.#deviceRefusals.set(uid, { ...known, [device]: refusal });
         this.#queue.add(key);
         return;
       }
@@ -269,6 +270,11 @@ export class VirtualMachineController {
     }
   }
 
+  #forgetDeviceRefusal(uid: string, device: string): void {
+    const { [device]: _, ...others } = this.#deviceRefusals.get(uid) ?? {};
+    this.#deviceRefusals.set(uid, others);
+  }
+
   #forgetClaimRefusal(uid: string, { claim, requestBytes }: Extract<Action, { kind: "apply-claim" }>): void {
     const { [claim.metadata?.name ?? ""]: refusal, ...others } = this.#claimRefusals.get(uid) ?? {};
     if (refusal !== undefined && refusal.requestBytes <= requestBytes) {
@@ -311,7 +317,7 @@ export class VirtualMachineController {
         this.#refusals.delete(previous?.metadata.uid ?? "");
         this.#statusHold.forget(previous?.metadata.uid ?? "");
         this.#claimRefusals.delete(previous?.metadata.uid ?? "");
-        this.#diskRefusals.delete(previous?.metadata.uid ?? "");
+        this.#deviceRefusals.delete(previous?.metadata.uid ?? "");
         this.#departed.delete(key);
       }
       this.#queue.add(key);

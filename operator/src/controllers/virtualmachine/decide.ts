@@ -7,6 +7,7 @@ import { claimsToMake, claimUpkeep } from "./claim-templates.ts";
 import { decideRunning } from "./decide-running.ts";
 import { driftedFields, fieldDigests, fieldsForRestart } from "./drift.ts";
 import { type HotPlugPlan, hotPlugPlan } from "./hot-plug.ts";
+import { type InterfacePlan, interfacePlan } from "./interface-hot-plug.ts";
 import { interfaceStatuses } from "./interface-status.ts";
 import { relabel } from "./labels.ts";
 import { isSameRun } from "./launcher-pods.ts";
@@ -52,17 +53,20 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
   };
   const plan = planFor({ observation, settings, nowMs, previous, kept });
   const own = pod !== undefined && isOwn(observation, pod) && !isFinished(pod) ? pod : undefined;
-  const drift = own === undefined ? [] : fieldsForRestart(own, vm, settings);
   const hotPlug = hotPlugPlan(observation, settings, nowMs);
+  const interfaces = own === undefined ? undefined : interfacePlan(observation, settings, nowMs);
+  const stuck = interfaces?.stuck ?? {};
+  const drift = own === undefined ? [] : fieldsForRestart(own, vm, { settings, stuck: Object.keys(stuck) });
   const actions: Action[] = [...(plan.before ?? [])];
   if (plan.view !== undefined) {
     const status = buildStatus(vm, {
       view: plan.view,
       record: plan.record,
       drift,
+      stuck,
       settings,
       volumes: volumeFacts(observation, own, hotPlug),
-      disk: diskInTheWay(previous, hotPlug),
+      device: deviceInTheWay(previous, hotPlug, interfaces),
       interfaces: interfaceStatuses(observation, own),
       migratable: migratableCondition(observation, own, plan.view),
       migration: migrationView(observation.migrations, vm.status),
@@ -80,8 +84,10 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
     actions.push(...relabel(vm, own));
   }
   const upkeep = claimUpkeep(vm, observation.claims, { claimRefusals: observation.claimRefusals, nowMs });
-  actions.push(...upkeep.actions, ...hotPlug.actions);
-  const wakes = [plan.wakeAtMs, upkeep.wakeAtMs, hotPlug.wakeAtMs].filter((atMs) => atMs !== undefined);
+  actions.push(...upkeep.actions, ...hotPlug.actions, ...(interfaces?.actions ?? []));
+  const wakes = [plan.wakeAtMs, upkeep.wakeAtMs, hotPlug.wakeAtMs, interfaces?.wakeAtMs].filter(
+    (atMs) => atMs !== undefined,
+  );
   return { actions, wakeAtMs: wakes.length === 0 ? undefined : Math.min(...wakes) };
 }
 
@@ -116,18 +122,22 @@ function volumeFacts(
   };
 }
 
-/** The first disk that waits for something, in words; as it was where the launcher has not been heard. */
-function diskInTheWay(
+/** The first disk or interface that waits for something, in words; as it was where the launcher has not been heard. */
+function deviceInTheWay(
   previous: VirtualMachineStatus,
   { disks, isUnknown }: HotPlugPlan,
+  interfaces: InterfacePlan | undefined,
 ): { readonly reason: Reason; readonly message: string } | undefined {
   if (isUnknown) {
     const before = conditionOf(previous, "Reconciling");
-    const isOfDisk = before?.status === "True" && before.message.startsWith("Disk ");
-    return isOfDisk ? { reason: before.reason as Reason, message: before.message } : undefined;
+    const isOfDevice = before?.status === "True" && /^(Disk|Interface) /.test(before.message);
+    return isOfDevice ? { reason: before.reason as Reason, message: before.message } : undefined;
   }
   for (const [name, { reason, message }] of Object.entries(disks)) {
     if (reason !== undefined) return { reason, message: `Disk ${name}: ${message}` };
+  }
+  for (const [name, { reason, message }] of Object.entries(interfaces?.waits ?? {})) {
+    return { reason, message: `Interface ${name}: ${message}` };
   }
   return undefined;
 }
@@ -286,7 +296,7 @@ function afterEnd(c: Case, pod: Pod): Plan {
     return { view: ended(end, runStrategy), record };
   }
   const counts = { consecutiveCrashes: record.consecutiveCrashes ?? 0, failedStarts: record.failedStarts ?? 0 };
-  const changed = fieldsForRestart(pod, vm, c.settings).length > 0;
+  const changed = fieldsForRestart(pod, vm, { settings: c.settings, stuck: [] }).length > 0;
   const startAtMs = changed ? c.nowMs : nextStartMs(c, restartDelayMs(end, counts), recorded !== undefined);
   if (c.nowMs >= startAtMs) {
     return { view: underWay("Restarting", `Starts again: ${end.message}`), record, after: removal(pod) };

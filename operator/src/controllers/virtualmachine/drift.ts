@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { NetworkInterface } from "../../../../crds/src/interface.ts";
 import type { VirtualMachine, VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { hotDisks } from "./attachments.ts";
@@ -112,15 +113,35 @@ export function startedDisks(pod: Pod): ReadonlySet<string> | undefined {
   return new Set(Object.keys(started).flatMap((field) => DISK_FIELD.exec(field)?.[1] ?? []));
 }
 
+/** As startedDisks, of interfaces. */
+export function startedInterfaces(pod: Pod): ReadonlySet<string> | undefined {
+  const started = parse(pod.metadata?.annotations?.[annotations.startedWith]);
+  if (started === undefined) {
+    return undefined;
+  }
+  return new Set(changedInterfaces(Object.keys(started)));
+}
+
+/** Interfaces of the spec that a running machine can be given: on networks of Multus, and not there when it was started. */
+export function hotInterfaces(spec: VirtualMachineSpec, started: ReadonlySet<string>): NetworkInterface[] {
+  return interfacesOf(spec).filter(({ name, multus }) => multus !== undefined && !started.has(name));
+}
+
 /**
- * As driftedFields, without what comes to the running machine: disks on claims that it was not started with. With limits
- * of overlays that its pod has no room for.
+ * As driftedFields, without what comes to the running machine: disks on claims that it was not started with, and
+ * interfaces unless they are `stuck`. With limits of overlays that its pod has no room for.
  */
-export function fieldsForRestart(pod: Pod, vm: VirtualMachine, settings: Settings): string[] {
+export function fieldsForRestart(
+  pod: Pod,
+  vm: VirtualMachine,
+  { settings, stuck }: { readonly settings: Settings; readonly stuck: readonly string[] },
+): string[] {
   const hot = new Set(hotDisks(vm, startedDisks(pod) ?? new Set()).map(({ disk }) => disk.name));
   const disks = vm.spec.disks.filter((disk) => !hot.has(disk.name));
+  const come = hotInterfaces(vm.spec, startedInterfaces(pod) ?? new Set()).filter(({ name }) => !stuck.includes(name));
+  const interfaces = interfacesOf(vm.spec).filter((entry) => !come.includes(entry));
   const limits = disksBeyondPod(vm, pod, settings).map((name) => `spec.disks[${name}].image.overlaySizeLimit`);
-  return [...driftedFields(pod, fieldDigests({ ...vm.spec, disks }, settings)), ...limits];
+  return [...driftedFields(pod, fieldDigests({ ...vm.spec, disks, interfaces }, settings)), ...limits];
 }
 
 /**

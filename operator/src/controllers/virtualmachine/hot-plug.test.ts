@@ -242,11 +242,11 @@ describe("a disk that a running machine's spec has gained", () => {
 
   it("is tried again later when it was refused, and says so all the while", () => {
     const refusal = { message: "disk data: is in use", isPassing: false, count: 3, atMs: NOW_MS - 100 };
-    const soon = look(now(data), [], { attachments: [attachment()], diskRefusals: { data: refusal } });
+    const soon = look(now(data), [], { attachments: [attachment()], deviceRefusals: { data: refusal } });
     expect(deeds(soon)).toEqual([]);
     expect(soon.wakeAtMs).toBe(NOW_MS + 1900);
     const late = { data: { ...refusal, atMs: NOW_MS - 5_000 } };
-    const again = look(now(data), [], { attachments: [attachment()], diskRefusals: late });
+    const again = look(now(data), [], { attachments: [attachment()], deviceRefusals: late });
     expect(deeds(again)).toEqual(["attach-disk data"]);
     for (const decision of [soon, again])
       expect(conditionOf(decision, "Reconciling")).toMatchObject({ reason: "DiskNotAttached" });

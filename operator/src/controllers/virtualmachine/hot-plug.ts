@@ -225,7 +225,7 @@ class Planner {
 
   /** What was refused a short while ago is not tried yet; what was, stays the word until a try has another end. */
   #refusal(disk: string): { readonly isDue: boolean; readonly disk: HotDisk } | undefined {
-    const refusal = this.#in.observation.diskRefusals[disk];
+    const refusal = this.#in.observation.deviceRefusals[disk];
     if (refusal === undefined) return undefined;
     const againAtMs = refusal.atMs + doubling(REFUSED_MIN_DELAY_MS, REFUSED_MAX_DELAY_MS, refusal.count);
     const isDue = this.#in.nowMs >= againAtMs;

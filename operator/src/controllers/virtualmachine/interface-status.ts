@@ -8,7 +8,7 @@ import type { Observation } from "./observation.ts";
 type InterfaceStatuses = NonNullable<VirtualMachineStatus["interfaces"]>;
 
 /** Where Multus says what it made: https://github.com/k8snetworkplumbingwg/multi-net-spec, NetworkStatus. */
-const NETWORK_STATUS_ANNOTATION = "k8s.v1.cni.cncf.io/network-status";
+export const NETWORK_STATUS_ANNOTATION = "k8s.v1.cni.cncf.io/network-status";
 const ADDRESSES_MAX = 16;
 
 /**
@@ -46,12 +46,28 @@ function addressesOf(entry: NetworkInterface, pod: Pod, given: readonly string[]
   return given.length > 0 ? given : multusAddresses(pod, podInterfaceOf(entry));
 }
 
-function multusAddresses(pod: Pod, podInterface: string): string[] {
+function multusAddresses(pod: Pod, podInterface: string): readonly string[] {
+  return podNetworks(pod).find((network) => network.interface === podInterface)?.ips ?? [];
+}
+
+/** A network that Multus says a pod has; others write such annotations, too, so each field may be missing. */
+export interface PodNetwork {
+  /** `NAMESPACE/NAME` of its NetworkAttachmentDefinition. */
+  readonly name: string | undefined;
+  readonly interface: string | undefined;
+  readonly ips: readonly string[];
+}
+
+/** What Multus says of a pod's networks; none where that cannot be read. */
+export function podNetworks(pod: Pod): PodNetwork[] {
   const networks: unknown = parse(pod.metadata?.annotations?.[NETWORK_STATUS_ANNOTATION]);
   if (!Array.isArray(networks)) return [];
-  const network = networks.find((candidate) => candidate?.interface === podInterface);
-  const ips: unknown = network?.ips;
-  return Array.isArray(ips) ? ips.filter((ip) => typeof ip === "string") : [];
+  const text = (value: unknown) => (typeof value === "string" ? value : undefined);
+  return networks.map((network) => ({
+    name: text(network?.name),
+    interface: text(network?.interface),
+    ips: Array.isArray(network?.ips) ? network.ips.filter((ip: unknown) => typeof ip === "string") : [],
+  }));
 }
 
 function parse(text: string | undefined): unknown {

@@ -31,7 +31,7 @@ export function macOf(uid: string, { name, macAddress }: NetworkInterface): stri
 }
 
 /** What Multus is to call a network's interface in the pod: of at most 15 characters (IFNAMSIZ), whatever its name. */
-export function podInterfaceOf({ name }: NetworkInterface): string {
+export function podInterfaceOf({ name }: Pick<NetworkInterface, "name">): string {
   return `tv${createHash("sha256").update(name).digest("hex").slice(0, 10)}`;
 }
 
@@ -117,16 +117,24 @@ export function launcherPorts(settings: Settings): ContainerPort[] {
   return LAUNCHER_PORT_NAMES.map((name) => ({ name, containerPort: numbers[name], protocol: "TCP" }));
 }
 
+/** A network that a pod asks Multus for. */
+export interface MultusNetwork {
+  readonly name: string;
+  readonly namespace: string;
+  /** What it is to be called in the pod. */
+  readonly interface: string;
+  readonly mac: string;
+}
+
 /**
- * Value of Multus' annotation for the interfaces that the pod needs beside its own; undefined when none. Behind a macvlan
- * the guest has the MAC of the pod's interface, so that one is to have the guest's.
+ * What Multus is to be asked for, for interfaces that a pod needs beside its own. Behind a macvlan the guest has the MAC of
+ * the pod's interface, so that one is to have the guest's.
  */
-export function multusNetworks(vm: VirtualMachine): string | undefined {
+export function multusNetworks(vm: VirtualMachine, interfaces = interfacesOf(vm.spec)): MultusNetwork[] {
   const { namespace, uid } = identityOf(vm);
-  const networks = interfacesOf(vm.spec).flatMap((entry) => {
+  return interfaces.flatMap((entry) => {
     if (entry.multus === undefined) return [];
     const [name = "", inNamespace = namespace] = entry.multus.networkName.split("/").reverse();
     return [{ name, namespace: inNamespace, interface: podInterfaceOf(entry), mac: macOf(uid, entry) }];
   });
-  return networks.length === 0 ? undefined : JSON.stringify(networks);
 }

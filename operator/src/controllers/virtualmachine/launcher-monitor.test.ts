@@ -26,6 +26,8 @@ function setUp(answers: (() => Promise<LauncherStatus>)[]) {
     limitOverlay: next,
     attachDisk: next,
     detachDisk: next,
+    attachInterface: next,
+    detachInterface: next,
     setLink: next,
   };
   const monitor = new LauncherMonitor(launcher, clock, (key) => woken.push(key));

@@ -1,4 +1,9 @@
-import type { AttachDiskRequest, LauncherStatus, MachineState } from "../../../../launcher/api/control.ts";
+import type {
+  AttachDiskRequest,
+  AttachInterfaceRequest,
+  LauncherStatus,
+  MachineState,
+} from "../../../../launcher/api/control.ts";
 import type { LinkState } from "../../../../launcher/api/machine-config.ts";
 import { LauncherError, type LauncherTarget } from "../../launcher-client/launcher-client.ts";
 import { type Clock, sleep } from "../../runtime/clock.ts";
@@ -21,6 +26,8 @@ export interface LauncherCalls {
   limitOverlay(target: LauncherTarget, disk: string, bytes: number): Promise<LauncherStatus>;
   attachDisk(target: LauncherTarget, disk: AttachDiskRequest): Promise<LauncherStatus>;
   detachDisk(target: LauncherTarget, disk: string): Promise<LauncherStatus>;
+  attachInterface(target: LauncherTarget, config: AttachInterfaceRequest): Promise<LauncherStatus>;
+  detachInterface(target: LauncherTarget, interfaceName: string): Promise<LauncherStatus>;
   setLink(target: LauncherTarget, interfaceName: string, state: LinkState): Promise<LauncherStatus>;
 }
 
@@ -140,6 +147,24 @@ export class LauncherMonitor implements Disposable {
     this.#answer(question, this.#entries.get(question.podUID), status);
   }
 
+  /** Gives an interface; rejects with a LauncherError. */
+  async attachInterface(question: Question, config: AttachInterfaceRequest): Promise<void> {
+    const status = await this.#orDoubt(question, () => this.#calls.attachInterface(question, config));
+    if (status.interfaces?.some(({ name }) => name === config.name) !== true)
+      throw new LauncherError(
+        200,
+        "BadAnswer",
+        `the launcher does not have interface ${config.name} after it was given`,
+      );
+    this.#answer(question, this.#entries.get(question.podUID), status);
+  }
+
+  /** Asks for an interface; rejects with a LauncherError. */
+  async detachInterface(question: Question, interfaceName: string): Promise<void> {
+    const status = await this.#orDoubt(question, () => this.#calls.detachInterface(question, interfaceName));
+    this.#answer(question, this.#entries.get(question.podUID), status);
+  }
+
   /** Plugs an interface in or out; rejects with a LauncherError. */
   async setLink(question: Question, interfaceName: string, state: LinkState): Promise<void> {
     const status = await this.#calls.setLink(question, interfaceName, state);
@@ -151,7 +176,7 @@ export class LauncherMonitor implements Disposable {
     this.#answer(question, this.#entries.get(question.podUID), status);
   }
 
-  /** Where no answer comes, what was known of the launcher's disks may be so no more: it is asked before anything else. */
+  /** Where no answer comes, what was known of the launcher's devices may be so no more: it is asked before anything else. */
   async #orDoubt<T>({ podUID }: Question, call: () => Promise<T>): Promise<T> {
     try {
       return await call();

@@ -4,6 +4,7 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { ConditionDraft } from "../../runtime/conditions.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { type ClaimFacts, claimDisks } from "./claims.ts";
+import { cameWhileRunning } from "./interface-hot-plug.ts";
 import { interfacesOf } from "./interfaces.ts";
 import { annotations } from "./names.ts";
 import type { LauncherFacts, Observation } from "./observation.ts";
@@ -84,12 +85,18 @@ function attachmentObstacles({ attachments }: Observation): Obstacle[] {
   });
 }
 
-function interfaceObstacles({ vm }: Observation): Obstacle[] {
+function interfaceObstacles(observation: Observation): Obstacle[] {
+  const { vm } = observation;
+  const came = cameWhileRunning(observation).map((name): Obstacle => {
+    const message = `Interface ${name} came while the machine ran. A restart makes it one like the others`;
+    return { reason: "InterfaceNotMigratable", message };
+  });
   const own = interfacesOf(vm.spec).filter(({ podIP }) => podIP !== undefined);
-  return own.map(({ name }) => {
+  const ofPod = own.map(({ name }): Obstacle => {
     const message = `Interface ${name} has the pod's own address, which stays with the pod. Use masquerade or multus`;
     return { reason: "InterfaceNotMigratable", message };
   });
+  return [...ofPod, ...came];
 }
 
 function launcherObstacles({ status }: LauncherFacts): Obstacle[] {

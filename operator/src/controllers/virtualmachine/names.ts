@@ -31,6 +31,8 @@ export const annotations = {
   certificateRenewAt: "typevisor.io/certificate-renew-at",
   /** Keys of the labels that the pod has from its machine: see labels.ts. */
   labels: "typevisor.io/labels",
+  /** When the pod last asked Multus for other networks than before: see interface-hot-plug.ts. */
+  networksAskedAt: "typevisor.io/networks-asked-at",
   /** Which authorities the pod was told to trust. */
   trust: "typevisor.io/trust",
   /** On the pod that a machine moves to: UIDs of the migration and of the pod that it moves from, and when it took over. */

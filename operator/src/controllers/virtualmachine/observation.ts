@@ -32,8 +32,8 @@ export interface Observation {
   readonly attachmentRivals: readonly Rival[];
   /** What kubelets warned of about attachment pods, by their UIDs. */
   readonly attachmentWarnings: Readonly<Record<string, readonly PodWarning[]>>;
-  /** By disk. */
-  readonly diskRefusals: Readonly<Record<string, DiskRefusal>>;
+  /** By name of a disk, or key of an interface. */
+  readonly deviceRefusals: Readonly<Record<string, DeviceRefusal>>;
   /** By claim. */
   readonly claimRefusals: Readonly<Record<string, ClaimRefusal>>;
   /** Why the last attempt to make the pod failed. */
@@ -51,8 +51,8 @@ export interface ClaimRefusal {
   readonly atMs: number;
 }
 
-/** A disk could not be given to a running machine. */
-export interface DiskRefusal {
+/** A disk or an interface could not be given to a running machine. */
+export interface DeviceRefusal {
   readonly message: string;
   /** It is a matter of a moment. */
   readonly isPassing: boolean;

@@ -10,7 +10,7 @@ import { type LauncherPods, launcherPodsOf } from "./launcher-pods.ts";
 import { ATTACHMENT_LABEL, identityOf, podKeysOf, VM_LABEL } from "./names.ts";
 import type {
   ClaimRefusal,
-  DiskRefusal,
+  DeviceRefusal,
   LauncherFacts,
   NodeFacts,
   Observation,
@@ -230,7 +230,7 @@ export function observe(
     readonly launcher: (podUID: string) => LauncherFacts | undefined;
     readonly refusal: Refusal | undefined;
     readonly claimRefusals: Readonly<Record<string, ClaimRefusal>>;
-    readonly diskRefusals: Readonly<Record<string, DiskRefusal>>;
+    readonly deviceRefusals: Readonly<Record<string, DeviceRefusal>>;
     readonly warnings: (podUID: string) => readonly PodWarning[] | undefined;
     readonly departed: Pod | undefined;
     readonly trustId: string;
@@ -253,7 +253,7 @@ export function observe(
     attachments,
     attachmentRivals: pod === undefined ? [] : runningRivals(world, vm),
     attachmentWarnings: Object.fromEntries(uids.map((uid) => [uid, memory.warnings(uid) ?? []])),
-    diskRefusals: memory.diskRefusals,
+    deviceRefusals: memory.deviceRefusals,
     claimRefusals: memory.claimRefusals,
     launcher: pod?.metadata?.uid === undefined ? undefined : memory.launcher(pod.metadata.uid),
     refusal: memory.refusal,

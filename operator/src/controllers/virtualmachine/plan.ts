@@ -1,10 +1,11 @@
 import type { Disk } from "../../../../crds/src/disk.ts";
 import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
-import type { DiskConfig, LinkState } from "../../../../launcher/api/machine-config.ts";
+import type { DiskConfig, InterfaceConfig, LinkState } from "../../../../launcher/api/machine-config.ts";
 import type { EventDraft } from "../../runtime/event-recorder.ts";
 import type { PersistentVolumeClaim, Pod } from "../../runtime/wire.ts";
 import type { Claims } from "./claims.ts";
+import type { MultusNetwork } from "./interfaces.ts";
 import type { Observation } from "./observation.ts";
 import type { Settings } from "./settings.ts";
 import type { StatusRecord, View } from "./status.ts";
@@ -54,6 +55,21 @@ export type Action =
   /** Has the launcher give the running guest a disk, or ask for it back. */
   | { readonly kind: "attach-disk"; readonly podUID: string; readonly ip: string; readonly disk: DiskConfig }
   | { readonly kind: "detach-disk"; readonly podUID: string; readonly ip: string; readonly disk: string }
+  /** Has the running pod ask Multus for these networks; null for none. */
+  | { readonly kind: "ask-networks"; readonly podUID: string; readonly networks: readonly MultusNetwork[] | null }
+  /** Has the launcher give the running guest an interface, or ask for it back. */
+  | {
+      readonly kind: "attach-interface";
+      readonly podUID: string;
+      readonly ip: string;
+      readonly config: InterfaceConfig;
+    }
+  | {
+      readonly kind: "detach-interface";
+      readonly podUID: string;
+      readonly ip: string;
+      readonly interfaceName: string;
+    }
   /** Plugs the cable of an interface in the running guest in or out. */
   | {
       readonly kind: "set-link";

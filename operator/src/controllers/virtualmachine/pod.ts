@@ -77,7 +77,7 @@ export function launcherPod(vm: VirtualMachine, inputs: PodInputs): Pod {
           "prometheus.io/path": "/metrics",
         }),
         ...template?.metadata?.annotations,
-        ...(networks === undefined ? {} : { [MULTUS_NETWORKS_ANNOTATION]: networks }),
+        ...(networks.length === 0 ? {} : { [MULTUS_NETWORKS_ANNOTATION]: JSON.stringify(networks) }),
         [annotations.startedWith]: JSON.stringify(fieldDigests(vm.spec, settings)),
         [annotations.restarts]: String(inputs.restarts),
         [annotations.certificateRenewAt]: inputs.certificateRenewAt,

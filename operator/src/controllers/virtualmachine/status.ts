@@ -38,10 +38,12 @@ export function buildStatus(
     readonly record: StatusRecord;
     /** Fields that take effect at the next restart. */
     readonly drift: readonly string[];
+    /** By interface: why the running machine does not get it. */
+    readonly stuck: Readonly<Record<string, string>>;
     readonly settings: Settings;
     readonly volumes: VolumeFacts;
-    /** What a disk that comes or goes waits for. */
-    readonly disk: { readonly reason: Reason; readonly message: string } | undefined;
+    /** What a disk or interface that comes or goes waits for. */
+    readonly device: { readonly reason: Reason; readonly message: string } | undefined;
     readonly interfaces: NonNullable<VirtualMachineStatus["interfaces"]>;
     readonly migratable: ConditionDraft<Condition>;
     readonly migration: MigrationView;
@@ -106,18 +108,19 @@ function conditionDrafts({
   view,
   drift,
   record,
-  disk,
+  stuck,
+  device,
   migratable,
   migration,
 }: Pick<
   Parameters<typeof buildStatus>[1],
-  "view" | "drift" | "record" | "disk" | "migratable" | "migration"
+  "view" | "drift" | "record" | "stuck" | "device" | "migratable" | "migration"
 >): ConditionDraft<Condition>[] {
   const { reason, message } = view;
   const asExpected = { status: "False", reason: "AsExpected", message: "" } as const;
-  // A machine that runs is ready, whatever disk is still to come.
+  // A machine that runs is ready, whatever device is still to come.
   const reconciling =
-    view.progress === "done" && disk !== undefined ? ({ status: "True", ...disk } as const) : asExpected;
+    view.progress === "done" && device !== undefined ? ({ status: "True", ...device } as const) : asExpected;
   const cause = { status: "True", reason, message } as const;
   const runningReason = view.running === "True" && view.ready === "True" && view.paused !== true ? "Running" : reason;
   return [
@@ -133,18 +136,27 @@ function conditionDrafts({
     },
     migratable,
     { type: "Migrating", ...(migration.underWay === undefined ? asExpected : moving(migration.underWay)) },
-    { type: "RestartRequired", ...(drift.length === 0 ? asExpected : restartRequired(drift, record.launcherVersion)) },
+    {
+      type: "RestartRequired",
+      ...(drift.length === 0 ? asExpected : restartRequired(drift, { stuck, launcherVersion: record.launcherVersion })),
+    },
   ];
 }
 
 /** A machine is never restarted because the operator was upgraded, nor is that its owner's doing. */
-function restartRequired(drift: readonly string[], launcherVersion: string | undefined) {
+function restartRequired(
+  drift: readonly string[],
+  {
+    stuck,
+    launcherVersion,
+  }: { readonly stuck: Readonly<Record<string, string>>; readonly launcherVersion: string | undefined },
+) {
   if (drift.every((field) => field === LAUNCHER_IMAGE)) {
     const version = launcherVersion === undefined ? "" : ` (version ${launcherVersion})`;
     const message = `The machine goes on in the launcher that it was started in${version}; one started now gets another. Move it, where it can (kubectl vm migrate), or restart it, when it suits`;
     return { status: "True", reason: "LauncherOutdated", message } as const;
   }
-  const message = `Changed since the machine was started: ${listed(drift)}. Delete its pod to restart it${aboutInterfaces(drift)}`;
+  const message = `Changed since the machine was started: ${listed(drift)}. Delete its pod to restart it${aboutInterfaces(drift, stuck)}`;
   return { status: "True", reason: "SpecChanged", message } as const;
 }
 
@@ -154,12 +166,17 @@ function moving({ name, source, target }: NonNullable<VirtualMachineStatus["migr
   return { status: "True", reason: "Migrating", message } as const;
 }
 
-/** Somebody who has seen disks come to running machines may wait for this one, too. */
-function aboutInterfaces(drift: readonly string[]): string {
+/** Somebody who has seen disks and interfaces come to running machines may wait for these, too. */
+function aboutInterfaces(drift: readonly string[], stuck: Readonly<Record<string, string>>): string {
   const names = changedInterfaces(drift);
-  if (names.length === 0) return "";
-  const [what, come] = names.length === 1 ? ["interface", "comes or goes"] : ["interfaces", "come or go"];
-  return `: ${what} ${listed(names)} ${come} with a restart alone, since the networks of a pod are fixed when it is made`;
+  const others = names.filter((name) => !Object.hasOwn(stuck, name));
+  const sentences = names.flatMap((name) => (Object.hasOwn(stuck, name) ? [`interface ${name}: ${stuck[name]}`] : []));
+  if (others.length > 0) {
+    const [what, come] = others.length === 1 ? ["interface", "comes or goes"] : ["interfaces", "come or go"];
+    const why = "only multus interfaces come to a running machine, and go if they came so";
+    sentences.unshift(`${what} ${listed(others)} ${come} with a restart alone, since ${why}`);
+  }
+  return sentences.length === 0 ? "" : `: ${sentences.join("; ")}`;
 }
 
 const FIELDS_SHOWN = 20;

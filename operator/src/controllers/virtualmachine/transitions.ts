@@ -61,7 +61,7 @@ export function transitions(previous: VirtualMachineStatus | undefined, next: Vi
     events.push({ type: "Normal", reason: "Resuming", action: "Resume", note: "The guest goes on" });
   }
   if (sameRun) {
-    events.push(...diskEvents(previous, next));
+    events.push(...diskEvents(previous, next), ...interfaceEvents(previous, next));
   }
   // Not of an outdated launcher: an upgrade of the operator would be an event of each machine.
   const restart = specChange(next);
@@ -92,15 +92,16 @@ function diskEvents(previous: VirtualMachineStatus | undefined, next: VirtualMac
   return [
     ...came.map(({ name }) => diskEvent("DiskAttached", `The guest has disk ${name}`)),
     ...went.map(({ name }) => diskEvent("DiskDetached", `The guest has given up disk ${name}`)),
-    ...(trouble?.status === "True" && isNews && DISK_TROUBLE.has(trouble.reason)
+    ...(trouble?.status === "True" && isNews && DEVICE_TROUBLE.has(trouble.reason)
       ? [{ type: "Warning" as const, reason: trouble.reason, action: "Attach", note: trouble.message }]
       : []),
   ];
 }
 
 /** Where the machine runs all the same, so that its Ready condition does not tell. */
-const DISK_TROUBLE: ReadonlySet<string> = new Set<Reason>([
+const DEVICE_TROUBLE: ReadonlySet<string> = new Set<Reason>([
   "DiskNotAttached",
+  "InterfaceNotAttached",
   "ClaimNotFound",
   "ClaimLost",
   "ClaimDeleting",
@@ -109,6 +110,22 @@ const DISK_TROUBLE: ReadonlySet<string> = new Set<Reason>([
   "Unschedulable",
   "VolumeNotReady",
 ]);
+
+/** Interfaces that came to the machine while it ran, and those that went. */
+function interfaceEvents(previous: VirtualMachineStatus | undefined, next: VirtualMachineStatus): EventDraft[] {
+  const [before, after] = [previous, next].map((status) => status?.interfaces ?? []);
+  const names = (some: typeof before, others: typeof before) =>
+    (some ?? []).flatMap(({ name }) => (others?.some((other) => other.name === name) === true ? [] : [name]));
+  // A pod's first status is what the machine is started with.
+  if ((before ?? []).length === 0 || condition(previous, "Running")?.status !== "True") return [];
+  const event = (reason: "InterfaceAttached" | "InterfaceDetached", note: string): EventDraft => {
+    return { type: "Normal", reason, action: reason === "InterfaceAttached" ? "Attach" : "Detach", note };
+  };
+  return [
+    ...names(after, before).map((name) => event("InterfaceAttached", `The guest has interface ${name}`)),
+    ...names(before, after).map((name) => event("InterfaceDetached", `The guest has given up interface ${name}`)),
+  ];
+}
 
 function diskEvent(reason: "DiskAttached" | "DiskDetached", note: string): EventDraft {
   return { type: "Normal", reason, action: reason === "DiskAttached" ? "Attach" : "Detach", note };

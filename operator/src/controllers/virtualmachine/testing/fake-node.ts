@@ -1,10 +1,18 @@
-import type { AttachDiskRequest, LauncherStatus, MachineState } from "../../../../../launcher/api/control.ts";
+import { MULTUS_NETWORKS_ANNOTATION } from "../../../../../crds/src/interface.ts";
+import type {
+  AttachDiskRequest,
+  AttachInterfaceRequest,
+  LauncherStatus,
+  MachineState,
+} from "../../../../../launcher/api/control.ts";
 import type { LinkState, MachineConfig } from "../../../../../launcher/api/machine-config.ts";
 import type { HandOverDecision, MigrationRequest, MigrationStatus } from "../../../../../launcher/api/migration.ts";
 import { LauncherError, type LauncherTarget } from "../../../launcher-client/launcher-client.ts";
 import type { FakeApiServer } from "../../../runtime/testing/fake-api-server.ts";
 import type { Pod, Secret } from "../../../runtime/wire.ts";
 import type { MigrationCalls } from "../../virtualmachinemigration/migration-monitor.ts";
+import { NETWORK_STATUS_ANNOTATION, podNetworks } from "../interface-status.ts";
+import { type MultusNetwork, podInterfaceOf } from "../interfaces.ts";
 import type { LauncherCalls } from "../launcher-monitor.ts";
 import { ATTACHMENT_LABEL } from "../names.ts";
 import { type Cut, FakeMove, type Mover } from "./fake-move.ts";
@@ -21,6 +29,8 @@ interface Process extends Mover {
   readonly disks: Map<string, HotDisk>;
   /** Of its interfaces. */
   readonly links: Map<string, LinkState>;
+  /** Ticks until the guest gives up interfaces that it was asked for. */
+  readonly leavingLinks: Map<string, number>;
 }
 
 interface HotDisk {
@@ -30,7 +40,7 @@ interface HotDisk {
   ticksLeft?: number;
 }
 
-/** How long a guest takes to give up a disk. */
+/** How long a guest takes to give up a disk or an interface. */
 const EJECT_TICKS = 5;
 
 /**
@@ -53,8 +63,10 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
   refusals = 0;
   /** Guests of it never give up a disk. */
   isStubborn = false;
-  /** Disks that guests were given so far. */
+  /** Disks and interfaces that guests were given so far. */
   attached = 0;
+  /** Whether Multus changes the networks of pods that run. */
+  changesNetworks = true;
   /** Sizes that disks were made to grow to, by "podUID/disk". */
   readonly sizes = new Map<string, number>();
   readonly #server: FakeApiServer;
@@ -100,7 +112,10 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
   }
 
   tick(): void {
-    for (const { disks } of this.running) this.#giveUp(disks);
+    for (const process of this.running) {
+      this.#giveUp(process.disks);
+      this.#giveUpLinks(process);
+    }
     for (const process of this.#processes.values()) process.move?.tick();
     const guests = this.guests;
     if (new Set(guests).size < guests.length) this.sins.push("a guest runs in two places");
@@ -201,6 +216,55 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
     }
   }
 
+  async attachInterface(target: LauncherTarget, config: AttachInterfaceRequest): Promise<LauncherStatus> {
+    const process = this.#find(target);
+    const { name, attachment, link } = config;
+    const asked = attachment.kind === "multus" ? attachment.podInterface : "";
+    const pod = this.#server.all<Pod>("pods").find((each) => each.metadata?.uid === process.podUID);
+    if (pod === undefined || !podNetworks(pod).some((network) => network.interface === asked))
+      throw new LauncherError(409, "NotReady", `interface ${name}: the pod has no interface ${asked}`);
+    if (!process.links.has(name)) this.attached += 1;
+    process.links.set(name, link);
+    return this.#statusOf(process);
+  }
+
+  async detachInterface(target: LauncherTarget, name: string): Promise<LauncherStatus> {
+    const process = this.#find(target);
+    if (process.links.has(name) && !process.leavingLinks.has(name)) process.leavingLinks.set(name, EJECT_TICKS);
+    return this.#statusOf(process);
+  }
+
+  #giveUpLinks({ links, leavingLinks }: Process): void {
+    for (const [name, ticksLeft] of leavingLinks) {
+      if (this.isStubborn) continue;
+      leavingLinks.set(name, ticksLeft - 1);
+      if (ticksLeft > 1) continue;
+      links.delete(name);
+      leavingLinks.delete(name);
+    }
+  }
+
+  /** Multus and its controller of dynamic networks: the pod gets what it asks for, and loses what it asks for no more. */
+  #changeNetworks(pod: Pod, { links }: Process, edit: (change: (copy: Pod) => void) => void): void {
+    const text = pod.metadata?.annotations?.[MULTUS_NETWORKS_ANNOTATION] ?? "[]";
+    const asked = JSON.parse(text) as MultusNetwork[];
+    const networks = asked.map((each) => ({ name: `${each.namespace}/${each.name}`, interface: each.interface }));
+    for (const name of links.keys()) {
+      const own = podInterfaceOf({ name });
+      const isThere = (each: { interface?: string | undefined }) => each.interface === own;
+      if (podNetworks(pod).some(isThere) && !networks.some(isThere))
+        this.sins.push(`the pod loses interface ${name}, which its guest has`);
+    }
+    const told = JSON.stringify(networks);
+    if ((pod.metadata?.annotations?.[NETWORK_STATUS_ANNOTATION] ?? "[]") === told) return;
+    edit((copy) => {
+      copy.metadata = {
+        ...copy.metadata,
+        annotations: { ...copy.metadata?.annotations, [NETWORK_STATUS_ANNOTATION]: told },
+      };
+    });
+  }
+
   async setLink(target: LauncherTarget, interfaceName: string, state: LinkState): Promise<LauncherStatus> {
     const process = this.#find(target);
     process.links.set(interfaceName, state);
@@ -236,7 +300,10 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
         readOnly: false,
         state: ticksLeft === undefined ? "Attached" : "Detaching",
       })),
-      interfaces: [...process.links].map(([name, link]) => networkInterface(name, { link })),
+      interfaces: [...process.links].map(([name, link]) => {
+        const state = process.leavingLinks.has(name) ? "Detaching" : "Attached";
+        return networkInterface(name, { link, state });
+      }),
     };
   }
 
@@ -257,6 +324,8 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
         this.#finish(process, process.end, edit);
       } else if (process.state === "Starting" && FakeMove.guestRunsIn(process)) {
         process.state = "Running";
+      } else if (this.changesNetworks) {
+        this.#changeNetworks(pod, process, edit);
       }
     } else if (deletionTimestamp !== undefined) {
       this.#server.erase("pods", namespace, name);
@@ -326,6 +395,7 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
       state: "Starting",
       disks: new Map(),
       links,
+      leavingLinks: new Map(),
       ...(receives ? { receives: "Listening" } : {}),
     });
     edit((copy) => {

@@ -212,7 +212,7 @@ export function observation(vm: StoredVirtualMachine, parts: Partial<Observation
     attachments: [],
     attachmentRivals: [],
     attachmentWarnings: {},
-    diskRefusals: {},
+    deviceRefusals: {},
     claimRefusals: {},
     refusal: undefined,
     warnings: [],
