@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { layoutOf } from "../../hack/dev-cluster/layout.ts";
 import { run } from "../../hack/lib/step.ts";
 import { openTestCluster, RELEASE, type TestCluster } from "../support/cluster.ts";
 import { installArguments, testImages } from "../support/install.ts";
@@ -7,6 +8,8 @@ const root = join(import.meta.dirname, "..", "..");
 const hackCluster = join(root, "hack/cluster");
 const NAME = process.env["TYPEVISOR_E2E_QEMU_CLUSTER"] ?? "e2e-qemu";
 const LONG_MS = 30 * 60_000;
+/** Until a machine runs: nodes are emulated where this machine's KVM is not fit for Linux. */
+export const START_TIMEOUT_MS = 300_000;
 
 /** Brings up a cluster of two node VMs with the product in it: slow, for what needs more than one node. */
 export async function openQemuCluster(): Promise<TestCluster> {
@@ -24,4 +27,9 @@ export async function openQemuCluster(): Promise<TestCluster> {
 export async function closeQemuCluster(): Promise<void> {
   if (process.env["TYPEVISOR_KEEP"] === "true") return;
   await run([hackCluster, "down", "--name", NAME], { timeoutMs: 180_000, echo: true });
+}
+
+/** The file behind the disk that both nodes have, /dev/vdc. */
+export function sharedDiskFile(): string {
+  return join(layoutOf(NAME).stateDir, "vms/data-shared.img");
 }

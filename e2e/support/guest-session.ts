@@ -15,8 +15,8 @@ export class GuestSession implements AsyncDisposable {
     this.#session = session;
   }
 
-  static async open(kubectl: Kubectl, name: string): Promise<GuestSession> {
-    const session = kubectl.interactive(["exec", "-i", podOf(name), "--", "console"]);
+  static async open(kubectl: Kubectl, name: string, pod = podOf(name)): Promise<GuestSession> {
+    const session = kubectl.interactive(["exec", "-i", pod, "--", "console"]);
     await session.expect(TEST_GUEST_READY, ANSWER_TIMEOUT_MS);
     return new GuestSession(session);
   }

@@ -1,0 +1,193 @@
+import { closeSync, openSync, readSync } from "node:fs";
+import { beforeAll, describe, expect, it } from "@jest/globals";
+import type { VirtualMachineMigrationStatus } from "../../crds/src/virtualmachinemigration.ts";
+import { checkJournal, JOURNAL_BYTES } from "../../hack/power-cut/journal.ts";
+import type { TestCluster } from "../support/cluster.ts";
+import { eventually } from "../support/eventually.ts";
+import { GuestSession } from "../support/guest-session.ts";
+import type { Kubectl, KubeObject } from "../support/kubectl.ts";
+import { openConsole, podOf, testGuest } from "../support/vm.ts";
+import { START_TIMEOUT_MS, sharedDiskFile } from "./qemu-cluster.ts";
+import { NODES } from "./volumes.ts";
+
+type Migration = KubeObject<VirtualMachineMigrationStatus>;
+
+/** Disks of the machine, as the guest counts them. */
+const [BLOCK, NFS, ROOT, SCRATCH] = [0, 1, 2, 3];
+/** Between disks of a kind that both nodes reach, and of one that is copied. */
+const disks = [
+  { name: "block", persistentVolumeClaim: { claimName: "shared" } },
+  { name: "nfs", persistentVolumeClaim: { claimName: "nfs" } },
+  // Any file of an image is a disk.
+  {
+    name: "root",
+    image: { reference: "docker.io/typevisor/launcher:dev", path: "/usr/share/typevisor/CLOUDHV_EFI.fd" },
+  },
+  { name: "scratch", emptyDisk: { size: "16Mi" } },
+];
+const FIRST_POD = podOf("mover");
+const SECOND_POD = "vm2-mover";
+const MEMORY = "0x1000000 1000 3";
+const MOVE_TIMEOUT_MS = 240_000;
+
+/** A machine goes from one node to the other and back, and off a node that is drained, and nothing in it is lost. */
+export function migrationTests(opened: () => { readonly cluster: TestCluster; readonly kubectl: Kubectl }): void {
+  describe("a machine that moves between two nodes", () => {
+    let cluster: TestCluster;
+    let kubectl: Kubectl;
+    /** Where the controllers are too, so that a drain takes them along. */
+    let home: string;
+    let away: string;
+    let startedAt: string | undefined;
+
+    beforeAll(async () => {
+      ({ cluster, kubectl } = opened());
+      home = await controllersNode();
+      away = NODES.find((name) => name !== home) ?? "";
+      const weighted = [{ weight: 1, preference: nodeIs(home) }];
+      const template = {
+        spec: { affinity: { nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: weighted } } },
+      };
+      const shared = { template, evictionStrategy: "LiveMigrate" } as const;
+      await kubectl.apply({
+        apiVersion: "v1",
+        kind: "Service",
+        metadata: { name: "mover" },
+        spec: { selector: { app: "mover" }, ports: [{ port: 80 }] },
+      });
+      await kubectl.apply(testGuest("mover", { ...shared, disks }));
+      await kubectl.apply(testGuest("neighbour", shared));
+      for (const name of ["mover", "neighbour"])
+        await kubectl.waitFor("vm", name, "condition=Migratable", START_TIMEOUT_MS);
+      const vm = await kubectl.get("vm", "mover");
+      expect(vm?.status).toMatchObject({ node: home, podName: FIRST_POD });
+      startedAt = vm?.status.startedAt;
+    }, 2 * START_TIMEOUT_MS);
+
+    const controllersNode = async () => {
+      const [pod] = await cluster.system.list("pods", "app.kubernetes.io/component=controllers");
+      return String(pod?.spec["nodeName"]);
+    };
+    const move = async (name: string, target: object = {}) => {
+      await kubectl.apply({
+        apiVersion: "typevisor.io/v1alpha1",
+        kind: "VirtualMachineMigration",
+        metadata: { name },
+        spec: { virtualMachineName: "mover", target },
+      });
+      await kubectl.waitFor("vmm", name, "condition=Ready", MOVE_TIMEOUT_MS);
+      return ((await kubectl.get("vmm", name)) as Migration).status;
+    };
+    const isIn = (pod: string, node: string) =>
+      eventually(`the machine is in ${pod} on ${node}, as it was started`, 60_000, async () => {
+        const { status } = (await kubectl.get("vm", "mover")) ?? {};
+        if (status?.podName !== pod || status.phase !== "Running") return null;
+        expect(status).toMatchObject({ node, startedAt, restarts: 0 });
+        return status;
+      });
+    const endpoints = async () => {
+      const slices = await kubectl.list("endpointslices", "kubernetes.io/service-name=mover");
+      const all = slices as unknown as { endpoints?: { addresses: string[]; conditions?: { ready?: boolean } }[] }[];
+      return all
+        .flatMap((slice) => slice.endpoints ?? [])
+        .filter(({ conditions }) => conditions?.ready === true)
+        .flatMap(({ addresses }) => addresses);
+    };
+    /** The guest's last transaction that it was told is durable, once it has had another since we look. */
+    const journalGoesOn = async (pod: string) => {
+      await using console = kubectl.interactive(["exec", "-i", pod, "--", "console"]);
+      const last = async () => Number((await console.expect(/.*durable (\d+)\r?\n/s, 60_000))[1]);
+      const before = await last();
+      return eventually("another transaction", 60_000, async () => {
+        const now = await last();
+        return now > before && now;
+      });
+    };
+
+    it("goes on there with its memory, time and disks, shared and copied, and the Service follows", async () => {
+      {
+        await using guest = await GuestSession.open(kubectl, "mover");
+        expect(await guest.ask(`fill ${MEMORY}`)).toContain("fill done");
+        for (const disk of [BLOCK, NFS, ROOT, SCRATCH]) await guest.writeSector(disk, 1000, 100 + disk);
+      }
+      {
+        await using console = await openConsole(kubectl, "mover");
+        console.write("timer 3000000 1\rload 0x800000 300\r");
+        await console.expect(/load runs/);
+      }
+      const status = await move("there", { nodeName: away });
+      expect(status).toMatchObject({ source: { node: home }, target: { node: away, podName: SECOND_POD } });
+      const { podIP = "?" } = await isIn(SECOND_POD, away);
+      {
+        await using console = await openConsole(kubectl, "mover", SECOND_POD);
+        console.write("stop\r");
+        await console.expect(/load rounds \d+ errors 0 backward 0 .* ticks [1-9]/, 60_000);
+      }
+      await using guest = await GuestSession.open(kubectl, "mover", SECOND_POD);
+      expect(await guest.ask(`check ${MEMORY}`)).toContain("check errors 0");
+      for (const disk of [BLOCK, NFS, ROOT, SCRATCH]) {
+        expect(await guest.readSector(disk, 1000)).toBe(BigInt(100 + disk));
+        await guest.writeSector(disk, 1001, 200 + disk);
+      }
+      await eventually("the Service leads there alone", 60_000, async () => (await endpoints()).join() === podIP);
+    });
+
+    it("comes back to where the scheduler puts it, while it writes to the disk that both nodes have", async () => {
+      {
+        await using guest = await GuestSession.open(kubectl, "mover", SECOND_POD);
+        for (const disk of [NFS, ROOT, SCRATCH]) expect(await guest.readSector(disk, 1001)).toBe(BigInt(200 + disk));
+      }
+      {
+        await using console = await openConsole(kubectl, "mover", SECOND_POD);
+        console.write(`blkjournal ${BLOCK} 1\r`);
+        await console.expect(/durable 1\r?\n/);
+      }
+      await move("back");
+      const { podIP = "?" } = await isIn(FIRST_POD, home);
+      await journalGoesOn(FIRST_POD);
+      await eventually("the Service leads back", 60_000, async () => (await endpoints()).join() === podIP);
+    });
+
+    it("leaves a node that is drained, with all else that is there, and is not restarted", async () => {
+      const neighbour = await kubectl.get("vm", "neighbour");
+      expect(neighbour?.status.node).toBe(home);
+      const drained = await cluster.system.run(
+        ["drain", home, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=400s"],
+        { timeoutMs: 410_000 },
+      );
+      expect(drained).toContain(`node/${home} drained`);
+      await isIn(SECOND_POD, away);
+      const { node, ...run } = (await kubectl.get("vm", "neighbour"))?.status ?? {};
+      expect({ node, startedAt: run.startedAt, restarts: run.restarts }).toEqual({
+        node: away,
+        startedAt: neighbour?.status.startedAt,
+        restarts: 0,
+      });
+      expect(await controllersNode()).toBe(away);
+      await cluster.system.run(["uncordon", home]);
+    });
+
+    it("has lost nothing of what its guest was told is on the disk", async () => {
+      await kubectl.run(["patch", "vm", "mover", "--type=merge", "-p", '{"spec":{"paused":true}}']);
+      await kubectl.vmCondition("mover", "Paused", "True");
+      await using console = kubectl.interactive(["exec", "-i", SECOND_POD, "--", "console"]);
+      const [, last] = await console.expect(/.*durable (\d+)\r?\n/s, 60_000);
+      expect(checkJournal(firstBytes(sharedDiskFile(), JOURNAL_BYTES), Number(last))).toBeGreaterThan(10);
+    });
+  });
+}
+
+function nodeIs(name: string): object {
+  return { matchExpressions: [{ key: "kubernetes.io/hostname", operator: "In", values: [name] }] };
+}
+
+function firstBytes(path: string, count: number): Buffer {
+  const bytes = Buffer.alloc(count);
+  const file = openSync(path, "r");
+  try {
+    readSync(file, bytes);
+  } finally {
+    closeSync(file);
+  }
+  return bytes;
+}
