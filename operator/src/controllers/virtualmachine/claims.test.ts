@@ -139,8 +139,8 @@ describe("of two machines with one claim", () => {
     for (const each of [vm, ...others]) world.virtualMachines.put(each);
     for (const pod of pods) world.pods.put({ ...pod, metadata: { ...pod.metadata, resourceVersion: "1" } });
     world.claims.put(stored(claim("c", { accessModes: ["ReadWriteMany"] })));
-    const nothing = { launcher: () => undefined, warnings: () => undefined, refusal: undefined, departed: undefined };
-    return look(observe(world, vm, { ...nothing, claimRefusals: {}, deviceRefusals: {}, trustId: "t" }));
+    const nothing = { launcher: () => undefined, warnings: () => undefined, departed: undefined };
+    return look(observe(world, vm, { ...nothing, refusals: { claims: {}, devices: {} }, trustId: "t" }));
   }
   const refusal = (decision: Decision) => ({ kinds: kinds(decision), ready: readyOf(decision) });
   const inUseBy = (name: string) => ({

@@ -18,15 +18,13 @@ import { WorkQueue } from "../../runtime/work-queue.ts";
 import type { WorkQueueMetrics } from "../../runtime/work-queue-metrics.ts";
 import { virtualMachineMigrations } from "../virtualmachinemigration/names.ts";
 import { machineKeyOf, type StoredMigration, trimMigration } from "../virtualmachinemigration/stored.ts";
-import { act, ClaimRefusedError, type Hands, RefusedError } from "./act.ts";
+import { act, type Hands, RefusedError } from "./act.ts";
 import { claimKeysOfMachine, claimKeysOfPod, type StoredClaim, trimClaim } from "./claims.ts";
 import { decide } from "./decide.ts";
-import { DeviceRefusedError, interfaceKey } from "./device-refused.ts";
 import { type LauncherCalls, LauncherMonitor } from "./launcher-monitor.ts";
 import { isIncoming } from "./launcher-pods.ts";
 import type { VirtualMachineMetrics } from "./metrics.ts";
 import { MANAGED_BY, MANAGED_BY_LABEL, virtualMachines } from "./names.ts";
-import type { ClaimRefusal, DeviceRefusal, Refusal } from "./observation.ts";
 import {
   createWorld,
   isFinished,
@@ -45,6 +43,7 @@ import {
 } from "./observe.ts";
 import type { Action } from "./plan.ts";
 import { mayStillStart, PodWarnings, type StoredWarning, trimWarning, WARNINGS_SELECTOR } from "./pod-warnings.ts";
+import { Refusals } from "./refusals.ts";
 import type { Settings } from "./settings.ts";
 import { StatusHold } from "./status-hold.ts";
 
@@ -75,14 +74,10 @@ export class VirtualMachineController {
   readonly #queue: WorkQueue;
   readonly #monitor: LauncherMonitor;
   readonly #warnings: PodWarnings;
-  readonly #refusals = new Map<string, Refusal>();
+  readonly #refusals = new Refusals();
   readonly #statusHold = new StatusHold();
   /** UID of the VirtualMachine whose pod is being made, by each of its claims. */
   readonly #starting = new Map<string, string>();
-  /** By UID of the VirtualMachine, then by claim. */
-  readonly #claimRefusals = new Map<string, Record<string, ClaimRefusal>>();
-  /** By UID of the VirtualMachine, then by disk. */
-  readonly #deviceRefusals = new Map<string, Record<string, DeviceRefusal>>();
   /** Pods that are gone, by the key of their VirtualMachine, until another pod is there. */
   readonly #departed = new Map<string, Pod>();
 
@@ -161,15 +156,12 @@ export class VirtualMachineController {
   async reconcile(key: string): Promise<void> {
     const vm = this.world.virtualMachines.get(key);
     if (vm === undefined) {
-      this.#refusals.delete(key);
       return;
     }
     const { clock, settings, authority } = this.#options;
     const observation = observe(this.world, vm, {
       launcher: (podUID) => this.#monitor.facts(podUID),
-      refusal: this.#refusals.get(vm.metadata.uid ?? ""),
-      claimRefusals: this.#claimRefusals.get(vm.metadata.uid ?? "") ?? {},
-      deviceRefusals: this.#deviceRefusals.get(vm.metadata.uid ?? "") ?? {},
+      refusals: this.#refusals.of(vm.metadata.uid ?? ""),
       warnings: (podUID) => this.#warnings.about(podUID),
       departed: this.#departed.get(key),
       trustId: authority.trustId,
@@ -204,41 +196,15 @@ export class VirtualMachineController {
     }
     try {
       await act(action, vm, this.#hands());
-      if (action.kind === "start") {
-        this.#refusals.delete(uid);
-      } else if (action.kind === "attach-disk" || action.kind === "create-attachment") {
-        this.#forgetDeviceRefusal(uid, action.disk.name);
-      } else if (action.kind === "attach-interface") {
-        this.#forgetDeviceRefusal(uid, interfaceKey(action.config.name));
-      } else if (action.kind === "apply-claim") {
-        this.#forgetClaimRefusal(uid, action);
-      } else if (action.kind === "write-status") {
+      this.#refusals.done(uid, action);
+      if (action.kind === "write-status") {
         this.#options.metrics?.statusWritten(vm, action.status);
       }
     } catch (error) {
-      if (error instanceof DeviceRefusedError) {
-        const known = this.#deviceRefusals.get(uid) ?? {};
-        const { device, message, isPassing } = error;
-        const count = (known[device]?.count ?? 0) + 1;
-        const refusal = { message, isPassing, count, atMs: this.#options.clock.now() };
-        this.#deviceRefusals.set(uid, { ...known, [device]: refusal });
-        this.#queue.add(key);
-        return;
-      }
-      if (error instanceof ClaimRefusedError) {
-        const { claimName, requestBytes, message } = error;
-        const known = this.#claimRefusals.get(uid) ?? {};
-        const refusal = { requestBytes, message, atMs: this.#options.clock.now() };
-        this.#claimRefusals.set(uid, { ...known, [claimName]: refusal });
-        this.#queue.add(key);
-        return;
-      }
-      const refusal = error instanceof RefusedError ? error.refusal : this.#lasting(error, action.kind, vm, key);
-      if (refusal === undefined) {
+      const refused = this.#lasting(error, action.kind, vm, key) ?? error;
+      if (!this.#refusals.note(uid, refused, this.#options.clock.now())) {
         throw error;
       }
-      const count = (this.#refusals.get(uid)?.count ?? 0) + 1;
-      this.#refusals.set(uid, { ...refusal, count, atMs: this.#options.clock.now() });
       // The next pass writes it into the status.
       this.#queue.add(key);
     } finally {
@@ -270,25 +236,13 @@ export class VirtualMachineController {
     }
   }
 
-  #forgetDeviceRefusal(uid: string, device: string): void {
-    const { [device]: _, ...others } = this.#deviceRefusals.get(uid) ?? {};
-    this.#deviceRefusals.set(uid, others);
-  }
-
-  #forgetClaimRefusal(uid: string, { claim, requestBytes }: Extract<Action, { kind: "apply-claim" }>): void {
-    const { [claim.metadata?.name ?? ""]: refusal, ...others } = this.#claimRefusals.get(uid) ?? {};
-    if (refusal !== undefined && refusal.requestBytes <= requestBytes) {
-      this.#claimRefusals.set(uid, others);
-    }
-  }
-
   /** An error of the API server that keeps a machine from starting and does not pass by itself at once. */
-  #lasting(error: unknown, kind: string, vm: StoredVirtualMachine, key: string): RefusedError["refusal"] | undefined {
+  #lasting(error: unknown, kind: string, vm: StoredVirtualMachine, key: string): RefusedError | undefined {
     const passing = !(error instanceof ApiError) || error.isConflict || this.#queue.failures(key) < TRIES_BEFORE_A_WORD;
     if (kind !== "start" || passing) {
       return undefined;
     }
-    return { reason: "ApiError", message: error.message, generation: vm.metadata.generation ?? 0 };
+    return new RefusedError({ reason: "ApiError", message: error.message, generation: vm.metadata.generation ?? 0 });
   }
 
   #hands(): Hands {
@@ -314,10 +268,8 @@ export class VirtualMachineController {
     });
     vms.onChange(({ key, previous, current }) => {
       if (current === undefined) {
-        this.#refusals.delete(previous?.metadata.uid ?? "");
+        this.#refusals.forget(previous?.metadata.uid ?? "");
         this.#statusHold.forget(previous?.metadata.uid ?? "");
-        this.#claimRefusals.delete(previous?.metadata.uid ?? "");
-        this.#deviceRefusals.delete(previous?.metadata.uid ?? "");
         this.#departed.delete(key);
       }
       this.#queue.add(key);

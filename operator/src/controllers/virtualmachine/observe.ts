@@ -8,16 +8,8 @@ import { machineKeyOf, type StoredMigration } from "../virtualmachinemigration/s
 import { type Claims, claimDisks, claimKeysOfMachine, claimKeysOfPod, type StoredClaim, writesTo } from "./claims.ts";
 import { type LauncherPods, launcherPodsOf } from "./launcher-pods.ts";
 import { ATTACHMENT_LABEL, identityOf, podKeysOf, VM_LABEL } from "./names.ts";
-import type {
-  ClaimRefusal,
-  DeviceRefusal,
-  LauncherFacts,
-  NodeFacts,
-  Observation,
-  PodWarning,
-  Refusal,
-  Rival,
-} from "./observation.ts";
+import type { LauncherFacts, NodeFacts, Observation, PodWarning, Rival } from "./observation.ts";
+import type { MachineRefusals } from "./refusals.ts";
 
 /** A VirtualMachine as an object of a store. */
 export type StoredVirtualMachine = VirtualMachine & KubernetesObject;
@@ -228,9 +220,7 @@ export function observe(
   vm: StoredVirtualMachine,
   memory: {
     readonly launcher: (podUID: string) => LauncherFacts | undefined;
-    readonly refusal: Refusal | undefined;
-    readonly claimRefusals: Readonly<Record<string, ClaimRefusal>>;
-    readonly deviceRefusals: Readonly<Record<string, DeviceRefusal>>;
+    readonly refusals: MachineRefusals;
     readonly warnings: (podUID: string) => readonly PodWarning[] | undefined;
     readonly departed: Pod | undefined;
     readonly trustId: string;
@@ -253,10 +243,10 @@ export function observe(
     attachments,
     attachmentRivals: pod === undefined ? [] : runningRivals(world, vm),
     attachmentWarnings: Object.fromEntries(uids.map((uid) => [uid, memory.warnings(uid) ?? []])),
-    deviceRefusals: memory.deviceRefusals,
-    claimRefusals: memory.claimRefusals,
+    deviceRefusals: memory.refusals.devices,
+    claimRefusals: memory.refusals.claims,
     launcher: pod?.metadata?.uid === undefined ? undefined : memory.launcher(pod.metadata.uid),
-    refusal: memory.refusal,
+    refusal: memory.refusals.start,
     warnings: memory.warnings(pod?.metadata?.uid ?? ""),
     trustId: memory.trustId,
   };
