@@ -35,15 +35,15 @@ export function migrationTests(opened: () => { readonly cluster: TestCluster; re
   describe("a machine that moves between two nodes", () => {
     let cluster: TestCluster;
     let kubectl: Kubectl;
-    /** Where the controllers are too, so that a drain takes them along. */
     let home: string;
+    /** Where the controllers are: an operator that is drained as well is a matter of minutes on emulated nodes. */
     let away: string;
     let startedAt: string | undefined;
 
     beforeAll(async () => {
       ({ cluster, kubectl } = opened());
-      home = await controllersNode();
-      away = NODES.find((name) => name !== home) ?? "";
+      away = await controllersNode();
+      home = NODES.find((name) => name !== away) ?? "";
       const weighted = [{ weight: 1, preference: nodeIs(home) }];
       const template = {
         spec: { affinity: { nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: weighted } } },
@@ -163,7 +163,6 @@ export function migrationTests(opened: () => { readonly cluster: TestCluster; re
         startedAt: neighbour?.status.startedAt,
         restarts: 0,
       });
-      expect(await controllersNode()).toBe(away);
       await cluster.system.run(["uncordon", home]);
     });
 

@@ -191,6 +191,21 @@ describe("the hand-over", () => {
     expect(told(undefined)).toMatchObject([{ where: { podUID: POD_UID }, winner: "source" }]);
   });
 
+  it("waits for what the target says where the source's pod is gone and nobody heard its last word", () => {
+    for (const phase of ["Copying", "HandingOver"] as const) {
+      const now = seen({ source: undefined, target: side(targetPod) }, { ...begun, phase });
+      expect(kinds(now)).toContain("follow");
+      expect(kinds(now)).not.toContain("delete-pod");
+      expect(statusOf(now)?.phase).toBe("HandingOver");
+    }
+    const heard = seen(
+      { source: undefined, target: side(targetPod, target("Running")) },
+      { ...begun, phase: "Copying" },
+    );
+    expect(kinds(heard)).toContain("take-over");
+    expect(statusOf(seen({ source: undefined, target: side(targetPod) }))?.phase).toBe("Cancelling");
+  });
+
   it("believes nothing of the target that it heard before the source went", () => {
     const gone = { source: side(killed), sourceGoneAtMs: NOW_MS };
     for (const phase of ["Copying", "Cancelling"] as const) {

@@ -17,7 +17,7 @@ import { deadlineAtMs, type Outcome, type Situation, situationOf } from "./situa
 import { writing } from "./status.ts";
 import { isOver } from "./stored.ts";
 import { whatTargetWaitsFor } from "./target-waits.ts";
-import { isUnasked } from "./views.ts";
+import { hasBegun, isUnasked } from "./views.ts";
 
 /** How long the target's pod may take until its launcher listens. */
 const PREPARE_LIMIT_MS = 5 * 60_000;
@@ -128,7 +128,10 @@ function reasonToTakeBack(situation: Situation): Outcome | undefined {
   const unwanted = reasonNotToMove(seen);
   if (unwanted !== undefined) return unwanted;
   const pod = seen.source?.pod;
-  if (pod === undefined || isFinished(pod)) return cancelled("The machine has ended");
+  if (pod === undefined || isFinished(pod)) {
+    // A pod that is drained goes right after its last word: the target knows whether the machine runs there.
+    return target === "unreachable" && hasBegun(seen) ? undefined : cancelled("The machine has ended");
+  }
   if (pod.metadata?.deletionTimestamp !== undefined) return cancelled(`Pod ${pod.metadata.name} was deleted`);
   const failed = (message: string): Outcome => ({ reason: "MigrationFailed", message });
   if (source === "Failed") return failed(seen.source?.heard?.status?.message ?? "The machine's launcher gave up");
