@@ -5,7 +5,7 @@ import { ensureHelm, ensurePrometheusOperatorDefinitions } from "../../hack/dev-
 import { type ApiServer, startApiServer } from "../../hack/lib/apiserver.ts";
 import { run } from "../../hack/lib/step.ts";
 import { kubeconform, writeSchemas } from "./kubeconform.ts";
-import { chartDirectory, release, render, valueSets } from "./render.ts";
+import { chartDirectory, previousChart, release, render, valueSets } from "./render.ts";
 
 /** The chart against a real API server that has no nodes: what it installs is checked, and nothing runs. */
 let server: ApiServer;
@@ -59,6 +59,60 @@ describe("kubeconform", () => {
     const mistyped = { ...service, spec: { ports: [{ port: "http" }] } };
     await expect(kubeconform(JSON.stringify(mistyped), schemas)).rejects.toThrow(/got string, want integer/);
   });
+});
+
+describe("an upgrade from the chart before", () => {
+  const machine = {
+    apiVersion: "typevisor.io/v1alpha1",
+    kind: "VirtualMachine",
+    metadata: { name: "steady", namespace: "team-a" },
+    spec: { memory: { size: "64Mi" }, boot: { kernel: { image: { reference: "a:1" }, path: "/vmlinuz" } } },
+  };
+  const look = async () => {
+    const { metadata, spec } = JSON.parse(
+      await server.kubectl(["get", "vm", "steady", "--namespace=team-a", "-o", "json"]),
+    ) as { metadata: { uid: string; generation: number; resourceVersion: string }; spec: object };
+    const { uid, generation, resourceVersion } = metadata;
+    return { uid, generation, resourceVersion, spec };
+  };
+  const replicas = () =>
+    server.kubectl([
+      "get",
+      "deployments",
+      `--namespace=${release.namespace}`,
+      "-o",
+      "jsonpath={.items[*].spec.replicas}",
+    ]);
+  const kinds = () => server.kubectl(["api-resources", "--api-group=typevisor.io", "-o", "name"]);
+
+  it("keeps machines and the values that were set, brings the new kinds, and can be taken back", async () => {
+    await helm("install", release.name, previousChart, "--set", "operator.replicas=3");
+    await server.kubectl(["wait", "--for=condition=Established", "crd/virtualmachines.typevisor.io", "--timeout=30s"]);
+    await server.kubectl(["apply", "-f", "-"], JSON.stringify(machine));
+    const before = await look();
+    expect(await kinds()).not.toContain("virtualmachinemigrations");
+    await helm("upgrade", release.name, chartDirectory, "--reset-then-reuse-values");
+    await server.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
+    expect(await kinds()).toContain("virtualmachinemigrations.typevisor.io");
+    expect(await replicas()).toBe("3");
+    expect(await look()).toEqual(before);
+    await helm("rollback", release.name, "1");
+    expect(await replicas()).toBe("3");
+    expect(await look()).toEqual(before);
+    // The kinds that came stay, and with them the objects that are of them.
+    expect(await kinds()).toContain("virtualmachinemigrations.typevisor.io");
+    await helm("upgrade", release.name, chartDirectory, "--reset-then-reuse-values");
+    await helm("uninstall", release.name);
+    expect(await look()).toEqual(before);
+  }, 120_000);
+
+  it("with --reuse-values alone is refused where values are new, and names the way", async () => {
+    await helm("install", release.name, previousChart);
+    await expect(helm("upgrade", release.name, chartDirectory, "--reuse-values")).rejects.toThrow(
+      /--reset-then-reuse-values/,
+    );
+    await helm("uninstall", release.name);
+  }, 60_000);
 });
 
 describe("an installed release", () => {
@@ -171,6 +225,12 @@ describe("an installed release", () => {
     await helm("install", "second", chartDirectory);
     expect(await server.kubectl(["get", "vm", "kept", "--namespace=team-a", "-o", "name"])).toContain("kept");
   }, 120_000);
+
+  it("takes definitions and machines along when it is told not to keep them", async () => {
+    await helm("upgrade", "second", chartDirectory, "--set", "crds.keep=false");
+    await helm("uninstall", "second", "--wait");
+    expect(await server.kubectl(["get", "crd", "-o", "name"])).not.toContain("typevisor.io");
+  }, 60_000);
 });
 
 function definitionOf(plural: string): string {

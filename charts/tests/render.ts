@@ -6,6 +6,12 @@ import { run } from "../../hack/lib/step.ts";
 
 export const chartDirectory = join(import.meta.dirname, "../typevisor");
 
+/**
+ * The chart before this one: until there is a release, the one of commit ec498eb as version 0.0.1. A release puts a copy of
+ * its own here; a shallow clone has no history to take it from.
+ */
+export const previousChart = join(import.meta.dirname, "previous/typevisor");
+
 /** Release and namespace of all renders. */
 export const release = { name: "typevisor", namespace: "typevisor-system" } as const;
 

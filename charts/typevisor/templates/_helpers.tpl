@@ -13,7 +13,17 @@
 {{- end }}
 {{- end }}
 
+{{- /* `helm upgrade --reuse-values` takes the values of the chart before as they were, without what has come since. */}}
+{{- define "typevisor.checkValues" -}}
+{{- range list "importer" "migrations" "evictionWebhook" }}
+{{- if not (hasKey $.Values .) }}
+{{- fail (printf "The value %s is missing, which has come with this version of the chart: upgrade with --reset-then-reuse-values in place of --reuse-values" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "typevisor.labels" -}}
+{{- include "typevisor.checkValues" . -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
