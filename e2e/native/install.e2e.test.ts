@@ -2,8 +2,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { openTestCluster, RELEASE, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
-import type { Kubectl } from "../support/kubectl.ts";
-import { testGuest } from "../support/vm.ts";
+import { installArguments } from "../support/install.ts";
+import type { Kubectl, KubeObject } from "../support/kubectl.ts";
+import { guestAnswers, podOf, testGuest } from "../support/vm.ts";
 
 const chart = join(import.meta.dirname, "..", "..", "charts", "typevisor");
 
@@ -17,22 +18,46 @@ describe("the chart", () => {
   });
   afterAll(() => cluster.dropNamespace("install"));
 
-  it("upgrades the operator without touching a running VM", async () => {
+  /** The machine in the launcher that it was started in. */
+  const unchanged = (before: KubeObject) => ({
+    metadata: { uid: before.metadata.uid, generation: 1 },
+    status: { podUID: before.status.podUID, startedAt: before.status.startedAt, restarts: 0, reboots: 0 },
+  });
+
+  it("upgrades the operator without touching a running VM, says that its launcher is outdated, and rolls back", async () => {
     await kubectl.apply(testGuest("steady"));
     const before = await kubectl.waitFor("vm", "steady", "condition=Ready");
-    await cluster.helm(
-      "upgrade",
-      RELEASE,
-      chart,
-      "--reuse-values",
-      "--set",
-      "operator.podAnnotations.round=two",
-      "--wait",
-    );
+    const changes = ["--set", "operator.podAnnotations.round=two", "--set", "launcher.image.tag=next"];
+    await cluster.helm("upgrade", RELEASE, chart, "--reset-then-reuse-values", ...changes, "--wait");
+    await kubectl.vmCondition("steady", "RestartRequired", "True", "LauncherOutdated");
+    expect(await kubectl.get("vm", "steady")).toMatchObject(unchanged(before));
     await cluster.helm("rollback", RELEASE, "--wait");
-    const after = await kubectl.get("vm", "steady");
-    expect(after?.status.podUID).toBe(before.status.podUID);
-    expect(after?.status.restarts ?? 0).toBe(0);
+    await kubectl.vmCondition("steady", "RestartRequired", "False");
+    expect(await kubectl.get("vm", "steady")).toMatchObject(unchanged(before));
+  });
+
+  it("lets machines go on when it is uninstalled, leaves no namespace behind, and finds them again", async () => {
+    const before = await kubectl.waitFor("vm", "steady", "condition=Ready");
+    const leaving = await cluster.namespace("install-leaves");
+    await leaving.apply(testGuest("gone"));
+    await leaving.waitFor("vm", "gone", "condition=Ready");
+    try {
+      await cluster.helm("uninstall", RELEASE, "--wait", "--timeout", "2m");
+      const kinds = "all,networkpolicies,roles,rolebindings,poddisruptionbudgets";
+      await eventually("all of the release is gone", 60_000, async () => {
+        expect(await cluster.system.run(["get", kinds, "-o", "name"])).toBe("");
+        return true;
+      });
+      expect((await kubectl.get("pod", podOf("steady")))?.metadata.uid).toBe(before.status.podUID);
+      await guestAnswers(kubectl, "steady");
+      // Nobody of ours is there to let go of anything.
+      await cluster.dropNamespace("install-leaves");
+    } finally {
+      await cluster.helm("upgrade", "--install", RELEASE, chart, ...installArguments);
+    }
+    await kubectl.vmCondition("steady", "Ready", "True");
+    expect(await kubectl.get("vm", "steady")).toMatchObject(unchanged(before));
+    await guestAnswers(kubectl, "steady");
   });
 
   it("answers on its health and metrics ports", async () => {
