@@ -30,7 +30,16 @@ beforeAll(async () => {
     await server.kubectl(["create", "namespace", name]);
     await server.kubectl(["create", "serviceaccount", "default", `--namespace=${name}`]);
   }
-  const chart = await render("default", "--no-hooks");
+  await install(await render("default", "--no-hooks"));
+}, 30 * 60_000);
+
+afterAll(async () => {
+  await stop();
+  await server?.[Symbol.asyncDispose]();
+});
+
+/** Applies a render, and starts the operator as its Deployment would. */
+async function install(chart: string): Promise<void> {
   await server.kubectl(["apply", "--server-side", "-f", "-"], chart);
   const documents = parseAllDocuments(chart).map((document) => document.toJS() as Deployment | null);
   const deployment = documents.find((document) => document?.kind === "Deployment");
@@ -41,16 +50,14 @@ beforeAll(async () => {
     "--webhook-port=0",
     `--kubeconfig=${await kubeconfigOf("typevisor-operator")}`,
   ]);
-}, 30 * 60_000);
+}
 
-afterAll(async () => {
-  if (operator?.exitCode === null) {
-    const ended = once(operator, "exit");
-    operator.kill("SIGTERM");
-    await ended;
-  }
-  await server?.[Symbol.asyncDispose]();
-});
+async function stop(): Promise<void> {
+  if (operator?.exitCode !== null) return;
+  const ended = once(operator, "exit");
+  operator.kill("SIGTERM");
+  await ended;
+}
 
 function start(args: readonly string[]): ChildProcess {
   const env = { ...process.env, POD_NAME: "operator-0", POD_NAMESPACE: release.namespace };
@@ -213,4 +220,40 @@ describe("the operator, as the chart starts it", () => {
   it("is never told that it may not", () => {
     expect(log.filter((line) => /forbidden|cannot/i.test(line))).toEqual([]);
   });
+});
+
+describe("the operator of two namespaces", () => {
+  const machineIn = (where: string) => ({
+    apiVersion: "typevisor.io/v1alpha1",
+    kind: "VirtualMachine",
+    metadata: { name: "web", namespace: where },
+    spec: { memory: { size: "64Mi" }, boot: { kernel: { image: { reference: "a:1" }, path: "/vmlinuz" } } },
+  });
+  interface Deletion {
+    readonly kind: string;
+  }
+
+  it("serves these, with rights in these alone, and leaves machines elsewhere unseen", async () => {
+    await stop();
+    const without = ["--no-hooks", "--set", "crds.install=false"];
+    const before = parseAllDocuments(await render("default", ...without)).map((each) => each.toJS() as Deletion | null);
+    const rights = before.filter((each) => each !== null && /Role/.test(each.kind));
+    await server.kubectl(["delete", "-f", "-"], rights.map((each) => JSON.stringify(each)).join("\n---\n"));
+    for (const name of ["team-b", "elsewhere"]) {
+      await server.kubectl(["create", "namespace", name]);
+      await server.kubectl(["create", "serviceaccount", "default", `--namespace=${name}`]);
+    }
+    log.length = 0;
+    await install(await render("default", ...without, "--set", `watchNamespaces={${namespace},team-b}`));
+    const machines = ["elsewhere", "team-b"].map((where) => JSON.stringify(machineIn(where)));
+    await server.kubectl(["apply", "-f", "-"], machines.join("\n---\n"));
+    const path = (where: string) => `/apis/typevisor.io/v1alpha1/namespaces/${where}/virtualmachines/web`;
+    await eventually<VirtualMachine>("the status", path("team-b"), ({ status }) => status?.podName === "vm-web");
+    expect((await server.request("GET", path("elsewhere"))).body).toMatchObject({ status: { observedGeneration: -1 } });
+    const account = `--as=system:serviceaccount:${release.namespace}:typevisor-operator`;
+    const may = (where: string) =>
+      server.kubectl(["auth", "can-i", "create", "pods", `--namespace=${where}`, account]).catch(() => "no\n");
+    expect([await may("team-b"), await may("elsewhere")]).toEqual(["yes\n", "no\n"]);
+    expect(log.filter((line) => /forbidden|cannot/i.test(line))).toEqual([]);
+  }, 120_000);
 });
