@@ -2,6 +2,7 @@ import type { Disk } from "../../../../crds/src/disk.ts";
 import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { DiskStatus, LauncherStatus } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { askAgainAtMs } from "./ask-again.ts";
 import { type Attachment, attachmentNames, attachmentOf, hotDisks } from "./attachments.ts";
 import { claimProblemOf } from "./claim-problems.ts";
 import { claimsToMake } from "./claim-templates.ts";
@@ -16,10 +17,6 @@ import type { VolumeState } from "./status.ts";
 import { parseTerminationMessage } from "./termination.ts";
 import { troubleOf } from "./trouble.ts";
 
-/** A launcher that has to wait for its guest is asked again after a share of the time that it took so far. */
-const ASK_AGAIN_MIN_MS = 1_000;
-const ASK_AGAIN_MAX_MS = 60_000;
-const ASK_AGAIN_SHARE = 1 / 4;
 const REFUSED_MIN_DELAY_MS = 500;
 const REFUSED_MAX_DELAY_MS = 30_000;
 /** How long an attachment pod that ended stays, so that a node that refuses pods is not flooded with them. */
@@ -261,11 +258,7 @@ class Planner {
   }
 
   get #askAtMs(): number {
-    const { observation, nowMs } = this.#in;
-    const reconciling = observation.vm.status?.conditions?.find(({ type }) => type === "Reconciling");
-    const sinceMs = reconciling?.status === "True" ? Date.parse(reconciling.lastTransitionTime ?? "") : nowMs;
-    const delayMs = Math.min(ASK_AGAIN_MAX_MS, Math.max(ASK_AGAIN_MIN_MS, (nowMs - sinceMs) * ASK_AGAIN_SHARE || 0));
-    return (observation.launcher?.answeredAtMs ?? 0) + delayMs;
+    return askAgainAtMs(this.#in.observation, this.#in.nowMs);
   }
 
   #wake(atMs: number): void {

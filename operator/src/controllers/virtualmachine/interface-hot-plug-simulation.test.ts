@@ -64,13 +64,7 @@ describe("an interface that is added to a running machine", () => {
     "goes the same way when the operator is killed at any one of its writes, %s it is carried out",
     async (when) => {
       const start = () => Simulation.start();
-      const { lives, failures } = await killedAtEachWrite(when, start, async (simulation) => {
-        const wrong = await life(simulation).then(
-          () => [],
-          (error: unknown) => [String(error)],
-        );
-        return [...wrong, ...simulation.node.sins];
-      });
+      const { lives, failures } = await killedAtEachWrite(when, start, { live: life, sins: ({ node }) => node.sins });
       expect(failures).toEqual([]);
       expect(lives).toBeGreaterThan(10);
     },

@@ -3,6 +3,7 @@ import { MULTUS_NETWORKS_ANNOTATION, type NetworkInterface } from "../../../../c
 import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { InterfaceStatus, LauncherStatus } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { askAgainAtMs } from "./ask-again.ts";
 import { interfaceKey } from "./device-refused.ts";
 import { hotInterfaces, startedInterfaces } from "./drift.ts";
 import { podNetworks } from "./interface-status.ts";
@@ -15,9 +16,6 @@ import type { Settings } from "./settings.ts";
 
 /** How long the CNI side may take to put an interface into a running pod before it is taken for one that never does. */
 export const NETWORK_PATIENCE_MS = 30_000;
-const ASK_AGAIN_MIN_MS = 1_000;
-const ASK_AGAIN_MAX_MS = 60_000;
-const ASK_AGAIN_SHARE = 1 / 4;
 const REFUSED_MIN_DELAY_MS = 500;
 const REFUSED_MAX_DELAY_MS = 30_000;
 
@@ -187,13 +185,8 @@ class Planner {
     return this.#in.nowMs >= this.#askAtMs;
   }
 
-  /** A launcher that has to wait for its guest is asked again after a share of the time that it took so far. */
   get #askAtMs(): number {
-    const { observation, nowMs } = this.#in;
-    const reconciling = observation.vm.status?.conditions?.find(({ type }) => type === "Reconciling");
-    const sinceMs = reconciling?.status === "True" ? Date.parse(reconciling.lastTransitionTime ?? "") : nowMs;
-    const delayMs = Math.min(ASK_AGAIN_MAX_MS, Math.max(ASK_AGAIN_MIN_MS, (nowMs - sinceMs) * ASK_AGAIN_SHARE || 0));
-    return (observation.launcher?.answeredAtMs ?? 0) + delayMs;
+    return askAgainAtMs(this.#in.observation, this.#in.nowMs);
   }
 
   #wake(atMs: number): void {

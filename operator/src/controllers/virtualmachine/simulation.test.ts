@@ -70,13 +70,9 @@ describe("the life of a machine", () => {
     "goes the same way when the operator is killed at any one of its writes, %s it is carried out",
     async (when) => {
       const start = () => Simulation.start();
-      const { lives, failures } = await killedAtEachWrite(when, start, async (simulation) => {
-        const wrong = await life(simulation).then(
-          () => [],
-          (error: unknown) => [String(error)],
-        );
-        const { starts, sins } = simulation.node;
-        return [...wrong, ...sins, ...(starts === 4 ? [] : [`${starts} starts`])];
+      const { lives, failures } = await killedAtEachWrite(when, start, {
+        live: life,
+        sins: ({ node: { starts, sins } }) => [...sins, ...(starts === 4 ? [] : [`${starts} starts`])],
       });
       expect(failures).toEqual([]);
       expect(lives).toBeGreaterThan(20);

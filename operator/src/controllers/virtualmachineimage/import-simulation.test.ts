@@ -82,13 +82,9 @@ describe("an import", () => {
     "goes the same way when the operator is killed at any one of its writes, %s it is carried out",
     async (when) => {
       const start = () => ImportSimulation.start();
-      const { lives, failures } = await killedAtEachWrite(when, start, async (simulation) => {
-        const wrong = await life(simulation).then(
-          () => [],
-          (error: unknown) => [String(error)],
-        );
-        const { attempts, sins } = simulation.storage;
-        return [...wrong, ...sins, ...(attempts === 3 ? [] : [`${attempts} attempts`])];
+      const { lives, failures } = await killedAtEachWrite(when, start, {
+        live: life,
+        sins: ({ storage: { attempts, sins } }) => [...sins, ...(attempts === 3 ? [] : [`${attempts} attempts`])],
       });
       expect(failures).toEqual([]);
       expect(lives).toBeGreaterThan(10);

@@ -108,13 +108,7 @@ describe("a migration", () => {
   it.each(["before", "after"] as const)(
     "goes the same way when the operator is killed at any one of its writes, %s it is carried out",
     async (when) => {
-      const { lives, failures } = await killedAtEachWrite(when, start, async (simulation) => {
-        const wrong = await life(simulation).then(
-          () => [],
-          (error: unknown) => [String(error)],
-        );
-        return [...wrong, ...simulation.node.sins];
-      });
+      const { lives, failures } = await killedAtEachWrite(when, start, { live: life, sins: ({ node }) => node.sins });
       expect(failures).toEqual([]);
       expect(lives).toBeGreaterThan(20);
     },
@@ -164,20 +158,13 @@ describe("a link that breaks", () => {
   it.each<[Cut]>([["before Commit arrives"], ["after Commit arrives"]])(
     "%s is decided once, whenever the operator is killed",
     async (cut) => {
-      const { failures } = await killedAtEachWrite("after", start, async (simulation) => {
-        const { node } = simulation;
-        node.cut = cut;
-        const live = async () => {
-          await running(simulation);
-          move(simulation);
-          await simulation.until("settled", () => phase(simulation) === "Succeeded" && runsIn(simulation, "vm2-web"));
-        };
-        const wrong = await live().then(
-          () => [],
-          (error: unknown) => [String(error)],
-        );
-        return [...wrong, ...node.sins];
-      });
+      const live = async (simulation: Simulation) => {
+        simulation.node.cut = cut;
+        await running(simulation);
+        move(simulation);
+        await simulation.until("settled", () => phase(simulation) === "Succeeded" && runsIn(simulation, "vm2-web"));
+      };
+      const { failures } = await killedAtEachWrite("after", start, { live, sins: ({ node }) => node.sins });
       expect(failures).toEqual([]);
     },
     300_000,

@@ -69,14 +69,21 @@ function mortal(connection: Connection, dead: AbortSignal): Connection {
   };
 }
 
+export interface Life<Simulation> {
+  /** Throws where something does not come about. */
+  readonly live: (simulation: Simulation) => Promise<void>;
+  /** What went wrong in it beside that. */
+  readonly sins: (simulation: Simulation) => readonly string[];
+}
+
 /**
  * Lives through the same life again and again, with the operator killed at its first write, its second, and so on, until
- * a life has no more writes. Answers how many lives there were, and what went wrong; `live` answers that of one.
+ * a life has no more writes. Answers how many lives there were, and what went wrong.
  */
 export async function killedAtEachWrite<Simulation extends AsyncDisposable & { readonly operator: MortalOperator }>(
   when: KillAt["when"],
   start: () => Promise<Simulation>,
-  live: (simulation: Simulation) => Promise<readonly string[]>,
+  { live, sins }: Life<Simulation>,
 ): Promise<{ readonly lives: number; readonly failures: readonly string[] }> {
   const failures: string[] = [];
   let lives = 0;
@@ -85,8 +92,11 @@ export async function killedAtEachWrite<Simulation extends AsyncDisposable & { r
     await using simulation = await start();
     const { operator } = simulation;
     operator.killAt = { write: lives, when };
-    const wrong = await live(simulation);
-    failures.push(...wrong.map((what) => `write ${lives}: ${what}`));
+    const wrong = await live(simulation).then(
+      () => [],
+      (error: unknown) => [String(error)],
+    );
+    failures.push(...[...wrong, ...sins(simulation)].map((what) => `write ${lives}: ${what}`));
     killed = operator.kills > 0;
   }
   return { lives, failures };
