@@ -1,7 +1,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
@@ -43,6 +43,19 @@ function answerClients(answer: (socket: Socket, greeting: string) => void): void
   servers.push(server.listen(path));
 }
 
+/** A socket's file is there a moment before anybody listens. */
+async function connectTo(file: string): Promise<Socket> {
+  let socket = new Socket();
+  await until(async () => {
+    socket = connect(file);
+    return await once(socket, "connect").then(
+      () => true,
+      () => false,
+    );
+  });
+  return socket;
+}
+
 describe("launcher vsock", () => {
   it("joins its input and output to a port of the guest, until the guest ends", async () => {
     answerClients((socket, greeting) => {
@@ -67,8 +80,7 @@ describe("launcher vsock", () => {
 
   it("waits for the guest with --listen, and leaves nothing behind", async () => {
     const { said, exit } = launch("--listen", "--socket", path, "9000");
-    await until(() => existsSync(`${path}_9000`));
-    const socket = connect(`${path}_9000`);
+    const socket = await connectTo(`${path}_9000`);
     socket.end("from the guest");
     expect(await exit).toBe(0);
     expect(said.output).toBe("from the guest");
