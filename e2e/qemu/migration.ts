@@ -36,28 +36,24 @@ export function migrationTests(opened: () => { readonly cluster: TestCluster; re
   describe("a machine that moves between two nodes", () => {
     let cluster: TestCluster;
     let kubectl: Kubectl;
+    /** Where the controllers are: they are not drained, since to come up elsewhere takes minutes on emulated nodes. */
     let home: string;
-    /** Where the controllers are: an operator that is drained as well is a matter of minutes on emulated nodes. */
     let away: string;
     let startedAt: string | undefined;
 
     beforeAll(async () => {
       ({ cluster, kubectl } = opened());
-      away = await controllersNode();
-      home = NODES.find((name) => name !== away) ?? "";
-      const weighted = [{ weight: 1, preference: nodeIs(home) }];
-      const template = {
-        spec: { affinity: { nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: weighted } } },
-      };
-      const shared = { template, evictionStrategy: "LiveMigrate" } as const;
+      home = await controllersNode();
+      away = NODES.find((name) => name !== home) ?? "";
       await kubectl.apply({
         apiVersion: "v1",
         kind: "Service",
         metadata: { name: "mover" },
         spec: { selector: { app: "mover" }, ports: [{ port: 80 }] },
       });
-      await kubectl.apply(testGuest("mover", { ...shared, disks }));
-      for (const name of NEIGHBOURS) await kubectl.apply(testGuest(name, shared));
+      await kubectl.apply(testGuest("mover", { ...preferring(home), disks }));
+      for (const name of NEIGHBOURS)
+        await kubectl.apply(testGuest(name, { ...preferring(away), evictionStrategy: "LiveMigrate" }));
       for (const name of ["mover", ...NEIGHBOURS])
         await kubectl.waitFor("vm", name, "condition=Migratable", START_TIMEOUT_MS);
       const vm = await kubectl.get("vm", "mover");
@@ -175,14 +171,14 @@ export function migrationTests(opened: () => { readonly cluster: TestCluster; re
         expect(await guest.ask(`fill ${MEMORY}`)).toContain("fill done");
       }
       const before = await runs();
-      expect(before.map(({ node }) => node)).toEqual([home, home]);
+      expect(before.map(({ node }) => node)).toEqual([away, away]);
       const drained = await cluster.system.run(
-        ["drain", home, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=400s"],
+        ["drain", away, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=400s"],
         { timeoutMs: 410_000 },
       );
-      expect(drained).toContain(`node/${home} drained`);
-      await cluster.system.run(["uncordon", home]);
-      const after = before.map((run) => ({ ...run, node: away, podName: `vm2-${run.name}`, phase: "Running" }));
+      expect(drained).toContain(`node/${away} drained`);
+      await cluster.system.run(["uncordon", away]);
+      const after = before.map((run) => ({ ...run, node: home, podName: `vm2-${run.name}`, phase: "Running" }));
       await eventually("both are there, as they were started", MOVE_TIMEOUT_MS, async () => {
         expect(await runs()).toEqual(after);
         return true;
@@ -195,8 +191,12 @@ export function migrationTests(opened: () => { readonly cluster: TestCluster; re
   });
 }
 
-function nodeIs(name: string): object {
-  return { matchExpressions: [{ key: "kubernetes.io/hostname", operator: "In", values: [name] }] };
+/** Of a machine's spec: starts there where there is room, and may move away. */
+function preferring(node: string) {
+  const matchExpressions = [{ key: "kubernetes.io/hostname", operator: "In" as const, values: [node] }];
+  const weighted = [{ weight: 1, preference: { matchExpressions } }];
+  const nodeAffinity = { preferredDuringSchedulingIgnoredDuringExecution: weighted };
+  return { template: { spec: { affinity: { nodeAffinity } } } };
 }
 
 function firstBytes(path: string, count: number): Buffer {
