@@ -49,7 +49,11 @@ export function interfacePlan(observation: Observation, settings: Settings, nowM
   // Its new pod is made as the old one is: nothing comes or goes until the machine has moved.
   if (!isThere || status?.interfaces === undefined || incoming !== undefined) {
     const missing = hotInterfaces(vm.spec, started).filter((entry) => isOverdue(observation, pod, { entry, nowMs }));
-    return { ...NOTHING, stuck: Object.fromEntries(missing.map(whyStuck)), isUnknown: true };
+    return {
+      ...NOTHING,
+      stuck: Object.fromEntries(missing.map((entry) => [entry.name, whyStuck(entry)])),
+      isUnknown: true,
+    };
   }
   return new Planner({ observation, settings, nowMs, pod, status, started }).plan();
 }
@@ -122,8 +126,7 @@ class Planner {
   #awaitNetwork(entry: NetworkInterface): void {
     const { observation, nowMs, pod } = this.#in;
     if (isOverdue(observation, pod, { entry, nowMs })) {
-      const [name, why] = whyStuck(entry);
-      this.#stuck[name] = why;
+      this.#stuck[entry.name] = whyStuck(entry);
       return;
     }
     this.#wake(patientUntilMs(pod));
@@ -216,9 +219,8 @@ function isOverdue(
   return nowMs >= patientUntilMs(pod) && !isInPod(pod, multusNetworks(vm, [entry]));
 }
 
-function whyStuck({ name, multus }: NetworkInterface): [name: string, why: string] {
-  const why = `network ${multus?.networkName} did not come into the running pod within ${NETWORK_PATIENCE_MS / 1000} s: the cluster has no dynamic networks controller for Multus, or the pod's events say why`;
-  return [name, why];
+function whyStuck({ multus }: NetworkInterface): string {
+  return `network ${multus?.networkName} did not come into the running pod within ${NETWORK_PATIENCE_MS / 1000} s: the cluster has no dynamic networks controller for Multus, or the pod's events say why`;
 }
 
 /** Networks in the pod's annotation; what cannot be read is none of ours. */

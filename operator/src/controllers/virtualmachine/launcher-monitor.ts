@@ -84,9 +84,13 @@ export class LauncherMonitor implements Disposable {
   /** Asks in the background; a question that is already under way goes on. */
   ask(question: Question): void {
     const { podUID, key, readiness } = question;
-    const facts = {
-      ...{ podUID, askedSinceMs: this.#clock.now() },
-      ...{ status: undefined, answeredAtMs: 0, error: undefined, readiness: "" },
+    const facts: LauncherFacts = {
+      podUID,
+      askedSinceMs: this.#clock.now(),
+      status: undefined,
+      answeredAtMs: 0,
+      error: undefined,
+      readiness: "",
     };
     const entry: Entry = this.#entries.get(podUID) ?? { facts, key, asking: undefined };
     this.#entries.set(podUID, entry);
