@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "@jest/glob
 import type { VirtualMachineMigrationStatus } from "../../crds/src/virtualmachinemigration.ts";
 import { CommandError } from "../../hack/lib/step.ts";
 import { openTestCluster, SYSTEM_NAMESPACE, type TestCluster } from "../support/cluster.ts";
+import { nodePod } from "../support/datagrams.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl, KubeObject } from "../support/kubectl.ts";
 import { guestAnswers, podOf, tellGuest, testGuest } from "../support/vm.ts";
@@ -53,24 +54,7 @@ describe("an eviction", () => {
   const podUid = async (vm: string) => (await kubectl.get("vm", vm))?.status.podUID;
 
   async function startStranger(): Promise<void> {
-    await kubectl.apply({
-      apiVersion: "v1",
-      kind: "Pod",
-      metadata: { name: stranger, labels: { app: "stranger" } },
-      spec: {
-        terminationGracePeriodSeconds: 0,
-        securityContext: { runAsNonRoot: true, runAsUser: 10001, seccompProfile: { type: "RuntimeDefault" } },
-        containers: [
-          {
-            name: "sleeper",
-            image: "docker.io/typevisor/operator:dev",
-            imagePullPolicy: "IfNotPresent",
-            command: ["/usr/local/bin/node", "-e", "setInterval(() => {}, 1e9)"],
-            securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } },
-          },
-        ],
-      },
-    });
+    await kubectl.apply(nodePod(stranger));
     await kubectl.waitFor("pod", stranger, "condition=Ready");
   }
 
