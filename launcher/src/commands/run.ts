@@ -15,6 +15,7 @@ import { NetworkError, type NetworkLink, NetworkNotReady } from "../net/network-
 import { openLink } from "../net/open-link.ts";
 import { readResolver } from "../net/resolver.ts";
 import type { OwnedFd } from "../sys/fd.ts";
+import { within } from "../sys/within.ts";
 import { launcherVersion } from "../version.ts";
 import { openControlPlane } from "./control-plane.ts";
 import type { Origin } from "./run-options.ts";
@@ -268,18 +269,13 @@ class MachineRun {
   async #stopAtOnce(): Promise<boolean> {
     const machine = this.#machine;
     if (machine === undefined) return true;
-    const { promise: tooLate, resolve } = Promise.withResolvers<false>();
-    const timer = setTimeout(() => resolve(false), EMERGENCY_STOP_MS);
-    const stopped = machine.stop(0).then(
-      () => true,
-      (error: unknown) => {
-        this.#log.error("machine did not stop", { reason: "StopFailed", error: errorText(error) });
-        return false;
-      },
-    );
-    const inTime = await Promise.race([stopped, tooLate]);
-    clearTimeout(timer);
-    return inTime;
+    try {
+      await within(EMERGENCY_STOP_MS, machine.stop(0), () => new Error(`it takes more than ${EMERGENCY_STOP_MS} ms`));
+      return true;
+    } catch (error) {
+      this.#log.error("machine did not stop", { reason: "StopFailed", error: errorText(error) });
+      return false;
+    }
   }
 }
 
