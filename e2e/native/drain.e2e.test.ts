@@ -119,6 +119,7 @@ describe("an eviction", () => {
     await cluster.system.run(["uncordon", node]);
     await kubectl.run(["delete", "vmm", migration?.metadata.name ?? "", "--timeout=90s"], { timeoutMs: 100_000 });
     expect(await migrations()).toEqual([]);
+    await kubectl.vmCondition("mover", "Migrating", "False");
     expect(await podUid("mover")).toBe(before);
     await guestAnswers(kubectl, "mover");
   });

@@ -132,6 +132,7 @@ describe("a machine that migrates", () => {
       return ready?.reason === "MigrationPreparing" && /cannot be placed/.test(ready.message);
     });
     await kubectl.run(["delete", "vmm", "elsewhere", "--timeout=60s"], { timeoutMs: 70_000 });
+    await eventually("one pod is left", 60_000, async () => (await launchers("mover")).join() === "vm-mover");
     expect((await kubectl.get("vm", "mover"))?.status.podName).toBe("vm-mover");
   });
 });

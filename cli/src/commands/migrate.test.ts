@@ -78,6 +78,25 @@ describe("kubectl vm migrate and cancel-migration", () => {
     expect(migrations().map(({ metadata }) => metadata.name)).toEqual(["old", "other"]);
   });
 
+  it.each([
+    ["stays", "vm-web", ""],
+    ["had moved", "vm2-web", "web had moved before the word came\n"],
+  ])("cancel-migration --wait ends when the machine has one pod again, and it %s", async (_what, podName, words) => {
+    const name = await begin();
+    const status = { phase: "Migrating", podName: "vm-web", migration: { name, phase: "Copying" } };
+    cli.api.write("virtualmachines", machine("web", { status }));
+    const waiting = cli.run("cancel-migration", "web", "--wait");
+    let isOver = false;
+    void waiting.then(() => {
+      isOver = true;
+    });
+    await until(() => migrations().length === 0);
+    await until(() => cli.api.requests.some(({ isWatch, plural }) => isWatch && plural === "virtualmachines"));
+    expect(isOver).toBe(false);
+    cli.api.write("virtualmachines", machine("web", { status: { phase: "Running", podName } }));
+    expect(await waiting).toMatchObject({ code: exitCodes.ok, stderr: words });
+  });
+
   it("cancel-migration says where there is nothing to cancel", async () => {
     const { code, stderr } = await cli.run("cancel-migration", "web");
     expect(code).toBe(exitCodes.notFound);

@@ -9,7 +9,7 @@ import { type Cluster, FIELD_MANAGER } from "../cluster/cluster.ts";
 import { listAll, type Machine, type MachineSelection, orUndefined, selectMachines } from "../cluster/machines.ts";
 import { type Environment, say } from "../environment.ts";
 import { CliError, exitCodes } from "../exit-codes.ts";
-import { conditionOf } from "./await-machine.ts";
+import { awaitMachine, conditionOf } from "./await-machine.ts";
 
 export interface MigrateOptions extends MachineSelection {
   /** Node to move to; the scheduler chooses when absent. */
@@ -64,10 +64,23 @@ export async function cancelMigration(call: Call, options: CancelOptions): Promi
       await client.delete(virtualMachineMigrations, { namespace, name: migrationName }, { uid });
       call.environment.stdout.write(`virtualmachinemigration.typevisor.io/${migrationName} is being cancelled\n`);
       if (!options.wait) continue;
-      const ended = await untilOver(call, migration, options.timeoutMs);
-      if (ended?.status?.phase === "Succeeded") say(call.environment, `${name} had moved before the word came`);
+      const settled = await untilSettled(call, machine, migrationName, options.timeoutMs);
+      if (settled.status?.podName !== machine.status?.podName)
+        say(call.environment, `${name} had moved before the word came`);
     }
   });
+}
+
+/** The object goes at once; the machine says of it for as long as it has a second pod. */
+function untilSettled(
+  { cluster, environment }: Call,
+  { metadata }: Machine,
+  migrationName: string,
+  timeoutMs: number,
+): Promise<Machine> {
+  const isMet = ({ status }: Machine) => status?.migration?.name !== migrationName;
+  const expectation = { what: "in one pod", isMet };
+  return awaitMachine(cluster, metadata.name ?? "", expectation, { timeoutMs, signal: environment.signal });
 }
 
 function manifestFor(

@@ -5,7 +5,7 @@ import type { CertificateExpiry } from "../certificates/metrics.ts";
 import { type ControllersMetrics, controllersMetrics } from "./metrics.ts";
 import { createWorld, type StoredVirtualMachine, type World } from "./virtualmachine/observe.ts";
 import { machine, NOW_MS, POD_UID } from "./virtualmachine/testing/fixtures.ts";
-import { migrationOf } from "./virtualmachine/testing/migration-fixtures.ts";
+import { migrationOf, targetPodOf } from "./virtualmachine/testing/migration-fixtures.ts";
 
 const seconds = (offset: number) => new Date(NOW_MS + offset * 1000).toISOString();
 
@@ -103,6 +103,16 @@ describe("the metrics of the controllers", () => {
     expect(await longest()).toEqual([]);
     move("b", "Copying");
     expect(await longest()).toEqual(['{phase="Copying"} 0']);
+  });
+
+  it("count a migration whose object is gone and whose pod is not as one that is taken back", async () => {
+    const vm = machine({ disks: [] });
+    const metadata = { ...vm.metadata, resourceVersion: String(revision++) };
+    world.virtualMachines.put({ ...vm, metadata } as StoredVirtualMachine);
+    const target = targetPodOf(vm, "running");
+    world.pods.put({ ...target, metadata: { ...target.metadata, resourceVersion: String(revision++) } });
+    expect(await samples("typevisor_migrations")).toEqual(['{phase="Cancelling"} 1']);
+    expect(await samples("typevisor_migrations_longest_in_phase_seconds")).toEqual(['{phase="Cancelling"} 0']);
   });
 
   it("count each result of migrations from the start, so that a first failure is an increase", async () => {

@@ -3,11 +3,8 @@ import { ApiError } from "../../runtime/errors.ts";
 import { type KubernetesObject, type Pod, type Resource, resources } from "../../runtime/wire.ts";
 import { virtualMachines } from "../virtualmachine/names.ts";
 import type { StoredVirtualMachine } from "../virtualmachine/observe.ts";
-import { virtualMachineMigrations } from "../virtualmachinemigration/names.ts";
-import { machineKeyOf, type StoredMigration } from "../virtualmachinemigration/stored.ts";
+import { liveMigrationsOf } from "../virtualmachinemigration/live.ts";
 import { type EvictionFacts, machineNameOf } from "./decide.ts";
-
-const PAGE_SIZE = 500;
 
 /** A pod by its name, read anew: replicas that do not lead answer too, and a cache may be behind what was evicted. */
 export function readPod(client: Client, namespace: string, name: string): Promise<Pod | undefined> {
@@ -22,22 +19,7 @@ export async function observeEviction(client: Client, pod: Pod | undefined): Pro
   if (name === undefined) return nothing;
   const vm = await find<StoredVirtualMachine>(client, virtualMachines, { namespace, name });
   if (vm === undefined || vm.spec.evictionStrategy === "None") return { ...nothing, vm };
-  return { pod, vm, migrations: await migrationsOf(client, namespace, name) };
-}
-
-async function migrationsOf(client: Client, namespace: string, vmName: string): Promise<StoredMigration[]> {
-  const found: StoredMigration[] = [];
-  let token: string | undefined;
-  do {
-    const page = await client.list<StoredMigration>(virtualMachineMigrations, {
-      namespace,
-      limit: PAGE_SIZE,
-      continue: token,
-    });
-    found.push(...page.items.filter((each) => machineKeyOf(each) === `${namespace}/${vmName}`));
-    token = page.metadata?.continue || undefined;
-  } while (token !== undefined);
-  return found;
+  return { pod, vm, migrations: await liveMigrationsOf(client, namespace, name) };
 }
 
 async function find<T extends KubernetesObject>(

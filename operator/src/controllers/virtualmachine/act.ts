@@ -38,6 +38,7 @@ import type { Action } from "./plan.ts";
 import { launcherPod, ownerReferenceTo } from "./pod.ts";
 import { nameConflict, refusalOf } from "./refusal.ts";
 import type { Settings } from "./settings.ts";
+import { settleHandOver } from "./settle-hand-over.ts";
 
 /** What actions are carried out with. */
 export interface Hands {
@@ -117,6 +118,8 @@ export async function act(action: Action, vm: StoredVirtualMachine, hands: Hands
       return await hands.monitor.setLink(questionOf(vm, action, hands), action.interfaceName, action.state);
     case "label-pod":
       return await labelPod(vm, action, hands);
+    case "settle-hand-over":
+      return await settleHandOver(vm, questionOf(vm, action, hands), hands);
     case "renew-certificate":
       return await renewCertificate(vm, action.podUID, hands);
     case "write-status":

@@ -2,6 +2,7 @@ import { formatBytes } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { DiskStatus, LauncherStatus } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { isUnderWay } from "../virtualmachinemigration/stored.ts";
 import { claimDisks, diskBytes, isOnClaim } from "./claims.ts";
 import { describeReadiness, hasGuestReadiness } from "./guest-probes.ts";
 import { interfacesOf, linkStateOf } from "./interfaces.ts";
@@ -18,6 +19,8 @@ const LAUNCHER_PATIENCE_MS = 10_000;
 /** Longer than the kubelet takes to find out what the launcher has just said. */
 const ASK_AGAIN_MIN_MS = 5_000;
 const ASK_AGAIN_MAX_MS = 300_000;
+/** A link that is cut is not noticed at once. */
+const SETTLE_MS = 5_000;
 
 /** What is to be done beside the status, and when to look again. */
 interface Errand {
@@ -45,8 +48,9 @@ export function decideRunning(c: Case, pod: Pod, podRecord: StatusRecord): Plan 
   const stableAtMs = runningSinceMs(c.previous, pod) + STABLE_RUN_MS;
   const record = runRecord(podRecord, status, c.nowMs >= stableAtMs);
   const settling = (record.consecutiveCrashes ?? 0) > 0 && !Number.isNaN(stableAtMs) ? stableAtMs : undefined;
-  const { view, after = [] } = stateOf(c, pod, status);
-  const wakeAtMs = earliest(asking.wakeAtMs, earliest(certificate.wakeAtMs, settling));
+  const { view, after = [], wakeAtMs: lookAgainAtMs } = stateOf(c, pod, status);
+  const wakes = [asking.wakeAtMs, certificate.wakeAtMs, settling, lookAgainAtMs];
+  const wakeAtMs = wakes.reduce(earliest);
   const changes = [...growths(c, pod, status), ...limits(c, pod, status), ...links(c, pod, status)];
   return {
     view,
@@ -108,7 +112,13 @@ function runRecord(podRecord: StatusRecord, status: LauncherStatus, stable: bool
   };
 }
 
-function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after?: Action[] } {
+interface State {
+  readonly view: View;
+  readonly after?: Action[];
+  readonly wakeAtMs?: number;
+}
+
+function stateOf(c: Case, pod: Pod, status: LauncherStatus): State {
   const wanted = c.observation.vm.spec.paused;
   const act = (kind: "pause" | "resume"): Action[] => [
     { kind, podUID: pod.metadata?.uid ?? "", ip: pod.status?.podIP ?? "" },
@@ -124,7 +134,7 @@ function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after
         ? { view: { ...underWay("Pausing", "The guest is being paused"), running: "True" }, after: act("pause") }
         : { view: guestRuns(pod) };
     case "Paused":
-      return standsStillToMove(c, status) ?? pausedState(c, pod, status, act);
+      return standsStillToMove(c, pod, status) ?? pausedState(c, pod, status, act);
     case "Stopping":
       return {
         view: { ...underWay("Stopping", status.message || "The guest was asked to power off"), running: "True" },
@@ -140,23 +150,26 @@ function stateOf(c: Case, pod: Pod, status: LauncherStatus): { view: View; after
 
 /** For the last of its memory, or until it is decided where it goes on: nobody may have it go on here meanwhile. */
 function standsStillToMove(
-  { observation: { incoming, vm } }: Case,
-  { pause }: LauncherStatus,
-): { view: View } | undefined {
-  if (incoming === undefined || vm.spec.paused || pause?.asked !== false || pause.storageFull.length > 0) {
+  { observation: { incoming, vm, migrations }, nowMs }: Case,
+  pod: Pod,
+  { pause, reason }: LauncherStatus,
+): State | undefined {
+  if (vm.spec.paused || pause?.asked !== false || pause.storageFull.length > 0) {
     return undefined;
   }
-  const message = `The guest stands still while it moves to pod ${incoming.metadata?.name}`;
-  return { view: { ...underWay("Migrating", message), ready: "True", running: "True" } };
+  const stands = (message: string): View => ({ ...underWay("Migrating", message), ready: "True", running: "True" });
+  if (incoming !== undefined) {
+    return { view: stands(`The guest stands still while it moves to pod ${incoming.metadata?.name}`) };
+  }
+  if (reason !== "Frozen") return undefined;
+  const view = stands("The guest stands still, and it is being found out where it goes on");
+  if (migrations.some(isUnderWay)) return { view };
+  const settle: Action = { kind: "settle-hand-over", podUID: pod.metadata?.uid ?? "", ip: pod.status?.podIP ?? "" };
+  return { view, after: [settle], wakeAtMs: nowMs + SETTLE_MS };
 }
 
 /** A launcher pauses its guest when asked, and by itself when storage is full: then it goes on by itself as well. */
-function pausedState(
-  c: Case,
-  pod: Pod,
-  status: LauncherStatus,
-  act: (kind: "pause" | "resume") => Action[],
-): { view: View; after?: Action[] } {
+function pausedState(c: Case, pod: Pod, status: LauncherStatus, act: (kind: "pause" | "resume") => Action[]): State {
   const { pause } = status;
   if (c.observation.vm.spec.paused) {
     // A guest that waits for room alone would go on once there is some.

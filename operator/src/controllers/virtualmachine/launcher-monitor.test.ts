@@ -18,6 +18,8 @@ function setUp(answers: (() => Promise<LauncherStatus>)[]) {
     return (answers.shift() ?? (() => new Promise<never>(() => undefined)))();
   };
   const launcher: LauncherCalls = {
+    migration: () => Promise.reject(new Error("nobody asks this here")),
+    decideMigration: () => Promise.reject(new Error("nobody asks this here")),
     status: next,
     waitFor: next,
     pause: next,

@@ -5,6 +5,7 @@ import type {
   MachineState,
 } from "../../../../launcher/api/control.ts";
 import type { LinkState } from "../../../../launcher/api/machine-config.ts";
+import type { HandOverDecision, MigrationStatus } from "../../../../launcher/api/migration.ts";
 import { LauncherError, type LauncherTarget } from "../../launcher-client/launcher-client.ts";
 import { type Clock, sleep } from "../../runtime/clock.ts";
 import { messageOf } from "../../runtime/errors.ts";
@@ -29,6 +30,8 @@ export interface LauncherCalls {
   attachInterface(target: LauncherTarget, config: AttachInterfaceRequest): Promise<LauncherStatus>;
   detachInterface(target: LauncherTarget, interfaceName: string): Promise<LauncherStatus>;
   setLink(target: LauncherTarget, interfaceName: string, state: LinkState): Promise<LauncherStatus>;
+  migration(target: LauncherTarget): Promise<MigrationStatus>;
+  decideMigration(target: LauncherTarget, winner: HandOverDecision): Promise<MigrationStatus>;
 }
 
 /** What is asked about one launcher. */
@@ -178,6 +181,16 @@ export class LauncherMonitor implements Disposable {
       throw new LauncherError(200, "BadAnswer", `interface ${interfaceName} is ${link} after it was to be ${state}`);
     }
     this.#answer(question, this.#entries.get(question.podUID), status);
+  }
+
+  /** What the launcher says of its migration; rejects with a LauncherError. */
+  migration(launcher: LauncherTarget): Promise<MigrationStatus> {
+    return this.#calls.migration(launcher);
+  }
+
+  /** Tells it who the machine is from now on; rejects with a LauncherError. */
+  async decideMigration(launcher: LauncherTarget, winner: HandOverDecision): Promise<void> {
+    await this.#calls.decideMigration(launcher, winner);
   }
 
   /** Where no answer comes, what was known of the launcher's devices may be so no more: it is asked before anything else. */

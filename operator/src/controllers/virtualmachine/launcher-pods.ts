@@ -1,3 +1,4 @@
+import type { HandOverDecision } from "../../../../launcher/api/migration.ts";
 import { controllerOf, type Pod } from "../../runtime/wire.ts";
 import { annotations } from "./names.ts";
 
@@ -36,4 +37,10 @@ export function hasTakenOverFrom(pod: Pod, uid: string | undefined): boolean {
 /** Whether the run that is known of the pod `podUID` is the one in `pod`: the same pod, or one that took over from it. */
 export function isSameRun(pod: Pod, podUID: string | undefined): boolean {
   return podUID !== undefined && (pod.metadata?.uid === podUID || hasTakenOverFrom(pod, podUID));
+}
+
+/** What was decided of the hand-over to `pod`. */
+export function notedDecision(pod: Pod | undefined): HandOverDecision | undefined {
+  const noted = pod?.metadata?.annotations?.[annotations.handOver];
+  return noted === "source" || noted === "target" || noted === "neither" ? noted : undefined;
 }

@@ -83,4 +83,16 @@ describe("a machine that moves", () => {
     const alone = decide(observation(known, { pod: source, launcher: frozen }), settings, NOW_MS).actions;
     expect(alone.map(({ kind }) => kind)).toEqual(expect.arrayContaining(["resume", "set-link"]));
   });
+
+  it("is asked whether it waits for a word where neither a migration nor a pod to move to is left, again and again", () => {
+    const frozen = { state: "Paused", reason: "Frozen", pause: { asked: false, storageFull: [] } } as const;
+    const alone = { pod: source, launcher: launcherSays(source, frozen) };
+    const { actions, wakeAtMs } = decide(observation(known, alone), settings, NOW_MS);
+    expect(actions.map(({ kind }) => kind)).toContain("settle-hand-over");
+    expect(actions.map(({ kind }) => kind)).not.toContain("resume");
+    expect(wakeAtMs).toBe(NOW_MS + 5_000);
+    const moves = decide(observation(known, { ...alone, migrations: [underWay] }), settings, NOW_MS).actions;
+    expect(moves.map(({ kind }) => kind)).not.toEqual(expect.arrayContaining(["settle-hand-over"]));
+    expect(moves.map(({ kind }) => kind)).not.toContain("resume");
+  });
 });

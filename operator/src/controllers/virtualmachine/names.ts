@@ -39,6 +39,9 @@ export const annotations = {
   migration: "typevisor.io/migration",
   takesOverFrom: "typevisor.io/takes-over-from",
   tookOver: "typevisor.io/took-over",
+  /** There as well: the migration's name, and what was decided where the link broke. Its object may be gone before they are needed. */
+  migrationName: "typevisor.io/migration-name",
+  handOver: "typevisor.io/hand-over",
   /** On attachment pods: the disk's name, a digest of what it was made from, and the UID of the launcher's pod. */
   attachedDisk: "typevisor.io/attached-disk",
   attachedAs: "typevisor.io/attached-as",

@@ -4,6 +4,7 @@ import { KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
 import { Store } from "../../runtime/store.ts";
 import { controllerOf, type KubernetesObject, type Node, type Pod } from "../../runtime/wire.ts";
 import { nodeCpuOf } from "../../scheduling/node-cpu.ts";
+import { abandonedMove } from "../virtualmachinemigration/abandoned.ts";
 import { machineKeyOf, type StoredMigration } from "../virtualmachinemigration/stored.ts";
 import { type Claims, claimDisks, claimKeysOfMachine, claimKeysOfPod, type StoredClaim, writesTo } from "./claims.ts";
 import { type LauncherPods, launcherPodsOf } from "./launcher-pods.ts";
@@ -76,12 +77,22 @@ export function podsOf(world: Pick<World, "pods">, vm: StoredVirtualMachine): La
   return launcherPodsOf(named, identity.uid);
 }
 
-/** Migrations of a machine, whatever has become of them. */
-export function migrationsOf(world: Pick<World, "migrations">, vm: StoredVirtualMachine): StoredMigration[] {
-  return migrationsOfKey(world, `${vm.metadata.namespace}/${vm.metadata.name}`);
+/** What its pods say of a migration that has no object any more; undefined where there is none. */
+export function abandonedMoveOf(world: World, vm: StoredVirtualMachine): StoredMigration | undefined {
+  const { namespace, name } = identityOf(vm);
+  return abandonedMove({ namespace, name }, podsOf(world, vm), migrationsOfKey(world, `${namespace}/${name}`));
 }
 
-/** The same by the machine's key. */
+/** All migrations, those without an object among them. */
+export function* movesOf(world: World): Generator<StoredMigration> {
+  yield* world.migrations.values();
+  for (const vm of world.virtualMachines.values()) {
+    const abandoned = abandonedMoveOf(world, vm);
+    if (abandoned !== undefined) yield abandoned;
+  }
+}
+
+/** Migrations of a machine by its key, whatever has become of them. */
 export function migrationsOfKey(world: Pick<World, "migrations">, key: string): StoredMigration[] {
   return world.migrations.byIndex(MACHINE_INDEX, key);
 }
@@ -229,12 +240,16 @@ export function observe(
   const { pod, incoming } = podsOf(world, vm);
   const nodeName = pod?.spec?.nodeName;
   const attachments = attachmentsOf(world, vm);
+  const abandoned = abandonedMoveOf(world, vm);
   const uids = attachments.map((each) => each.metadata?.uid ?? "");
   return {
     vm,
     pod,
     incoming,
-    migrations: migrationsOf(world, vm),
+    migrations: [
+      ...migrationsOfKey(world, `${vm.metadata.namespace}/${vm.metadata.name}`),
+      ...(abandoned === undefined ? [] : [abandoned]),
+    ],
     departed: memory.departed,
     node: nodeName === undefined ? undefined : (world.nodes.get(nodeName)?.facts ?? null),
     nodes: pod !== undefined && nodeName === undefined ? [...world.nodes.values()].map((node) => node.facts) : [],

@@ -85,6 +85,8 @@ export type Action =
       readonly labels: Readonly<Record<string, string | null>>;
       readonly annotations: Readonly<Record<string, string>>;
     }
+  /** Has a launcher that nobody goes on from end, where its machine was to move to a pod that is gone. */
+  | { readonly kind: "settle-hand-over"; readonly podUID: string; readonly ip: string }
   | { readonly kind: "renew-certificate"; readonly podUID: string }
   | { readonly kind: "write-status"; readonly status: VirtualMachineStatus; readonly events: readonly EventDraft[] };
 

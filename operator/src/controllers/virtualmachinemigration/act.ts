@@ -15,7 +15,7 @@ import type { Launcher, MigrationMonitor } from "./migration-monitor.ts";
 import { FIELD_MANAGER, FINALIZER, virtualMachineMigrations } from "./names.ts";
 import type { Observation } from "./observation.ts";
 import type { Action, Where } from "./plan.ts";
-import { type StoredMigration, trimMigration } from "./stored.ts";
+import { machineKeyOf, type StoredMigration, trimMigration } from "./stored.ts";
 import { targetPod } from "./target-pod.ts";
 
 /** What actions are carried out with. */
@@ -39,10 +39,8 @@ export class TargetRefusedError extends Error {
 export async function act(action: Action, observation: Observation, hands: Hands): Promise<void> {
   const { migration } = observation;
   switch (action.kind) {
-    case "add-finalizer":
-      return await changeFinalizers(migration, (others) => [...others, FINALIZER], hands);
     case "remove-finalizer":
-      return await changeFinalizers(migration, (others) => [...others], hands);
+      return await removeFinalizer(migration, hands);
     case "delete-migration":
       return await deleteMigration(migration, hands);
     case "write-status":
@@ -57,6 +55,8 @@ export async function act(action: Action, observation: Observation, hands: Hands
       return await orTooLate(() => hands.monitor.cancel(launcherAt(action.where, observation)));
     case "tell":
       return await orTooLate(() => hands.monitor.decide(launcherAt(action.where, observation), action.winner));
+    case "note-decision":
+      return await markPod(observation, action, { [annotations.handOver]: action.decision }, hands);
     case "take-over":
       return await takeOver(observation, action, hands);
     case "delete-pod":
@@ -75,18 +75,12 @@ async function orTooLate(call: () => Promise<void>): Promise<void> {
 
 function launcherAt({ podUID, ip }: Where, { migration, source, target }: Observation): Launcher {
   const pod = [source, target].find((side) => side?.pod.metadata?.uid === podUID)?.pod;
-  const { namespace, name } = migration.metadata;
-  return { podUID, ip, uid: (pod && controllerOf(pod)?.uid) ?? "", key: `${namespace}/${name}` };
+  return { podUID, ip, uid: (pod && controllerOf(pod)?.uid) ?? "", key: machineKeyOf(migration) };
 }
 
-async function changeFinalizers(
-  migration: StoredMigration,
-  change: (others: readonly string[]) => string[],
-  { client, world }: Hands,
-): Promise<void> {
-  const { namespace = "", name = "", uid, resourceVersion } = migration.metadata;
-  const others = (migration.metadata.finalizers ?? []).filter((each) => each !== FINALIZER);
-  const finalizers = change(others);
+async function removeFinalizer({ metadata }: StoredMigration, { client, world }: Hands): Promise<void> {
+  const { namespace = "", name = "", uid, resourceVersion } = metadata;
+  const finalizers = (metadata.finalizers ?? []).filter((each) => each !== FINALIZER);
   const patch = {
     metadata: {
       ...(uid === undefined ? {} : { uid }),
@@ -166,15 +160,24 @@ async function createTarget(observation: Observation, name: string, hands: Hands
 
 /** What makes the new pod the one that counts. The pod's UID in the patch keeps it from another one of the name. */
 async function takeOver(
-  { migration }: Observation,
-  { podUID, podName }: Extract<Action, { kind: "take-over" }>,
-  { client, world, logger, nowMs }: Hands,
+  observation: Observation,
+  pod: Extract<Action, { kind: "take-over" }>,
+  hands: Hands,
 ): Promise<void> {
-  const { namespace = "", name } = migration.metadata;
-  const patch = { metadata: { uid: podUID, annotations: { [annotations.tookOver]: formatTime(nowMs()) } } };
-  const target = { namespace, name: podName };
+  await markPod(observation, pod, { [annotations.tookOver]: formatTime(hands.nowMs()) }, hands);
+  const { namespace, name } = observation.migration.metadata;
+  hands.logger.info({ namespace, migration: name, pod: pod.podName }, "The machine is in its new pod");
+}
+
+async function markPod(
+  { migration }: Observation,
+  { podUID, podName }: { readonly podUID: string; readonly podName: string },
+  marks: Readonly<Record<string, string>>,
+  { client, world }: Hands,
+): Promise<void> {
+  const target = { namespace: migration.metadata.namespace ?? "", name: podName };
+  const patch = { metadata: { uid: podUID, annotations: marks } };
   world.pods.put(await client.mergePatch<Pod>(resources.pods, target, patch, FIELD_MANAGER));
-  logger.info({ namespace, migration: name, pod: podName }, "The machine is in its new pod");
 }
 
 async function deletePod(

@@ -1,6 +1,5 @@
 import { formatTime } from "../../runtime/clock.ts";
 import { isFinished } from "../virtualmachine/observe.ts";
-import { FINALIZER } from "./names.ts";
 import type { Observation } from "./observation.ts";
 import type { Plan } from "./plan.ts";
 
@@ -35,13 +34,13 @@ export function beforeTurn(observation: Observation, nowMs: number): Plan {
   if (migratable?.status !== "True")
     return waiting(`Waits to hear whether VirtualMachine ${name} can move: ${migratable?.message ?? ""}`);
   if (observation.waitsFor !== undefined) return waiting(observation.waitsFor);
+  if (observation.ofOther !== undefined)
+    return waiting(`Pod ${observation.ofOther} of another migration has to go first`);
   const where = target?.nodeName === undefined ? "another node" : `node ${target.nodeName}`;
-  const hasFinalizer = migration.metadata.finalizers?.includes(FINALIZER) === true;
   return {
     phase: "Preparing",
     reason: "MigrationPreparing",
     message: `The machine is about to move from node ${node} to ${where}`,
-    before: hasFinalizer ? [] : [{ kind: "add-finalizer" }],
     changes: {
       startedAt: formatTime(nowMs),
       source: { node, podName: current.metadata?.name ?? "", podUID: current.metadata?.uid ?? "" },

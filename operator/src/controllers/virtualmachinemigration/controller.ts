@@ -1,3 +1,4 @@
+import { GROUP_VERSION } from "../../../../crds/src/names.ts";
 import type { VirtualMachineMigrationStatus } from "../../../../crds/src/virtualmachinemigration.ts";
 import type { Client } from "../../runtime/client.ts";
 import type { Clock } from "../../runtime/clock.ts";
@@ -5,12 +6,23 @@ import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
 import { runPasses } from "../../runtime/passes.ts";
 import { syncedOrAborted } from "../../runtime/reflect.ts";
+import type { Pod } from "../../runtime/wire.ts";
 import { WorkQueue } from "../../runtime/work-queue.ts";
 import type { WorkQueueMetrics } from "../../runtime/work-queue-metrics.ts";
-import { isFinished, isLauncher, keysOfPod, migrationsOfKey, type World } from "../virtualmachine/observe.ts";
+import { annotations } from "../virtualmachine/names.ts";
+import {
+  abandonedMoveOf,
+  isFinished,
+  isLauncher,
+  keysOfPod,
+  migrationsOfKey,
+  type World,
+} from "../virtualmachine/observe.ts";
 import type { Settings } from "../virtualmachine/settings.ts";
+import { abandonedKey, machineKeyOfAbandoned } from "./abandoned.ts";
 import { act, type Hands, TargetRefusedError } from "./act.ts";
 import { decide } from "./decide.ts";
+import { liveMigrationsOf } from "./live.ts";
 import type { MigrationMetrics } from "./metrics.ts";
 import { type MigrationCalls, MigrationMonitor } from "./migration-monitor.ts";
 import type { Observation, PodRefusal } from "./observation.ts";
@@ -36,6 +48,7 @@ export interface MigrationControllerOptions {
 }
 
 const WORKERS = 8;
+const LOOK_AGAIN_MS = 1_000;
 
 /** Carries out VirtualMachineMigrations: observe, decide, act, one migration at a time in each worker. */
 export class VirtualMachineMigrationController {
@@ -47,13 +60,15 @@ export class VirtualMachineMigrationController {
   readonly #sourceGoneAtMs = new Map<string, number>();
   readonly #progressWrittenAtMs = new Map<string, number>();
   readonly #admitted = new Map<string, Active>();
+  /** UIDs of migrations that the API server does not have any more. */
+  readonly #gone = new Set<string>();
 
   constructor(options: MigrationControllerOptions) {
     this.#options = options;
     const { clock, queueMetrics, launchers } = options;
     const metrics = queueMetrics === undefined ? {} : { metrics: queueMetrics };
     this.#queue = new WorkQueue({ name: "virtualmachinemigration", clock, ...metrics });
-    this.#monitor = new MigrationMonitor(launchers, clock, (key) => this.#queue.add(key));
+    this.#monitor = new MigrationMonitor(launchers, clock, (key) => this.#addMovesOf(key));
     this.#connect();
   }
 
@@ -64,7 +79,7 @@ export class VirtualMachineMigrationController {
     if (signal.aborted) {
       return;
     }
-    this.#addAll(world.migrations.values());
+    this.#addEverything();
     using _monitor = this.#monitor;
     await runPasses(
       {
@@ -81,12 +96,20 @@ export class VirtualMachineMigrationController {
   /** One pass over one migration. */
   async reconcile(key: string): Promise<void> {
     const { world, settings, clock } = this.#options;
-    const migration = world.migrations.get(key);
+    const machineKey = machineKeyOfAbandoned(key);
+    const isAbandoned = machineKey !== undefined;
+    const migration = isAbandoned ? this.#abandonedMove(machineKey) : world.migrations.get(key);
     if (migration === undefined) {
       return;
     }
+    if (isAbandoned && !(await this.#isGone(migration))) {
+      // The store is behind: what it hears next is what is there.
+      this.#queue.addAfter(key, LOOK_AGAIN_MS);
+      return;
+    }
     const uid = migration.metadata.uid ?? "";
-    const observation = observe(world, migration, { settings, memory: this.#memoryOf(migration) });
+    const memory = this.#memoryOf(migration);
+    const observation = observe(world, migration, { settings, memory, isAbandoned });
     const { actions, wakeAtMs } = decide(observation, settings, clock.now());
     const isAdmitted = actions.some((action) => begins(action, migration));
     if (isAdmitted) {
@@ -102,6 +125,37 @@ export class VirtualMachineMigrationController {
     if (wakeAtMs !== undefined) {
       this.#queue.addAfter(key, Math.max(0, wakeAtMs - clock.now()));
     }
+  }
+
+  #abandonedMove(machineKey: string): StoredMigration | undefined {
+    const { world } = this.#options;
+    const vm = world.virtualMachines.get(machineKey);
+    return vm === undefined ? undefined : abandonedMoveOf(world, vm);
+  }
+
+  /** Nobody has such a UID again, so it is asked once. */
+  async #isGone(migration: StoredMigration): Promise<boolean> {
+    const { client, metrics, events, logger } = this.#options;
+    const { uid = "", name, namespace = "" } = migration.metadata;
+    if (this.#gone.has(uid)) return true;
+    const vmName = migration.spec.virtualMachineName;
+    const live = await liveMigrationsOf(client, namespace, vmName);
+    if (live.some((each) => each.metadata.uid === uid && !isOver(each))) return false;
+    this.#gone.add(uid);
+    logger.info({ namespace, vm: vmName, migration: name }, "A migration was deleted in the middle, and is taken back");
+    metrics?.statusWritten(migration, { ...migration.status, phase: "Cancelled" });
+    const vm = this.#options.world.virtualMachines.get(machineKeyOf(migration));
+    const regarding = { apiVersion: GROUP_VERSION, kind: "VirtualMachine", namespace, name: vmName };
+    events.record(
+      { ...regarding, uid: vm?.metadata.uid ?? "" },
+      {
+        type: "Normal",
+        reason: "MigrationCancelled",
+        action: "Migrate",
+        note: `VirtualMachineMigration ${name} was deleted: the machine stays where it is, unless it has moved already`,
+      },
+    );
+    return true;
   }
 
   #memoryOf({ metadata, status }: StoredMigration) {
@@ -155,16 +209,20 @@ export class VirtualMachineMigrationController {
       this.#queue.add(key);
       const hadPlace = previous !== undefined && hasPlace(previous);
       if (hadPlace && (current === undefined || !hasPlace(current))) this.#addWaiting();
-      if (current === undefined && previous !== undefined) this.#forget(previous);
+      if (current === undefined && previous !== undefined) {
+        this.#forget(previous);
+        this.#addMovesOf(machineKeyOf(previous));
+      }
     });
-    virtualMachines.onChange(({ key }) => this.#addAll(migrationsOfKey(world, key)));
+    virtualMachines.onChange(({ key }) => this.#addMovesOf(key));
     pods.onChange(({ previous, current }) => {
       const pod = current ?? previous ?? {};
-      if (isLauncher(pod)) for (const key of keysOfPod(pod)) this.#addAll(migrationsOfKey(world, key));
+      if (isLauncher(pod)) for (const key of keysOfPod(pod)) this.#addMovesOf(key);
+      if (current === undefined) this.#forgetPod(pod);
       if (current === undefined || isFinished(current)) this.#monitor.forget(previous?.metadata?.uid ?? "");
     });
     nodes.onChange(({ previous, current }) => {
-      if (previous?.facts.outOfService !== current?.facts.outOfService) this.#addAll(migrations.values());
+      if (previous?.facts.outOfService !== current?.facts.outOfService) this.#addEverything();
     });
   }
 
@@ -173,6 +231,25 @@ export class VirtualMachineMigrationController {
     this.#refusals.delete(uid);
     this.#progressWrittenAtMs.delete(uid);
     this.#sourceGoneAtMs.delete(status?.source?.podUID ?? "");
+  }
+
+  /** One that its migration has outlived needs none of this any more. */
+  #forgetPod({ metadata }: Pod): void {
+    const marks = metadata?.annotations ?? {};
+    this.#gone.delete(marks[annotations.migration] ?? "");
+    this.#sourceGoneAtMs.delete(marks[annotations.takesOverFrom] ?? "");
+  }
+
+  #addEverything(): void {
+    const { migrations, virtualMachines } = this.#options.world;
+    this.#addAll(migrations.values());
+    for (const { metadata } of virtualMachines.values()) this.#addMovesOf(`${metadata.namespace}/${metadata.name}`);
+  }
+
+  /** Migrations of a machine, and what one without an object has left. */
+  #addMovesOf(machineKey: string): void {
+    this.#addAll(migrationsOfKey(this.#options.world, machineKey));
+    if (this.#abandonedMove(machineKey) !== undefined) this.#queue.add(abandonedKey(machineKey));
   }
 
   #addWaiting(): void {

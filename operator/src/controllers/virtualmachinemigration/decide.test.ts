@@ -62,6 +62,8 @@ const begun: VirtualMachineMigrationStatus = {
 function seen(changes: Partial<Observation> = {}, status: VirtualMachineMigrationStatus = begun): Observation {
   return {
     migration: migrationOf(status),
+    isAbandoned: false,
+    ofOther: undefined,
     vm,
     current: sourcePod,
     source: side(sourcePod, source("idle")),
@@ -102,8 +104,8 @@ describe("a migration whose turn has come", () => {
   const waiting = (changes: Partial<Observation> = {}) =>
     seen({ target: undefined, migration: migrationOf(undefined), ...changes });
 
-  it("says so before it does anything, and holds up its own deletion", () => {
-    expect(kinds(waiting())).toEqual(["add-finalizer", "write-status"]);
+  it("says so before it does anything", () => {
+    expect(kinds(waiting())).toEqual(["write-status"]);
     expect(statusOf(waiting())).toMatchObject({ phase: "Preparing", startedAt: at(0), source: begun.source });
   });
 
@@ -128,7 +130,14 @@ describe("a migration whose turn has come", () => {
     ["is to be off", { vm: { ...vm, status: { ...vm.status, phase: "Stopped" } } }, "Failed"],
   ])("does not begin with a machine that %s", (_what, changes, phase) => {
     expect(statusOf(waiting(changes))).toMatchObject({ phase });
-    expect(kinds(waiting(changes))).not.toContain("add-finalizer");
+    expect(statusOf(waiting(changes))).not.toHaveProperty("startedAt");
+  });
+
+  it("does not begin while a pod of another migration is there", () => {
+    const waits = statusOf(waiting({ ofOther: "vm2-web" }));
+    expect(waits).toMatchObject({ phase: "Pending" });
+    expect(waits?.conditions?.[0]?.message).toMatch(/Pod vm2-web of another migration/);
+    expect(waits).not.toHaveProperty("startedAt");
   });
 
   it("gives the source what the migration asks for, and else the cluster's policy", () => {
@@ -173,11 +182,20 @@ describe("the hand-over", () => {
   it("is recorded before either is told", () => {
     const sides = { source: side(sourcePod, source("Undecided")), target: side(targetPod, target("Undecided")) };
     const first = seen(sides, { ...begun, phase: "Copying" });
-    expect(isHarmless(first)).toBe(true);
+    expect(kinds(first)).toEqual(["note-decision", "write-status"]);
     const status = statusOf(first);
     expect(status?.handOver).toMatchObject({ decision: "target", decidedAt: at(0) });
     const next = decided(seen(sides, status)).filter(({ kind }) => kind === "tell");
     expect(next).toMatchObject([{ where: { podUID: TARGET_UID }, winner: "target" }]);
+  });
+
+  it("is not decided anew where the new pod knows already, though its migration does not", () => {
+    const annotations = { ...targetPod.metadata?.annotations, "typevisor.io/hand-over": "source" };
+    const knows = { ...targetPod, metadata: { ...targetPod.metadata, annotations } };
+    const sides = { source: side(sourcePod, source("Undecided")), target: side(knows, target("Undecided")) };
+    const now = seen(sides, { ...begun, phase: "Copying" });
+    expect(kinds(now)).toEqual(["write-status"]);
+    expect(statusOf(now)).toMatchObject({ phase: "Cancelling", handOver: { decision: "source" } });
   });
 
   it("tells the source that it goes on only once the target knows that it does not", () => {
@@ -251,7 +269,6 @@ describe("a migration that is taken back", () => {
   const deleted = (status: VirtualMachineMigrationStatus) => {
     const migration = migrationOf(status);
     migration.metadata.deletionTimestamp = at(0);
-    migration.metadata.finalizers = [FINALIZER];
     return migration;
   };
   const copying = { source: side(sourcePod, source("Copying")), target: side(targetPod, target("Receiving")) };
@@ -273,7 +290,15 @@ describe("a migration that is taken back", () => {
       migration: deleted(status ?? {}),
     };
     expect(statusOf(last)).toMatchObject({ phase: "Cancelled", completedAt: at(0) });
-    expect(kinds({ ...last, migration: deleted(statusOf(last) ?? {}) })).toEqual(["remove-finalizer"]);
+    expect(kinds({ ...last, migration: deleted(statusOf(last) ?? {}) })).toEqual([]);
+  });
+
+  it("holds nothing up: a finalizer of an earlier version goes before anything else, in any phase", () => {
+    for (const phase of ["Pending", "Copying", "Cancelling", "Succeeded"] as const) {
+      const migration = deleted({ ...begun, phase });
+      migration.metadata.finalizers = ["example.com/stays", FINALIZER];
+      expect(kinds({ ...seen(copying), migration })).toEqual(["remove-finalizer"]);
+    }
   });
 
   it("waits for a source that does not answer, whatever it last said", () => {

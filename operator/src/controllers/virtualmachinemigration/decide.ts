@@ -27,6 +27,7 @@ const DEADLINE_MARGIN_MS = 30_000;
 /** What to do about one migration: a pure function of what was observed, the settings and the time. */
 export function decide(observation: Observation, settings: MigrationSettings, nowMs: number): Decision {
   const { migration } = observation;
+  if (migration.metadata.finalizers?.includes(FINALIZER) === true) return { actions: [{ kind: "remove-finalizer" }] };
   if (isOver(migration)) return afterEnd(observation, settings, nowMs);
   if (migration.status?.startedAt === undefined) {
     return carriedOut(observation, beforeTurn(observation, nowMs), nowMs);
@@ -66,8 +67,9 @@ function procedure(steps: readonly Step[], situation: Situation): Plan | undefin
 }
 
 /** What neither side can know, and nobody has decided yet. */
-function toBeDecided({ source, target, decided, seen }: Situation): HandOverDecision | undefined {
+function toBeDecided({ source, target, decided, noted, seen }: Situation): HandOverDecision | undefined {
   if (decided !== undefined || (seen.target === undefined && target === "absent")) return undefined;
+  if (noted !== undefined) return noted;
   const needsNobody = target === "Running" && source !== "Undecided";
   const views: [SourceView, TargetView] = [
     source === "idle" ? "unreachable" : source,
@@ -76,8 +78,17 @@ function toBeDecided({ source, target, decided, seen }: Situation): HandOverDeci
   return needsNobody ? undefined : (decideHandOver(...views) ?? undefined);
 }
 
-/** Recorded before anyone is told: the next pass does that. */
+/** Recorded before anyone is told: the next pass does that. On the new pod as well, since somebody may delete the migration. */
 function recording(situation: Situation, decision: HandOverDecision): Plan {
+  return { ...whatIsDecided(situation, decision), before: noting(situation, decision) };
+}
+
+function noting({ seen, noted }: Situation, decision: HandOverDecision): Action[] {
+  const { uid: podUID = "", name: podName = "" } = seen.target?.pod.metadata ?? {};
+  return seen.target === undefined || noted === decision ? [] : [{ kind: "note-decision", podUID, podName, decision }];
+}
+
+function whatIsDecided(situation: Situation, decision: HandOverDecision): Plan {
   const { source, target, nowMs, seen } = situation;
   const message = `The old pod was ${source}, the new one ${target}`;
   const handOver = { decision, message, decidedAt: formatTime(nowMs) };
@@ -185,11 +196,8 @@ function taken({ outcome }: Situation): Plan {
 
 function afterEnd({ migration }: Observation, settings: MigrationSettings, nowMs: number): Decision {
   const { metadata, spec, status } = migration;
-  const actions: Action[] = metadata.finalizers?.includes(FINALIZER) === true ? [{ kind: "remove-finalizer" }] : [];
-  if (metadata.deletionTimestamp !== undefined) return { actions };
   const ttlMs = 1000 * (spec.ttlSecondsAfterFinished ?? settings.ttlSeconds);
   const endsAtMs = Date.parse(status?.completedAt ?? "") + ttlMs;
-  if (Number.isNaN(endsAtMs)) return { actions };
-  if (nowMs >= endsAtMs) return { actions: [...actions, { kind: "delete-migration" }] };
-  return { actions, wakeAtMs: endsAtMs };
+  if (metadata.deletionTimestamp !== undefined || Number.isNaN(endsAtMs)) return { actions: [] };
+  return nowMs >= endsAtMs ? { actions: [{ kind: "delete-migration" }] } : { actions: [], wakeAtMs: endsAtMs };
 }

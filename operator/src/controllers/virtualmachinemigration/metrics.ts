@@ -3,7 +3,7 @@ import {
   finalMigrationPhases,
   type VirtualMachineMigrationStatus,
 } from "../../../../crds/src/virtualmachinemigration.ts";
-import type { World } from "../virtualmachine/observe.ts";
+import { movesOf, type World } from "../virtualmachine/observe.ts";
 import type { StoredMigration } from "./stored.ts";
 
 /** What the migration controller counts. */
@@ -15,11 +15,7 @@ const DURATION_BUCKETS = [0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600]
 const DOWNTIME_BUCKETS = [0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5];
 
 /** Registers `typevisor_migration*`. */
-export function migrationMetrics(
-  registry: Registry,
-  world: () => Pick<World, "migrations">,
-  nowMs: () => number,
-): MigrationMetrics {
+export function migrationMetrics(registry: Registry, world: () => World, nowMs: () => number): MigrationMetrics {
   const registers = [registry];
   const ended = new Counter({
     name: "typevisor_migrations_total",
@@ -48,7 +44,7 @@ export function migrationMetrics(
     registers,
     collect() {
       this.reset();
-      for (const { status } of world().migrations.values()) this.inc({ phase: status?.phase ?? "Pending" });
+      for (const { status } of movesOf(world())) this.inc({ phase: status?.phase ?? "Pending" });
     },
   });
   let phases: Phases = new Map();
@@ -58,7 +54,7 @@ export function migrationMetrics(
     labelNames: ["phase"],
     registers,
     collect() {
-      phases = phasesOf(world().migrations.values(), phases, nowMs());
+      phases = phasesOf(movesOf(world()), phases, nowMs());
       this.reset();
       for (const [phase, sinceMs] of earliest(phases)) this.set({ phase }, (nowMs() - sinceMs) / 1000);
     },

@@ -15,7 +15,7 @@ export interface MigrationCalls {
 /** One launcher of a migration. */
 export interface Launcher extends LauncherTarget {
   readonly podUID: string;
-  /** Key of the migration in the work queue. */
+  /** Of the machine: by the time of an answer the migration's object may be gone. */
   readonly key: string;
 }
 

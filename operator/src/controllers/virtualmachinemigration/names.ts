@@ -12,5 +12,5 @@ export const virtualMachineMigrations: Resource = {
 /** Owns what this controller writes. */
 export const FIELD_MANAGER = "typevisor-virtualmachinemigration";
 
-/** Keeps an object that is being deleted until its migration is taken back, or over. */
+/** Of versions that kept an object until its migration was over, and so kept a namespace from going without them. It is taken away. */
 export const FINALIZER = "typevisor.io/migration";

@@ -7,6 +7,8 @@ import type { StoredMigration } from "./stored.ts";
 /** All that a decision about one migration is made from, besides the settings and the time. */
 export interface Observation {
   readonly migration: StoredMigration;
+  /** Its object is gone: see abandoned.ts. */
+  readonly isAbandoned: boolean;
   readonly vm: StoredVirtualMachine | undefined;
   /** The pod that counts: see launcher-pods.ts. */
   readonly current: Pod | undefined;
@@ -16,6 +18,8 @@ export interface Observation {
   readonly target: Side | undefined;
   /** A pod that has the name of the one that is to be made: what is left of an earlier migration, or somebody else's. */
   readonly inTheWay: Pod | undefined;
+  /** Name of a pod that another migration of the machine has not settled. */
+  readonly ofOther: string | undefined;
   /** Since when the source is known to be gone, in milliseconds since the epoch; what was heard before it may be old. */
   readonly sourceGoneAtMs: number | undefined;
   /** What its turn waits for; undefined once it has come. */

@@ -16,11 +16,17 @@ export interface Memory {
   readonly admitted: ReadonlyMap<string, Active>;
 }
 
+interface Context {
+  readonly settings: MigrationSettings;
+  readonly memory: Memory;
+  readonly isAbandoned: boolean;
+}
+
 /** The world as it concerns one migration. */
 export function observe(
   world: World,
   migration: StoredMigration,
-  { settings, memory }: { readonly settings: MigrationSettings; readonly memory: Memory },
+  { settings, memory, isAbandoned }: Context,
 ): Observation {
   const vm = world.virtualMachines.get(machineKeyOf(migration));
   const named = podNamesOf(migration.spec.virtualMachineName).flatMap(
@@ -31,13 +37,17 @@ export function observe(
   const source = named.find((pod) => pod.metadata?.uid === sourceUID);
   const target = named.find((pod) => pod.metadata?.annotations?.[annotations.migration] === uid);
   const isGone = source === undefined || isFinished(source);
+  const pods = vm === undefined ? undefined : podsOf(world, vm);
+  const ofOther = [pods?.incoming, pods?.left].find((pod) => pod !== undefined && pod !== source && pod !== target);
   return {
     migration,
+    isAbandoned,
     vm,
-    current: vm === undefined ? undefined : podsOf(world, vm).pod,
+    current: pods?.pod,
     source: source && sideOf(source, world, memory),
     target: target && sideOf(target, world, memory),
     inTheWay: named.find((pod) => pod !== source && pod !== target),
+    ofOther: ofOther?.metadata?.name,
     sourceGoneAtMs: isGone && sourceUID !== undefined ? memory.sourceGoneAtMs(sourceUID) : undefined,
     progressWrittenAtMs: memory.progressWrittenAtMs,
     waitsFor: waitsFor(uid, queueOf(world, memory.admitted), settings),

@@ -11,7 +11,7 @@ export interface Where {
 
 /** One thing to do. They are done in order; the first that fails ends the pass. */
 export type Action =
-  | { readonly kind: "add-finalizer" | "remove-finalizer" | "delete-migration" }
+  | { readonly kind: "remove-finalizer" | "delete-migration" }
   | {
       readonly kind: "write-status";
       readonly status: VirtualMachineMigrationStatus;
@@ -25,6 +25,13 @@ export type Action =
   | { readonly kind: "start"; readonly where: Where; readonly request: MigrationRequest }
   | { readonly kind: "cancel"; readonly where: Where }
   | { readonly kind: "tell"; readonly where: Where; readonly winner: HandOverDecision }
+  /** Writes on the target's pod what was decided. */
+  | {
+      readonly kind: "note-decision";
+      readonly podUID: string;
+      readonly podName: string;
+      readonly decision: HandOverDecision;
+    }
   /** From here on the machine is in the target. */
   | { readonly kind: "take-over"; readonly podUID: string; readonly podName: string }
   | {

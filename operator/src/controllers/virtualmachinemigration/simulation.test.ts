@@ -38,16 +38,22 @@ const runsIn = (simulation: Simulation, podName: string) => {
   return status?.phase === "Running" && status.podName === podName;
 };
 
-/** Deletes an object as a user does: it stays until its finalizer is gone. */
 function remove(simulation: Simulation, name = "move"): void {
-  const { server } = simulation;
-  if ((migration(simulation, name)?.metadata.finalizers ?? []).length === 0)
-    server.erase("virtualmachinemigrations", "shop", name);
-  else
-    server.edit<StoredMigration>("virtualmachinemigrations", "shop", name, (copy) => {
-      copy.metadata.deletionTimestamp = "2026-01-01T00:00:00Z";
-    });
+  simulation.server.erase("virtualmachinemigrations", "shop", name);
 }
+
+/** What keeps an object, and with it its namespace, from going. */
+const heldBy = ({ server }: Simulation) =>
+  ["virtualmachines", "virtualmachinemigrations", "pods", "secrets"].flatMap((plural) =>
+    server.all(plural).flatMap(({ metadata }) => metadata?.finalizers ?? []),
+  );
+
+/** One pod is left, the machine runs in it, and nowhere else. */
+const isSettled = (simulation: Simulation) => {
+  const [only, ...others] = podNames(simulation);
+  const { guests } = simulation.node;
+  return others.length === 0 && runsIn(simulation, only ?? "") && guests.length === 1;
+};
 
 async function running(simulation: Simulation): Promise<void> {
   create(simulation);
@@ -86,7 +92,7 @@ describe("a migration", () => {
       target: { node: "node-2", podName: "vm2-web" },
       result: { totalMilliseconds: 1500, downtimeMilliseconds: 25.5, downtime: { lastPass: 10 }, rounds: 3 },
     });
-    expect(migration(simulation)?.metadata.finalizers).toEqual([]);
+    expect(heldBy(simulation)).toEqual([]);
     expect(simulation.machine("web")?.status?.lastMigration).toMatchObject({ name: expect.any(String) });
     expect(simulation.events.map(({ reason }) => reason)).toEqual(expect.arrayContaining(["MigrationSucceeded"]));
   });
@@ -201,6 +207,101 @@ describe("a launcher that is killed", () => {
   );
 });
 
+describe("an installation that goes while a machine moves", () => {
+  const phases = ["Preparing", "Copying", "HandingOver", "Finishing"] as const;
+  const kept = [true, false] as const;
+
+  /** Launchers go on by themselves meanwhile. */
+  async function uninstalled(simulation: Simulation, change: () => void): Promise<void> {
+    await simulation.operator.uninstall();
+    expect(heldBy(simulation)).toEqual([]);
+    change();
+    const { clock } = simulation;
+    const untilMs = clock.now() + 3_000;
+    await simulation.until("time has passed", () => clock.now() >= untilMs);
+    expect(new Set(simulation.node.guests).size).toBe(1);
+  }
+
+  it.each(phases.flatMap((at) => kept.map((isKept) => [at, isKept] as const)))(
+    "in the phase %s leaves it running once, and the next one finds it (its migration is kept: %s)",
+    async (at, isKept) => {
+      await using simulation = await start();
+      await running(simulation);
+      const startedAt = simulation.machine("web")?.status?.startedAt;
+      move(simulation);
+      await simulation.until(`it is ${at}`, () => phase(simulation) === at || phase(simulation) === "Succeeded");
+      await uninstalled(simulation, () => {
+        if (!isKept) remove(simulation);
+      });
+      simulation.operator.install();
+      await simulation.until("all is settled", () => {
+        const isOver = ["Succeeded", "Failed", "Cancelled", undefined].includes(phase(simulation));
+        return isOver && isSettled(simulation);
+      });
+      expect(simulation.machine("web")?.status).toMatchObject({ restarts: 0, startedAt });
+      expect(simulation.machine("web")?.status).not.toHaveProperty("migration");
+      expect(simulation.node.sins).toEqual([]);
+      move(simulation, "next");
+      await simulation.until("it can move", () => phase(simulation, "next") === "Succeeded" && isSettled(simulation));
+    },
+    60_000,
+  );
+
+  it("leaves nothing of a machine whose namespace is deleted meanwhile, with nobody to let go of anything", async () => {
+    await using simulation = await start();
+    await running(simulation);
+    simulation.node.isSlow = true;
+    move(simulation);
+    await simulation.until("it copies", () => phase(simulation) === "Copying");
+    await simulation.operator.uninstall();
+    const { server } = simulation;
+    remove(simulation);
+    server.erase("virtualmachines", "shop", "web");
+    const left = () => ["pods", "secrets", "virtualmachinemigrations"].flatMap((plural) => server.all(plural));
+    await simulation.until("nothing is left", () => left().length === 0);
+    expect(simulation.node.guests).toEqual([]);
+  });
+});
+
+describe("a migration whose object goes in a moment of doubt", () => {
+  it.each<[Cut]>([["before Commit arrives"], ["after Commit arrives"]])(
+    "where the link broke %s is decided once, whenever the operator is killed",
+    async (cut) => {
+      const live = async (simulation: Simulation) => {
+        simulation.node.cut = cut;
+        await running(simulation);
+        move(simulation);
+        await simulation.until(
+          "both doubt, or it is over",
+          () => phase(simulation) === "Succeeded" || simulation.node.doubts > 0,
+        );
+        remove(simulation);
+        await simulation.until("it is settled", () => isSettled(simulation) && runsIn(simulation, "vm2-web"));
+        expect(simulation.machine("web")?.status).toMatchObject({ restarts: 0 });
+      };
+      const { failures } = await killedAtEachWrite("after", start, { live, sins: ({ node }) => node.sins });
+      expect(failures).toEqual([]);
+    },
+    300_000,
+  );
+
+  it("and its new pod with it has the machine start afresh, which nothing else would let go on", async () => {
+    await using simulation = await start();
+    await running(simulation);
+    simulation.node.cut = "before Commit arrives";
+    move(simulation);
+    await simulation.until("both doubt", () => simulation.node.doubts > 0);
+    await simulation.operator.uninstall();
+    simulation.node.kill("vm2-web");
+    simulation.server.erase("pods", "shop", "vm2-web");
+    remove(simulation);
+    simulation.operator.install();
+    await simulation.until("it runs again", () => isSettled(simulation));
+    expect(simulation.machine("web")?.status).toMatchObject({ restarts: 1 });
+    expect(simulation.node.sins).toEqual([]);
+  });
+});
+
 describe("a machine that is stopped while it moves", () => {
   it("is off, and its migration is cancelled", async () => {
     await using simulation = await start();
@@ -227,8 +328,7 @@ describe("a machine that is stopped while it moves", () => {
     await simulation.until("the migration is over", () =>
       ["Cancelled", "Failed", "Succeeded"].includes(phase(simulation) ?? ""),
     );
-    const finalizers = () => migration(simulation)?.metadata.finalizers;
-    await simulation.until("nothing holds it up", () => finalizers()?.length === 0);
+    expect(heldBy(simulation)).toEqual([]);
   });
 });
 

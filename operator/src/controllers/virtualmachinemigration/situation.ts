@@ -1,6 +1,7 @@
 import { parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { HandOverDecision, MigrationRequest } from "../../../../launcher/api/migration.ts";
+import { notedDecision } from "../virtualmachine/launcher-pods.ts";
 import { LAUNCHER_CONTAINER, podNamesOf } from "../virtualmachine/names.ts";
 import { isFinished } from "../virtualmachine/observe.ts";
 import type { Observation } from "./observation.ts";
@@ -20,7 +21,9 @@ export interface Situation {
   readonly nowMs: number;
   readonly source: SourceIs;
   readonly target: TargetIs;
+  /** What was decided, as the migration says; and as its target's pod does, which was told first. */
   readonly decided: HandOverDecision | undefined;
+  readonly noted: HandOverDecision | undefined;
   /** The machine runs in the target, or has done so. */
   readonly isMoved: boolean;
   /** Why it is taken back, where it is. */
@@ -43,6 +46,7 @@ export function situationOf(seen: Observation, settings: MigrationSettings, nowM
     source,
     target,
     decided: seen.migration.status?.handOver?.decision,
+    noted: notedDecision(seen.target?.pod),
     isMoved,
     outcome: recordedOutcome(seen),
     targetName: seen.migration.status?.source?.podName === first ? second : first,

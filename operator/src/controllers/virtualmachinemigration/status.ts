@@ -22,6 +22,8 @@ const PROGRESS_PERIOD_MS = 5_000;
 
 /** Writes the status that follows from a plan, where it says something new; progress alone waits a while. */
 export function writing(observation: Observation, plan: Plan, nowMs: number): Action[] {
+  // There is nothing to write it to.
+  if (observation.isAbandoned) return [];
   const before = observation.migration.status;
   const status = statusOf(observation, plan, nowMs);
   const isOnlyProgress =

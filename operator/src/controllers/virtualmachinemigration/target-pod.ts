@@ -39,6 +39,7 @@ export function targetPod(inputs: TargetInputs): Pod {
         ...Object.fromEntries(kept),
         ...launcherImageDigests(source, settings),
         [annotations.migration]: migration.metadata.uid ?? "",
+        [annotations.migrationName]: migration.metadata.name ?? "",
         [annotations.takesOverFrom]: uid,
       },
       ...(ownerReferences === undefined ? {} : { ownerReferences }),
@@ -50,9 +51,16 @@ export function targetPod(inputs: TargetInputs): Pod {
 /** What others wrote about the old pod (its addresses, say) is not so of the new one. */
 function isOurs(key: string): boolean {
   const prefix = key.slice(0, key.indexOf("/"));
-  const ofPod = new Set<string>([annotations.migration, annotations.takesOverFrom, annotations.tookOver]);
-  return (PREFIXES.has(prefix) && !ofPod.has(key)) || key === MULTUS_NETWORKS_ANNOTATION;
+  return (PREFIXES.has(prefix) && !OF_ONE_MIGRATION.has(key)) || key === MULTUS_NETWORKS_ANNOTATION;
 }
+
+const OF_ONE_MIGRATION: ReadonlySet<string> = new Set([
+  annotations.migration,
+  annotations.migrationName,
+  annotations.takesOverFrom,
+  annotations.tookOver,
+  annotations.handOver,
+]);
 
 const PREFIXES: ReadonlySet<string> = new Set(["typevisor.io", "prometheus.io", "kubectl.kubernetes.io"]);
 

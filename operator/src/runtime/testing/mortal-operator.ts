@@ -35,10 +35,20 @@ export class MortalOperator implements AsyncDisposable {
     this.#running = this.#start();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Nobody takes its place. */
+  async uninstall(): Promise<void> {
     this.#ended = true;
     this.#running.stop.abort();
     await this.#running.ended;
+  }
+
+  install(): void {
+    this.#ended = false;
+    this.#running = this.#start();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.uninstall();
   }
 
   #intercept(request: FakeRequest) {

@@ -111,6 +111,11 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
     return this.running.flatMap((process) => (FakeMove.guestRunsIn(process) ? [process.vmUID] : []));
   }
 
+  /** Launchers whose guest stands still until somebody says where it goes on. */
+  get doubts(): number {
+    return this.running.filter(({ move }) => move?.phase === "Undecided").length;
+  }
+
   tick(): void {
     for (const process of this.running) {
       this.#giveUp(process.disks);
@@ -280,11 +285,14 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
   }
 
   #statusOf(process: Process): LauncherStatus {
+    const isFrozen = process.state === "Running" && process.move !== undefined && !FakeMove.guestRunsIn(process);
+    const state = isFrozen ? "Paused" : process.state;
     return {
       apiVersion: 1,
       launcherVersion: "1",
-      state: process.state,
-      reason: process.state,
+      state,
+      reason: isFrozen ? "Frozen" : state,
+      ...(isFrozen ? { pause: { asked: false, storageFull: [] } } : {}),
       message: "",
       startedAt: process.state === "Starting" ? null : new Date(process.startedAtMs).toISOString(),
       reboots: 0,
