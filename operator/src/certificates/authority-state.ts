@@ -22,17 +22,22 @@ const COMMON_NAME = "typevisor-ca";
 
 /** The state as it shall be now; the same object when nothing is due. */
 export async function rotateAuthority(state: AuthorityState | undefined, nowMs: number): Promise<AuthorityState> {
-  if (state === undefined || nowMs >= validityOf(state.current.certificate).notAfterMs) {
+  const hasEnded = (certificate: string) => nowMs >= validityOf(certificate).notAfterMs;
+  if (
+    state === undefined ||
+    (hasEnded(state.current.certificate) && hasEnded((state.next ?? state.current).certificate))
+  )
     return { current: await createAuthority(COMMON_NAME, nowMs, AUTHORITY_LIFE_MS) };
-  }
   const { current, next, previous } = state;
+  // Whoever was there before the operator went away trusts it already.
+  if (next !== undefined && hasEnded(current.certificate)) return { current: next };
   if (next !== undefined && nowMs >= issuedAtMs(validityOf(next.certificate)) + OVERLAP_MS) {
     return { current: next, previous: current.certificate };
   }
   if (next === undefined && nowMs >= renewalTimeMs(validityOf(current.certificate))) {
     return { ...state, next: await createAuthority(COMMON_NAME, nowMs, AUTHORITY_LIFE_MS) };
   }
-  if (previous !== undefined && nowMs >= validityOf(previous).notAfterMs) {
+  if (previous !== undefined && hasEnded(previous)) {
     return { current, ...(next === undefined ? {} : { next }) };
   }
   return state;

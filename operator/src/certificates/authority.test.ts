@@ -40,6 +40,18 @@ describe("rotateAuthority", () => {
     const first = await rotateAuthority(undefined, NOW_MS);
     const anew = await rotateAuthority(first, NOW_MS + AUTHORITY_LIFE_MS);
     expect(anew.current.certificate).not.toBe(first.current.certificate);
+    expect(trustBundle(anew)).toBe(`${anew.current.certificate.trim()}\n`);
+  });
+
+  it("goes on with the next one, which all trust, when the operator was away for the rest of the first one's life", async () => {
+    const first = await rotateAuthority(undefined, NOW_MS);
+    const overlapping = await rotateAuthority(first, NOW_MS + (AUTHORITY_LIFE_MS * 2) / 3 + DAY_MS);
+    const back = await rotateAuthority(overlapping, NOW_MS + AUTHORITY_LIFE_MS + DAY_MS);
+    expect(back).toEqual({ current: overlapping.next });
+    // Away for longer than both live.
+    const late = await rotateAuthority(overlapping, NOW_MS + 2 * AUTHORITY_LIFE_MS);
+    expect(late.current.certificate).not.toBe(overlapping.next?.certificate);
+    expect(validityOf(late.current.certificate).notAfterMs).toBeGreaterThan(NOW_MS + 2 * AUTHORITY_LIFE_MS);
   });
 });
 
@@ -100,6 +112,23 @@ describe("Authority", () => {
     });
     const after = await one.operatorCredentials();
     expect(new X509Certificate(after.certificate).checkIssued(new X509Certificate(before.trust))).toBe(false);
+  });
+
+  it("signs by the next one the moment that its own ends, of which an operator that was away has seen only the last hours", async () => {
+    const first = await rotateAuthority(undefined, NOW_MS);
+    const endMs = validityOf(first.current.certificate).notAfterMs;
+    clock.advance(endMs - NOW_MS - 1_800_000);
+    const data = { "tls.crt": first.current.certificate, "tls.key": first.current.key };
+    const base64 = Object.fromEntries(
+      Object.entries(data).map(([key, text]) => [key, Buffer.from(text).toString("base64")]),
+    );
+    server.write("secrets", { metadata: { name: "ca", namespace: "system" }, data: base64 } as Secret);
+    using one = authority();
+    await one.start();
+    expect(one.expiry.authorityMs).toBe(endMs);
+    clock.advance(1_800_000);
+    await until(() => changes === 1);
+    expect(one.expiry.authorityMs).toBeGreaterThan(endMs);
   });
 
   it("says what to do about a Secret that holds no authority", async () => {

@@ -66,7 +66,7 @@ export class Authority implements Disposable {
   /** Loads or makes the authority, and keeps it up to date from then on. */
   async start(): Promise<void> {
     await this.#check();
-    this.#schedule(CHECK_PERIOD_MS);
+    this.#schedule(this.#nextCheckMs());
   }
 
   [Symbol.dispose](): void {
@@ -119,10 +119,16 @@ export class Authority implements Disposable {
     return this.#state;
   }
 
+  /** At once when the one that signs ends: an operator that was away may come back hours before that. */
+  #nextCheckMs(): number {
+    const leftMs = (this.expiry.authorityMs ?? 0) - this.#options.clock.now();
+    return Math.max(0, Math.min(CHECK_PERIOD_MS, leftMs));
+  }
+
   #schedule(delayMs: number): void {
     this.#timer = this.#options.clock.after(delayMs, () => {
       this.#check().then(
-        () => this.#schedule(CHECK_PERIOD_MS),
+        () => this.#schedule(this.#nextCheckMs()),
         (error: unknown) => {
           this.#options.logger.warn(
             { err: messageOf(error) },

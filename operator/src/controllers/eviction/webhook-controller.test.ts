@@ -273,6 +273,28 @@ describe("the webhook of evictions", () => {
     expect(logger.lines.filter(({ level }) => level === "error")).toEqual([]);
   });
 
+  it("is trusted anew by an operator that comes back after its authority has ended", async () => {
+    await ready();
+    machineWith("None");
+    const first = configuration();
+    stop.abort();
+    authority[Symbol.dispose]();
+    for (const { webhook, running } of replicas) {
+      await running;
+      await webhook[Symbol.asyncDispose]();
+    }
+    clock.advance(AUTHORITY_LIFE_MS + HOUR_MS);
+    stop = new AbortController();
+    // The others may be there before the leader has a new authority.
+    replicas = [start(true), start(false)];
+    await until(() => replicas.every(({ webhook }) => webhook.hasSynced));
+    await authority.start();
+    await later(() => configuration().trust !== first.trust);
+    await later(() => replicas.every(({ webhook }) => (webhook.certificateNotAfterMs ?? 0) > clock.now()));
+    for (const replica of [0, 1]) expect((await ask({ replica })).response).toMatchObject({ allowed: true });
+    expect(configuration().trust.match(/BEGIN CERTIFICATE/g)).toHaveLength(1);
+  });
+
   it("renews its certificate before it ends", async () => {
     await ready();
     machineWith("None");
