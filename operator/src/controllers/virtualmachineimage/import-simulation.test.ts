@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@jest/globals";
 import { killedAtEachWrite } from "../../runtime/testing/mortal-operator.ts";
+import { endNamespace } from "../../runtime/testing/namespace-end.ts";
 import type { PersistentVolumeClaim, Pod } from "../../runtime/wire.ts";
 import type { StoredImage } from "./observation.ts";
 import { ImportSimulation } from "./testing/import-simulation.ts";
@@ -278,4 +279,33 @@ describe("an import", () => {
     const mark = () => simulation.claim()?.metadata?.annotations?.["typevisor.io/imported-volume"];
     await simulation.until("it is marked again", () => mark() === volume);
   });
+});
+
+describe("a namespace that is deleted while a claim is filled in it", () => {
+  const orders = [
+    ["pods", "persistentvolumeclaims", "virtualmachineimages"],
+    ["virtualmachineimages", "persistentvolumeclaims", "pods"],
+  ] as const;
+  const operators = ["is there", "comes back later"] as const;
+
+  it.each(orders.flatMap((order) => operators.map((operator) => [order[0], operator, order] as const)))(
+    "(%s first) goes with all that is in it, and its volumes with it, where the operator %s",
+    async (_first, operator, order) => {
+      await using simulation = await ImportSimulation.start();
+      simulation.storage.outcomes = ["runs"];
+      simulation.createImage();
+      simulation.createClaim();
+      await simulation.until("it runs", () => simulation.storage.attempts === 1);
+      if (operator === "comes back later") await simulation.operator.uninstall();
+      const { server, clock } = simulation;
+      const step = endNamespace(server, "shop", order);
+      await simulation.until("the namespace is empty", step);
+      if (operator === "comes back later") simulation.operator.install();
+      const untilMs = clock.now() + 20_000;
+      await simulation.until("time has passed", () => clock.now() >= untilMs);
+      expect(step()).toBe(true);
+      expect(server.all("persistentvolumes")).toEqual([]);
+      expect(simulation.storage.sins).toEqual([]);
+    },
+  );
 });

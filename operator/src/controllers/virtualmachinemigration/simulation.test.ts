@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@jest/globals";
 import { killedAtEachWrite } from "../../runtime/testing/mortal-operator.ts";
+import { endNamespace } from "../../runtime/testing/namespace-end.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import type { Cut } from "../virtualmachine/testing/fake-move.ts";
 import { machine } from "../virtualmachine/testing/fixtures.ts";
@@ -246,21 +247,37 @@ describe("an installation that goes while a machine moves", () => {
     },
     60_000,
   );
+});
 
-  it("leaves nothing of a machine whose namespace is deleted meanwhile, with nobody to let go of anything", async () => {
-    await using simulation = await start();
-    await running(simulation);
-    simulation.node.isSlow = true;
-    move(simulation);
-    await simulation.until("it copies", () => phase(simulation) === "Copying");
-    await simulation.operator.uninstall();
-    const { server } = simulation;
-    remove(simulation);
-    server.erase("virtualmachines", "shop", "web");
-    const left = () => ["pods", "secrets", "virtualmachinemigrations"].flatMap((plural) => server.all(plural));
-    await simulation.until("nothing is left", () => left().length === 0);
-    expect(simulation.node.guests).toEqual([]);
-  });
+describe("a namespace that is deleted while a machine moves in it", () => {
+  const orders = [
+    ["pods", "virtualmachines", "virtualmachinemigrations", "secrets"],
+    ["virtualmachinemigrations", "pods", "secrets", "virtualmachines"],
+    ["secrets", "virtualmachines", "pods", "virtualmachinemigrations"],
+  ] as const;
+  const operators = ["is there", "comes back later"] as const;
+
+  it.each(orders.flatMap((order) => operators.map((operator) => [order[0], operator, order] as const)))(
+    "(%s first) goes with all that is in it, where the operator %s",
+    async (_first, operator, order) => {
+      await using simulation = await start();
+      await running(simulation);
+      move(simulation);
+      simulation.node.isSlow = true;
+      await simulation.until("it copies", () => phase(simulation) === "Copying");
+      if (operator === "comes back later") await simulation.operator.uninstall();
+      const step = endNamespace(simulation.server, "shop", order);
+      await simulation.until("the namespace is empty", step);
+      if (operator === "comes back later") simulation.operator.install();
+      const { clock } = simulation;
+      const untilMs = clock.now() + 20_000;
+      await simulation.until("time has passed", () => clock.now() >= untilMs);
+      expect(step()).toBe(true);
+      expect(simulation.node.guests).toEqual([]);
+      expect(simulation.node.sins).toEqual([]);
+    },
+    60_000,
+  );
 });
 
 describe("a migration whose object goes in a moment of doubt", () => {
