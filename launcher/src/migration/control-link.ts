@@ -2,6 +2,9 @@ import type { TLSSocket } from "node:tls";
 import { errorText } from "../log/error-text.ts";
 import { encodeFrame, type Frame, type FrameName, FrameReader, type PayloadOf } from "./protocol.ts";
 
+/** How long the other side may take to close behind the last words. */
+const LINGER_MS = 1_000;
+
 export interface LinkListener {
   /** In order. What it throws ends the link. */
   received(frame: Frame): void;
@@ -13,6 +16,7 @@ export interface LinkListener {
 export class ControlLink implements Disposable {
   readonly #socket: TLSSocket;
   #isLost = false;
+  #isEnding = false;
   #why = "the other launcher closed the connection";
 
   constructor(socket: TLSSocket, listener: LinkListener) {
@@ -20,7 +24,7 @@ export class ControlLink implements Disposable {
     const reader = new FrameReader();
     socket.on("data", (chunk: Buffer) => {
       try {
-        for (const frame of reader.push(chunk)) if (!this.#isLost) listener.received(frame);
+        for (const frame of reader.push(chunk)) if (!this.#isLost && !this.#isEnding) listener.received(frame);
       } catch (error) {
         this.#why = errorText(error);
         socket.destroy();
@@ -40,9 +44,21 @@ export class ControlLink implements Disposable {
     if (this.#socket.writable) this.#socket.write(encodeFrame(name, payload));
   }
 
-  /** Ends it behind what was sent; `lost` is told. */
-  end(): void {
-    this.#socket.end();
+  /**
+   * Ends it behind what was sent; `lost` is told. Resolves when the other side has closed, too, or takes too long to: a
+   * process that ends before, over bytes that it has not read, resets the connection, and what it said last is lost with
+   * that (RFC 1122, 4.2.2.13). What comes meanwhile is read and dropped.
+   */
+  async end(): Promise<void> {
+    this.#isEnding = true;
+    const socket = this.#socket;
+    if (socket.closed) return;
+    const { promise: closed, resolve } = Promise.withResolvers<void>();
+    socket.once("close", resolve);
+    const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+    socket.end();
+    await closed;
+    clearTimeout(timer);
   }
 
   /** Ends it at once; nobody is told. */

@@ -325,7 +325,7 @@ export class MigrationSource {
     this.#images?.[Symbol.dispose]();
     const disks = this.#disks;
     void (this.#sender?.close() ?? Promise.resolve()).then(() => disks?.[Symbol.dispose]());
-    this.#link?.end();
+    void this.#link?.end();
   }
 
   #received(frame: Frame): void {

@@ -148,7 +148,7 @@ export class MigrationTarget {
       this.#parts.log.warn("the source is refused", { reason: "MigrationRefused", why: refusal });
       this.#message = `the last source was refused: ${refusal}`;
       link.send("refused", { message: refusal.slice(0, 1000) });
-      link.end();
+      void link.end();
       return;
     }
     const { machine, address, port, tls } = this.#parts;
@@ -285,7 +285,7 @@ export class MigrationTarget {
     this.#link?.send("running", { resumeMs: Math.round(performance.now() - startedMs) });
     this.#note("the machine runs here");
     this.#settle.resolve();
-    this.#close();
+    void this.#close();
   }
 
   #lost(why: string): void {
@@ -304,15 +304,17 @@ export class MigrationTarget {
 
   #end(why: string): void {
     this.#note(why);
-    this.#settle.reject(new MigrationError(`the machine never came: ${why}`));
-    this.#close();
+    const error = new MigrationError(`the machine never came: ${why}`);
+    // This process ends then.
+    void this.#close().then(() => this.#settle.reject(error));
   }
 
-  #close(): void {
+  /** Resolves when the source has heard all that was said. */
+  async #close(): Promise<void> {
     this.#server.close();
     this.#images?.[Symbol.dispose]();
     void this.#receiver?.close();
-    this.#link?.end();
+    await this.#link?.end();
   }
 
   #note(message: string): void {
