@@ -17,6 +17,11 @@ export function fieldPaths(kind: FieldSchema): string[] {
   return PARTS.flatMap((part) => walk(kind.properties?.[part] ?? {}, part));
 }
 
+/** A field, and what is below it. */
+export function fieldsOf(path: string, below: readonly string[]): string[] {
+  return [path, ...below.map((each) => path + each)];
+}
+
 function walk(schema: FieldSchema, path: string): string[] {
   const { properties = {}, items, additionalProperties } = schema;
   return [

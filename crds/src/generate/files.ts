@@ -1,6 +1,6 @@
 import { stringify } from "yaml";
-import { fieldPaths } from "../field-paths.ts";
 import type { CustomResourceDefinition } from "./custom-resource.ts";
+import { knownFields } from "./known-fields.ts";
 import { apiReference } from "./reference.ts";
 import { troubleshooting } from "./troubleshooting.ts";
 import { virtualMachineCrd } from "./virtualmachine-crd.ts";
@@ -25,20 +25,6 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ["docs/api.md", apiReference()],
     ["docs/troubleshooting.md", troubleshooting()],
   ]);
-}
-
-/** For the operator, which does not carry the schemas with it. */
-function knownFields(crds: readonly CustomResourceDefinition[]): string {
-  const kinds = crds.map(({ spec }) => {
-    const paths = spec.versions.flatMap(({ schema }) => fieldPaths(schema.openAPIV3Schema));
-    return `  ${spec.names.kind}: [\n${paths.map((path) => `    ${JSON.stringify(path)},\n`).join("")}  ],\n`;
-  });
-  return `// Generated from crds/src by hack/generate; do not edit.
-
-/** What this version's objects may have, by kind; see fieldPaths. */
-export const knownFields: Readonly<Record<string, readonly string[]>> = {
-${kinds.join("")}};
-`;
 }
 
 function toYaml(value: unknown): string {
