@@ -8,6 +8,7 @@ import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { GuestSession, SECTOR_BYTES } from "../support/guest-session.ts";
 import type { Kubectl, KubeObject } from "../support/kubectl.ts";
+import { storageClass } from "../support/storage-class.ts";
 import { podOf, testGuest } from "../support/vm.ts";
 
 const MIB = 2 ** 20;
@@ -28,13 +29,7 @@ describe("disks", () => {
     cluster = await openTestCluster();
     kubectl = await cluster.namespace(NAMESPACE);
     node = (await kubectl.list("nodes"))[0]?.metadata.name ?? "";
-    await kubectl.apply({
-      apiVersion: "storage.k8s.io/v1",
-      kind: "StorageClass",
-      metadata: { name: STORAGE_CLASS },
-      provisioner: "kubernetes.io/no-provisioner",
-      volumeBindingMode: "WaitForFirstConsumer",
-    });
+    await kubectl.apply(storageClass(STORAGE_CLASS));
   });
 
   afterAll(async () => {

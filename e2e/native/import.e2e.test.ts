@@ -10,6 +10,7 @@ import { SLOW_BYTES, startDiskServer } from "../support/disk-server.ts";
 import { eventually } from "../support/eventually.ts";
 import { GuestSession, SECTOR_BYTES } from "../support/guest-session.ts";
 import type { Kubectl } from "../support/kubectl.ts";
+import { storageClass } from "../support/storage-class.ts";
 import { testGuest } from "../support/vm.ts";
 
 const MIB = 2 ** 20;
@@ -41,19 +42,11 @@ describe("imports", () => {
     execFileSync("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", "-c", raw, file]);
     qcow2 = readFileSync(file);
     server = await startDiskServer(kubectl, { "disk.qcow2": qcow2 });
-    const storageClass = (name: string, provisioner: string, volumeBindingMode: string, more: object = {}) =>
-      kubectl.apply({
-        apiVersion: "storage.k8s.io/v1",
-        kind: "StorageClass",
-        metadata: { name },
-        provisioner,
-        volumeBindingMode,
-        ...more,
-      });
-    const from = (storageClassName: string) => ({ parameters: { storageClassName } });
-    await storageClass(DYNAMIC, "typevisor.io/import", "WaitForFirstConsumer", from("local-path"));
-    await storageClass(STATIC, "typevisor.io/import", "Immediate", from(VOLUMES));
-    await storageClass(VOLUMES, "kubernetes.io/no-provisioner", "WaitForFirstConsumer");
+    const importing = (name: string, storageClassName: string, more: object = {}) =>
+      kubectl.apply(storageClass(name, "typevisor.io/import", { parameters: { storageClassName }, ...more }));
+    await importing(DYNAMIC, "local-path");
+    await importing(STATIC, VOLUMES, { volumeBindingMode: "Immediate" });
+    await kubectl.apply(storageClass(VOLUMES));
   });
 
   afterAll(async () => {

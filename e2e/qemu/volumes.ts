@@ -1,4 +1,5 @@
 import type { Kubectl } from "../support/kubectl.ts";
+import { storageClass } from "../support/storage-class.ts";
 
 export const NODES = ["node1", "node2"] as const;
 export const NAMESPACE = "two-nodes";
@@ -45,13 +46,7 @@ const volumes: readonly Volume[] = [
 
 /** Claims of those names in NAMESPACE, with what is behind them. */
 export async function applyVolumes(kubectl: Kubectl): Promise<void> {
-  await kubectl.apply({
-    apiVersion: "storage.k8s.io/v1",
-    kind: "StorageClass",
-    metadata: { name: STORAGE_CLASS },
-    provisioner: "kubernetes.io/no-provisioner",
-    volumeBindingMode: "WaitForFirstConsumer",
-  });
+  await kubectl.apply(storageClass(STORAGE_CLASS));
   await kubectl.apply({ apiVersion: "v1", kind: "List", items: volumes.flatMap(manifestsOf) });
 }
 
