@@ -95,7 +95,8 @@ export interface DiskLimits {
  * claim of its own, which the source does not have; the migration fills it with what the source's disk of the same name holds,
  * whatever kind that one is of. It is as large as that one to the byte; a `raw` path is overwritten, and a `directory` that has
  * a disk.img already is refused, since nobody knows whose it is. False or absent: the very storage that the source has too
- * (ReadWriteMany). The source is not told, it hears it from the target. Without `--receive` it means nothing; disks of kinds
+ * (ReadWriteMany). The source is not told, it hears it from the target; where both read one machine.json, `--copied DISK=BYTES`
+ * of the target's command line says it of a `directory`, and how large it is by now. Without `--receive` it means nothing; disks of kinds
  * `image` and `empty` are always copied, and no read-only disk can be.
  */
 export type DiskSource =

@@ -1,11 +1,12 @@
 import { parseArgs } from "node:util";
+import type { CopiedDisk } from "../config/copied-disks.ts";
 
 /** Where a machine starts from: its kernel or firmware, or where another launcher left it. */
 export type Origin =
   | { readonly kind: "boot" }
   | { readonly kind: "suspended"; readonly directory: string }
-  /** It comes by migration. */
-  | { readonly kind: "migrated" };
+  /** It comes by migration, and so does what is on these disks. */
+  | { readonly kind: "migrated"; readonly copied: readonly CopiedDisk[] };
 
 export interface RunOptions {
   readonly configPath: string;
@@ -16,7 +17,11 @@ export interface RunOptions {
 export function parseRunOptions(args: readonly string[]): RunOptions {
   const { values, positionals } = parseArgs({
     args: [...args],
-    options: { restore: { type: "string" }, receive: { type: "boolean" } },
+    options: {
+      restore: { type: "string" },
+      receive: { type: "boolean" },
+      copied: { type: "string", multiple: true },
+    },
     allowPositionals: true,
   });
   const [configPath, ...more] = positionals;
@@ -27,11 +32,26 @@ export function parseRunOptions(args: readonly string[]): RunOptions {
 function originOf({
   restore,
   receive = false,
+  copied = [],
 }: {
   restore?: string | undefined;
   receive?: boolean | undefined;
+  copied?: readonly string[] | undefined;
 }): Origin {
   if (restore !== undefined && receive) throw new TypeError("a machine comes from --restore or by --receive, not both");
-  if (receive) return { kind: "migrated" };
+  if (receive) return { kind: "migrated", copied: copied.map(copiedDisk) };
+  if (copied.length > 0) throw new TypeError("disks are copied where the machine comes by --receive; add it");
   return restore === undefined ? { kind: "boot" } : { kind: "suspended", directory: restore };
+}
+
+const COPIED = /^([a-z0-9-]{1,63})=([1-9]\d{0,15})$/;
+const SECTOR_BYTES = 512;
+const DISK_MAX_BYTES = 2 ** 50;
+
+function copiedDisk(text: string): CopiedDisk {
+  const [, name = "", digits = ""] = COPIED.exec(text) ?? [];
+  const sizeBytes = Number(digits);
+  if (name === "" || sizeBytes % SECTOR_BYTES !== 0 || sizeBytes > DISK_MAX_BYTES)
+    throw new TypeError(`--copied takes DISK=BYTES, with a multiple of 512 up to 2^50, not ${JSON.stringify(text)}`);
+  return { name, sizeBytes };
 }

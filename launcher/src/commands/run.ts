@@ -2,6 +2,7 @@ import { exitCodes } from "../../api/control.ts";
 import type { InterfaceConfig, MachineConfig } from "../../api/machine-config.ts";
 import { type AskOptions, askAgent, type Granted } from "../agent-client/agent-client.ts";
 import { grantedLink, tapWant } from "../agent-client/interface-links.ts";
+import { withCopiedDisks } from "../config/copied-disks.ts";
 import { ConfigInvalid } from "../config/field.ts";
 import { readMachineConfig } from "../config/machine-config.ts";
 import { defaultPort, GuestConsole } from "../control/console/guest-console.ts";
@@ -48,7 +49,8 @@ export async function run(
 ): Promise<never> {
   let config: MachineConfig;
   try {
-    config = readMachineConfig(configPath);
+    const read = readMachineConfig(configPath);
+    config = origin.kind === "migrated" ? withCopiedDisks(read, origin.copied) : read;
   } catch (error) {
     const log = jsonLogger("info", {}, writeToStdout);
     return end(terminationOf(error), terminationPathOfBrokenConfig(configPath), log);

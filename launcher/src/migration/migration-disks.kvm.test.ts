@@ -217,4 +217,19 @@ describe("a machine whose disks the other launcher does not have", () => {
     await reads(target, DATA, 0, 0);
     expect(readFileSync(raw).equals(readFileSync(join(here.claim, "disk.img")))).toBe(true);
   });
+
+  it("takes a claim that only its command line tells of, as large as the disk is by now", async () => {
+    const [here, there] = [storage("a", { copied: false }), storage("b", { copied: false })];
+    const [claim] = there.disks as [DiskConfig];
+    const before = { ...claim, source: { ...claim.source, sizeBytes: MIB } as DiskSource };
+    await using source = await ready(await lab.launcher({ disks: here.disks.slice(0, 1) }));
+    await write(source, DATA, 20_000, 77);
+    const launcher = await lab.launcher({ disks: [before] });
+    await using target = await launcher.start("--receive", "--copied", `data=${CLAIM_BYTES}`);
+    await moved(source, target);
+    await target.attach();
+    await reads(target, DATA, 20_000, 77);
+    expect(readdirSync(there.claim)).toEqual(["disk.img"]);
+    expect(statSync(join(there.claim, "disk.img")).size).toBe(CLAIM_BYTES);
+  });
 });
