@@ -94,7 +94,9 @@ export const reasons = {
   // Migratable and RestartRequired.
   NotRunning: "The machine does not run: there is nothing to move.",
   DiskNotMigratable:
-    "A disk is on storage that another node cannot have at the same time; the message names it. Use a claim of access mode ReadWriteMany.",
+    "A disk is on storage that another node cannot have at the same time; the message names it. Use a claim of access mode ReadWriteMany, or, where the message says so, spec.targetClaims of a migration.",
+  TargetClaimsNeeded:
+    "Disks are on claims that another node cannot have at the same time, and nothing else is in the way: the machine moves by a migration that names spec.targetClaims for them.",
   InterfaceNotMigratable:
     "An interface has the pod's own address, which stays behind, or came while the machine ran; the message names it. Use masquerade or multus, or restart the machine.",
   LauncherNotMigratable: "The launcher cannot move the machine; the message has its words, and what to do.",
@@ -120,6 +122,11 @@ export const reasons = {
   MachineNotRunning: "Only a machine that runs can move, and this one does not.",
   NotMigratable: "The machine cannot move while it runs; its condition Migratable says why.",
   TargetInvalid: "The migration names a node that the machine cannot move to; correct spec.target.",
+  TargetClaimInvalid:
+    "The migration names a claim or a disk in spec.targetClaims that cannot be used; the message says why. Create another migration.",
+  DiskMoved: "A disk is on the claim that a migration moved it to, while spec.disks may name the one before.",
+  DiskUndecided:
+    "A migration that copied disks to other claims was lost with both pods, and nobody knows whether the guest ran on those. The machine does not start until somebody says which ones count; the message says how.",
   TargetNotReady: "The pod that the machine was to move to did not come in time; the message says what it waited for.",
 
   // Disks of a running machine.

@@ -97,6 +97,26 @@ export const status = z.strictObject({
   )
     .describe("Disks as they are.")
     .exactOptional(),
+  movedDisks: listMap(
+    z
+      .array(
+        z.strictObject({
+          name: z.string().describe("Name of the disk."),
+          specClaimName: z.string().describe("PersistentVolumeClaim that spec.disks named when the disk moved."),
+          claimName: z.string().describe("PersistentVolumeClaim that the disk is on where spec.disks names that one."),
+          nextClaimName: text(
+            "PersistentVolumeClaim that a migration copies the disk to. Until it is known where the guest goes on, the machine is not started anew.",
+          ),
+          migrationUID: text("UID of that migration."),
+        }),
+      )
+      .max(16),
+    "name",
+  )
+    .describe(
+      "Disks that migrations moved to other claims than spec.disks names. They hold until spec.disks names another claim and the machine is started anew.",
+    )
+    .exactOptional(),
   overhead: z
     .strictObject({
       memory: anyQuantity("Memory that the pod requests beyond the guest's own.").exactOptional(),

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { condition, observedGeneration } from "./condition.ts";
-import { dnsLabel, GROUP_VERSION, objectName, VM_NAME_MAX_LENGTH } from "./names.ts";
+import { DISK_NAME_MAX_LENGTH, dnsLabel, GROUP_VERSION, objectName, VM_NAME_MAX_LENGTH } from "./names.ts";
 import { objectMeta } from "./object-meta.ts";
 import { anyQuantity, byteQuantity } from "./quantity.ts";
 import { listMap, withRules } from "./rules.ts";
@@ -20,6 +20,30 @@ const target = z
   })
   .describe("Where to: any other node that the machine's template allows, when absent.");
 
+/** Most disks of one machine. */
+const TARGET_CLAIMS_MAX = 16;
+
+const targetClaims = withRules(
+  listMap(
+    z
+      .array(
+        z.strictObject({
+          disk: dnsLabel("disk", DISK_NAME_MAX_LENGTH, "Name of the disk in spec.disks of the VirtualMachine."),
+          claimName: objectName("Empty PersistentVolumeClaim of mode Filesystem, at least as large as the disk."),
+        }),
+      )
+      .min(1)
+      .max(TARGET_CLAIMS_MAX),
+    "disk",
+  ).describe(
+    "Claims that disks move to, for storage that one node alone can have (ReadWriteOnce): each disk is copied while the guest runs, and is on that claim from then on, whatever claim spec.disks of the VirtualMachine names until it is changed. Disks that are not listed stay on their claims.",
+  ),
+  {
+    rule: "self.all(one, self.filter(other, other.claimName == one.claimName).size() == 1)",
+    message: "targetClaims must not name one PersistentVolumeClaim twice: each disk needs a claim of its own",
+  },
+);
+
 const priorities = ["Drain", "User", "Maintenance"] as const;
 
 const spec = withRules(
@@ -30,6 +54,7 @@ const spec = withRules(
       "VirtualMachine in the same namespace that moves.",
     ),
     target: target.exactOptional(),
+    targetClaims: targetClaims.exactOptional(),
     bandwidth: byteQuantity(
       "bandwidth",
       { minimum: "64Ki", maximum: "64Gi", stepBytes: 1 },
@@ -153,6 +178,9 @@ const handOver = z
   })
   .describe("What was decided where the pods could not agree; it is recorded before either is told, and stays.");
 
+/** Claims that may hold the disks of a migration with targetClaims when it has ended. */
+export const claimsInForce = ["Source", "Target", "Undecided"] as const;
+
 /** Types of conditions of a migration, all present from the first status on, and what each says when True. */
 export const migrationConditionTypes = {
   Ready: "The machine has moved.",
@@ -179,6 +207,12 @@ const status = z.strictObject({
   completedAt: time("When it ended, whichever way."),
   progress: progress.exactOptional(),
   handOver: handOver.exactOptional(),
+  claimsInForce: z
+    .enum(claimsInForce)
+    .describe(
+      "Of a migration with targetClaims that ends: the claims that hold the disks now. Source: those that they were on. Target: targetClaims. Undecided: nobody knows whether the guest ran on targetClaims, and the machine does not start until somebody says.",
+    )
+    .exactOptional(),
   result: result.exactOptional(),
 });
 

@@ -87,13 +87,17 @@ export function claimDisks(vm: VirtualMachine): { readonly disk: Disk; readonly 
   });
 }
 
-/** Index values "namespace/claim" of a VirtualMachine: the claims of its disks and its templates. */
+/** Index values "namespace/claim" of a VirtualMachine: the claims that its disks name, are on or move to, and its templates'. */
 export function claimKeysOfMachine(vm: VirtualMachine): string[] {
   const { namespace, name = "" } = vm.metadata;
   const ofTemplates = (vm.spec.volumeClaimTemplates ?? []).map(({ metadata }) =>
     templateClaimName(metadata.name, name),
   );
-  const names = new Set([...claimDisks(vm).map(({ claimName }) => claimName), ...ofTemplates]);
+  const moved = (vm.status?.movedDisks ?? []).flatMap(({ claimName, nextClaimName }) => [
+    claimName,
+    nextClaimName ?? [],
+  ]);
+  const names = new Set([...claimDisks(vm).map(({ claimName }) => claimName), ...moved.flat(), ...ofTemplates]);
   return [...names].map((claimName) => `${namespace}/${claimName}`);
 }
 
@@ -112,10 +116,15 @@ export function volumeNameOf(diskName: string): string {
   return `disk-${diskName}`;
 }
 
-/** Whether a pod has the claim for that disk: its VirtualMachine may name another by now. */
-export function isOnClaim(pod: Pod, diskName: string, claimName: string): boolean {
+/** The claim that a pod has for a disk: its VirtualMachine may name another by now. */
+export function claimOfPod(pod: Pod, diskName: string): string | undefined {
   const volume = pod.spec?.volumes?.find((candidate) => candidate.name === volumeNameOf(diskName));
-  return volume?.persistentVolumeClaim?.claimName === claimName;
+  return volume?.persistentVolumeClaim?.claimName;
+}
+
+/** Whether a pod has the claim for that disk. */
+export function isOnClaim(pod: Pod, diskName: string, claimName: string): boolean {
+  return claimOfPod(pod, diskName) === claimName;
 }
 
 function claimVolumes(pod: Pod) {

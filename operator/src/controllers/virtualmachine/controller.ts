@@ -24,6 +24,7 @@ import { decide } from "./decide.ts";
 import { type LauncherCalls, LauncherMonitor } from "./launcher-monitor.ts";
 import { isIncoming } from "./launcher-pods.ts";
 import type { VirtualMachineMetrics } from "./metrics.ts";
+import { withMovedDisks } from "./moved-disks.ts";
 import { MANAGED_BY, MANAGED_BY_LABEL, virtualMachines } from "./names.ts";
 import {
   createWorld,
@@ -167,10 +168,11 @@ export class VirtualMachineController {
       trustId: authority.trustId,
     });
     const decision = decide(observation, settings, clock.now());
+    const machine = withMovedDisks(vm, observation.movedDisks);
     for (const action of decision.actions) {
       const delayMs = this.#statusDelayMs(action, vm);
       if (delayMs === undefined) {
-        await this.#carryOut(action, vm, key);
+        await this.#carryOut(action, machine, key);
       } else {
         this.#queue.addAfter(key, delayMs);
       }

@@ -2,6 +2,7 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { Termination, VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import { formatTime } from "../../runtime/clock.ts";
 import { controllerOf, type Pod } from "../../runtime/wire.ts";
+import { isOver } from "../virtualmachinemigration/stored.ts";
 import { claimProblem, unboundClaim } from "./claim-problems.ts";
 import { claimsToMake, claimUpkeep } from "./claim-templates.ts";
 import { decideRunning } from "./decide-running.ts";
@@ -14,6 +15,7 @@ import { isSameRun } from "./launcher-pods.ts";
 import { machineConfig } from "./machine-config.ts";
 import { migratableCondition } from "./migratable.ts";
 import { migrationView } from "./migration-status.ts";
+import { isSameRecord, undecidedMessage, unsettledDisks } from "./moved-disks.ts";
 import { annotations, identityOf } from "./names.ts";
 import type { Observation } from "./observation.ts";
 import { isFinished } from "./observe.ts";
@@ -70,6 +72,7 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
       interfaces: interfaceStatuses(observation, own),
       migratable: migratableCondition(observation, own, plan.view),
       migration: migrationView(observation.migrations, vm.status),
+      movedDisks: observation.movedDisks,
       nowMs,
     });
     if (!sameStatus(vm.status, status)) {
@@ -147,7 +150,7 @@ function planFor(c: Case): Plan {
   if (vm.metadata.deletionTimestamp !== undefined) {
     return deleting(c);
   }
-  if (mayGoOnElsewhere(c.observation)) {
+  if (mayGoOnElsewhere(c.observation) || isBeingSettled(c.observation)) {
     return whileBeingDecided(c);
   }
   if (pod === undefined) {
@@ -175,18 +178,30 @@ function mayGoOnElsewhere({ pod, incoming, ...others }: Observation): boolean {
   return incoming !== undefined && (pod === undefined || !isOwn({ pod, incoming, ...others }, pod) || isFinished(pod));
 }
 
+/** Its pods are gone or have ended, and its migration is about to say which claims hold its disks. */
+function isBeingSettled({ pod, migrations, movedDisks, ...others }: Observation): boolean {
+  const isUnderWayStill = unsettledDisks(movedDisks).some(({ migrationUID }) =>
+    migrations.some((each) => each.metadata.uid === migrationUID && !isOver(each)),
+  );
+  const hasEnded = pod === undefined || (isOwn({ pod, migrations, movedDisks, ...others }, pod) && isFinished(pod));
+  return isUnderWayStill && hasEnded;
+}
+
 /** What becomes of the machine is the migration's to say: nothing starts meanwhile, and no end is counted. */
 function whileBeingDecided(c: Case): Plan {
   const { pod, incoming } = c.observation;
   const { podName, podUID, podIP, node, startedAt, launcherVersion, reboots } = c.previous;
   const seen = { podName, podUID, podIP, node, startedAt, launcherVersion, reboots };
   const record = { ...c.kept, ...Object.fromEntries(Object.entries(seen).filter(([, value]) => value !== undefined)) };
-  const hasLeft = pod !== undefined && parseTerminationMessage(lastWordOf(pod))?.reason === "Migrated";
+  const hasLeft =
+    pod !== undefined && incoming !== undefined && parseTerminationMessage(lastWordOf(pod))?.reason === "Migrated";
   if (hasLeft) {
     const message = `The machine goes on in pod ${incoming?.metadata?.name}, on node ${incoming?.spec?.nodeName}`;
     return { view: { ...underWay("Migrating", message), ready: "True", running: "True" }, record };
   }
-  const message = `Pod ${podName} has ended, and it is being found out whether the machine goes on in pod ${incoming?.metadata?.name}`;
+  const where =
+    incoming === undefined ? "the machine has moved" : `the machine goes on in pod ${incoming.metadata?.name}`;
+  const message = `Pod ${podName} has ended, and it is being found out whether ${where}`;
   return { view: { ...underWay("Migrating", message), ready: "Unknown", running: "Unknown" }, record };
 }
 
@@ -218,6 +233,9 @@ function withoutPod(c: Case): Plan {
   if (last?.podUID !== undefined && !startsAgain(runStrategy, last)) {
     return { view: ended(last, runStrategy), record: kept };
   }
+  if (unsettledDisks(c.observation.movedDisks).length > 0) {
+    return { view: stalled("DiskUndecided", undecidedMessage(c.observation.movedDisks)), record: kept };
+  }
   if (refusal !== undefined && refusal.generation === vm.metadata.generation) {
     const againAtMs = refusal.atMs + doubling(REFUSED_MIN_DELAY_MS, REFUSED_MAX_DELAY_MS, refusal.count);
     if (c.nowMs < againAtMs) {
@@ -247,9 +265,12 @@ function withoutPod(c: Case): Plan {
   const startsOver = last !== undefined && classOf(last) !== "never-started" && !counted;
   const restarts = (kept.restarts ?? 0) + (startsOver ? 1 : 0);
   const start: Action = { kind: "start", restarts, claims: c.observation.claims };
-  return end === undefined
+  if (end !== undefined)
+    return { view: underWay("Restarting", `Starts again: ${end.message}`), record: kept, after: [start] };
+  // The pod is on the claims that the record gives it, and the record is kept for as long as the pod is: it comes first.
+  return isSameRecord(c.previous.movedDisks, c.observation.movedDisks)
     ? { record: kept, before: [start] }
-    : { view: underWay("Restarting", `Starts again: ${end.message}`), record: kept, after: [start] };
+    : { view: underWay("Pending", "The machine's pod is about to be made"), record: kept, after: [start] };
 }
 
 /** A machine that ran when it was last seen, and whose pod is gone without an end that was recorded. */

@@ -68,11 +68,22 @@ function isEmpty(value: object): boolean {
   return Object.keys(value).length === 0;
 }
 
-/** The annotation of a pod that is made as `pod` was, but with the launcher of today. */
-export function launcherImageDigests(pod: Pod, { launcherImage }: Settings): { [annotations.startedWith]?: string } {
+/** The annotation of a pod that is made as `pod` was, but with the launcher of today, and `moved` disks on other claims. */
+export function targetDigests(
+  pod: Pod,
+  { launcherImage }: Settings,
+  moved: readonly { readonly name: string; readonly claimName: string }[],
+): { [annotations.startedWith]?: string } {
   const started = parse(pod.metadata?.annotations?.[annotations.startedWith]);
   if (started === undefined) return {};
-  return { [annotations.startedWith]: JSON.stringify({ ...started, [LAUNCHER_IMAGE]: digest(launcherImage) }) };
+  const claims: Record<string, string> = {};
+  for (const { name, claimName } of moved)
+    collect(`spec.disks[${name}]`, { persistentVolumeClaim: { claimName } }, claims);
+  const isFormer = (field: string) =>
+    moved.some(({ name }) => field.startsWith(`spec.disks[${name}].volumeClaimTemplate.`));
+  const kept = Object.entries(started).filter(([field]) => !isFormer(field));
+  const digests = { ...Object.fromEntries(kept), ...claims, [LAUNCHER_IMAGE]: digest(launcherImage) };
+  return { [annotations.startedWith]: JSON.stringify(digests) };
 }
 
 /** A machine of which nothing is said that has a default, as the API server gives it today. */

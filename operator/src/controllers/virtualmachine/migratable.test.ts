@@ -3,6 +3,7 @@ import type { Disk } from "../../../../crds/src/disk.ts";
 import type { VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
 import type { LauncherStatus } from "../../../../launcher/api/control.ts";
 import { attachmentPod } from "./attachment-pod.ts";
+import type { ClaimFacts } from "./claims.ts";
 import { decide } from "./decide.ts";
 import type { Observation } from "./observation.ts";
 import {
@@ -52,26 +53,48 @@ describe("Migratable", () => {
     expect(condition({ spec: { disks: [readOnly] }, world: { claims: many } })).toMatchObject({ status: "True" });
   });
 
-  it.each([
+  it.each<[string, Disk, Partial<ClaimFacts>, string, RegExp]>([
     [
       "a claim that one node has",
       data,
-      ["ReadWriteOnce"],
-      /data is on claim web-data, which is ReadWriteOnce.*is ReadWriteMany/,
+      { accessModes: ["ReadWriteOnce"] },
+      "TargetClaimsNeeded",
+      /data is on claim web-data, which is ReadWriteOnce.*is ReadWriteMany, or name an empty claim for disk data in spec\.targetClaims/,
     ],
-    ["a claim that one pod has", data, ["ReadWriteOncePod"], /ReadWriteOncePod/],
-    ["a claim that many may only read, written to", data, ["ReadOnlyMany"], /Use a claim that is ReadWriteMany/],
+    [
+      "a claim that one pod has",
+      data,
+      { accessModes: ["ReadWriteOncePod"] },
+      "TargetClaimsNeeded",
+      /ReadWriteOncePod.*targetClaims/,
+    ],
+    [
+      "a claim that many may only read, written to",
+      data,
+      { accessModes: ["ReadOnlyMany"] },
+      "TargetClaimsNeeded",
+      /Use a claim that is ReadWriteMany/,
+    ],
     [
       "a claim that one node has, only read",
       readOnly,
-      ["ReadWriteOnce"],
-      /Use a claim that is ReadOnlyMany or ReadWriteMany/,
+      {},
+      "DiskNotMigratable",
+      /Use a claim that is ReadOnlyMany or ReadWriteMany \(spec\.targetClaims does not help: the disk is readOnly/,
     ],
-  ])("does not hold with %s", (_, disk, accessModes, message) => {
-    const claims = { "web-data": claim("web-data", { accessModes }) };
-    expect(condition({ spec: { disks: [disk] }, world: { claims } })).toMatchObject({
+    ["a Block claim", data, { mode: "Block" }, "DiskNotMigratable", /does not help: the claim is of mode Block/],
+    [
+      "a claim of a template",
+      { name: "data", readOnly: false, volumeClaimTemplate: { name: "web" } },
+      { name: "web-web" },
+      "DiskNotMigratable",
+      /does not help: .*volumeClaimTemplates; let the disk name it as persistentVolumeClaim\.claimName: web-web first/,
+    ],
+  ])("does not hold with %s", (_, disk, facts, reason, message) => {
+    const found = claim("web-data", facts);
+    expect(condition({ spec: { disks: [disk] }, world: { claims: { [found.name]: found } } })).toMatchObject({
       status: "False",
-      reason: "DiskNotMigratable",
+      reason,
       message: expect.stringMatching(message),
     });
   });
@@ -104,7 +127,8 @@ describe("Migratable", () => {
     const claims = { "web-data": claim("web-data") };
     const cannotMove = ["disk root is on storage of this process's own", "disk data has changes beyond its image"];
     const seen = condition({ spec: { disks: [data] }, launcher: { cannotMove }, world: { claims } });
-    expect(seen).toMatchObject({ status: "False", reason: "DiskNotMigratable" });
+    // Other claims alone would not help.
+    expect(seen).toMatchObject({ status: "False", reason: "LauncherNotMigratable" });
     expect(seen?.message).toMatch(/^Disk data is on claim.*; Disk root is on storage.*; Disk data has changes/);
     expect(condition({ launcher: { cannotMove } })).toMatchObject({ reason: "LauncherNotMigratable" });
   });

@@ -38,13 +38,15 @@ export function migratableCondition(observation: Observation, own: Pod | undefin
       ? { type: "Migratable", status: before.status, reason: before.reason as Reason, message: before.message }
       : { type: "Migratable", status: "Unknown", reason: "Unknown", message: "The launcher has not been heard yet" };
   }
-  const obstacles = [
-    ...claimObstacles(observation),
+  const [soft, hard] = claimObstacles(observation);
+  const others = [
+    ...hard,
     ...attachmentObstacles(observation),
     ...interfaceObstacles(observation),
     ...launcherObstacles(facts),
   ];
-  const [first] = obstacles;
+  const obstacles = [...soft, ...others];
+  const [first] = [...others, ...soft];
   if (first === undefined) {
     return {
       type: "Migratable",
@@ -60,19 +62,36 @@ function no({ reason, message }: Obstacle): Draft {
   return { type: "Migratable", status: "False", reason, message };
 }
 
-/** While it moves, two nodes have the machine's volumes. */
-function claimObstacles({ vm, claims }: Observation): Obstacle[] {
-  return claimDisks(vm).flatMap(({ disk, claimName }) => {
+/** While it moves, two nodes have the machine's volumes. First what targetClaims of a migration help with, then the rest. */
+function claimObstacles({ vm, claims }: Observation): [Obstacle[], Obstacle[]] {
+  const soft: Obstacle[] = [];
+  const hard: Obstacle[] = [];
+  for (const { disk, claimName } of claimDisks(vm)) {
     const claim = claims[claimName];
-    if (claim === undefined || isShared(claim, disk)) return [];
+    if (claim === undefined || isShared(claim, disk)) continue;
     const wanted = disk.readOnly ? "ReadOnlyMany or ReadWriteMany" : "ReadWriteMany";
     const modes = claim.accessModes.join(", ") || "of no access mode";
     const message = `Disk ${disk.name} is on claim ${claimName}, which is ${modes}: two nodes cannot have it at once. Use a claim that is ${wanted}`;
-    return [{ reason: "DiskNotMigratable", message }];
-  });
+    const why = whyNotCopied(disk, claim);
+    if (why === undefined) {
+      const wayOut = `, or name an empty claim for disk ${disk.name} in spec.targetClaims of a VirtualMachineMigration`;
+      soft.push({ reason: "TargetClaimsNeeded", message: message + wayOut });
+    } else hard.push({ reason: "DiskNotMigratable", message: `${message} (spec.targetClaims does not help: ${why})` });
+  }
+  return [soft, hard];
 }
 
-function isShared({ accessModes }: ClaimFacts, disk: Disk): boolean {
+/** Why a migration cannot copy a disk to another claim; undefined where it can. */
+export function whyNotCopied(disk: Disk, claim: ClaimFacts): string | undefined {
+  if (disk.volumeClaimTemplate !== undefined)
+    return `the claim belongs to spec.volumeClaimTemplates; let the disk name it as persistentVolumeClaim.claimName: ${claim.name} first, which needs no restart`;
+  if (disk.readOnly) return "the disk is readOnly, and nobody could fill the other claim";
+  if (claim.mode === "Block") return "the claim is of mode Block, and disks are copied between Filesystem claims alone";
+  return undefined;
+}
+
+/** Whether two nodes can have the claim at once, as that disk. */
+export function isShared({ accessModes }: ClaimFacts, disk: Disk): boolean {
   return accessModes.includes("ReadWriteMany") || (disk.readOnly && accessModes.includes("ReadOnlyMany"));
 }
 

@@ -42,6 +42,8 @@ export const annotations = {
   /** There as well: the migration's name, and what was decided where the link broke. Its object may be gone before they are needed. */
   migrationName: "typevisor.io/migration-name",
   handOver: "typevisor.io/hand-over",
+  /** On the pod that a machine stays in: UID of the migration that was to copy its disks to other claims, and has not. */
+  stays: "typevisor.io/stays",
   /** On attachment pods: the disk's name, a digest of what it was made from, and the UID of the launcher's pod. */
   attachedDisk: "typevisor.io/attached-disk",
   attachedAs: "typevisor.io/attached-as",

@@ -5,10 +5,14 @@ import type { Pod } from "../../runtime/wire.ts";
 import type { NodeCpu } from "../../scheduling/node-cpu.ts";
 import type { StoredMigration } from "../virtualmachinemigration/stored.ts";
 import type { Claims } from "./claims.ts";
+import type { MovedDisk } from "./moved-disks.ts";
 
 /** All that a decision is made from, besides the settings and the time. */
 export interface Observation {
+  /** With its disks on the claims that they were moved to, whatever claims its spec names for them. */
   readonly vm: VirtualMachine;
+  /** Where that is so, and where it may come to be so. */
+  readonly movedDisks: readonly MovedDisk[];
   /** The pod that the machine is in; or what has the name that its pod must have, whoever that belongs to. */
   readonly pod: Pod | undefined;
   /** The pod that the machine is to move to. */

@@ -8,6 +8,7 @@ import { abandonedMove } from "../virtualmachinemigration/abandoned.ts";
 import { machineKeyOf, type StoredMigration } from "../virtualmachinemigration/stored.ts";
 import { type Claims, claimDisks, claimKeysOfMachine, claimKeysOfPod, type StoredClaim, writesTo } from "./claims.ts";
 import { type LauncherPods, launcherPodsOf } from "./launcher-pods.ts";
+import { movedDisks, withMovedDisks } from "./moved-disks.ts";
 import { ATTACHMENT_LABEL, identityOf, podKeysOf, VM_LABEL } from "./names.ts";
 import type { LauncherFacts, NodeFacts, Observation, PodWarning, Rival } from "./observation.ts";
 import type { MachineRefusals } from "./refusals.ts";
@@ -143,6 +144,21 @@ export function runningRivals(world: World, vm: StoredVirtualMachine): Rival[] {
   );
 }
 
+/** A machine other than that of the UID which has the claim ("namespace/name"), names it, or is to have it. */
+export function otherMachineOn(
+  world: Pick<World, "virtualMachines">,
+  claimKey: string,
+  uid: string,
+): string | undefined {
+  return world.virtualMachines.byIndex(CLAIM_INDEX, claimKey).find(({ metadata }) => metadata.uid !== uid)?.metadata
+    .name;
+}
+
+/** Pods of machines with the claim ("namespace/name") that have not ended. */
+export function podsOnClaim(world: Pick<World, "pods">, claimKey: string): Pod[] {
+  return world.pods.byIndex(CLAIM_INDEX, claimKey).filter((pod) => !isFinished(pod));
+}
+
 /** Machines that run with a claim ("namespace/name") that they can write to. */
 export function writersOf(world: World, claimKey: string): string[] {
   const claimName = claimKey.slice(claimKey.indexOf("/") + 1);
@@ -153,7 +169,11 @@ export function writersOf(world: World, claimKey: string): string[] {
 
 /** Whether a machine has a disk on the claim: any, or one that it can write to. */
 function hasOnDisk(vm: StoredVirtualMachine, claimName: string, readOnlyToo: boolean): boolean {
-  return claimDisks(vm).some((its) => its.claimName === claimName && (readOnlyToo || !its.disk.readOnly));
+  const moved = vm.status?.movedDisks ?? [];
+  if (moved.some(({ nextClaimName }) => nextClaimName === claimName)) return true;
+  return claimDisks(withMovedDisks(vm, moved)).some(
+    (its) => its.claimName === claimName && (readOnlyToo || !its.disk.readOnly),
+  );
 }
 
 /** True of a pod that has ended for good. */
@@ -225,10 +245,10 @@ export function trimVirtualMachine(vm: StoredVirtualMachine): StoredVirtualMachi
   return { ...vm, metadata };
 }
 
-/** The world as it concerns one VirtualMachine. */
+/** The world as it concerns one VirtualMachine, whose spec is `stored` with its disks where they were moved to. */
 export function observe(
   world: World,
-  vm: StoredVirtualMachine,
+  stored: StoredVirtualMachine,
   memory: {
     readonly launcher: (podUID: string) => LauncherFacts | undefined;
     readonly refusals: MachineRefusals;
@@ -237,19 +257,23 @@ export function observe(
     readonly trustId: string;
   },
 ): Observation {
-  const { pod, incoming } = podsOf(world, vm);
+  const { pod, incoming } = podsOf(world, stored);
+  const abandoned = abandonedMoveOf(world, stored);
+  const migrations = [
+    ...migrationsOfKey(world, `${stored.metadata.namespace}/${stored.metadata.name}`),
+    ...(abandoned === undefined ? [] : [abandoned]),
+  ];
+  const moved = movedDisks({ vm: stored, pod, incoming, migrations, claims: claimsOf(world, stored) });
+  const vm = withMovedDisks(stored, moved);
   const nodeName = pod?.spec?.nodeName;
   const attachments = attachmentsOf(world, vm);
-  const abandoned = abandonedMoveOf(world, vm);
   const uids = attachments.map((each) => each.metadata?.uid ?? "");
   return {
     vm,
     pod,
     incoming,
-    migrations: [
-      ...migrationsOfKey(world, `${vm.metadata.namespace}/${vm.metadata.name}`),
-      ...(abandoned === undefined ? [] : [abandoned]),
-    ],
+    migrations,
+    movedDisks: moved,
     departed: memory.departed,
     node: nodeName === undefined ? undefined : (world.nodes.get(nodeName)?.facts ?? null),
     nodes: pod !== undefined && nodeName === undefined ? [...world.nodes.values()].map((node) => node.facts) : [],

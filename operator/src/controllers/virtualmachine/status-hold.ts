@@ -1,4 +1,5 @@
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import { isSameRecord } from "./moved-disks.ts";
 
 /** How long a status waits for the next one. */
 export const STATUS_HOLD_MS = 500;
@@ -41,6 +42,7 @@ function hasSameRecord(previous: VirtualMachineStatus, next: VirtualMachineStatu
     (previous.restarts ?? 0) === (next.restarts ?? 0) &&
     (previous.failedStarts ?? 0) === (next.failedStarts ?? 0) &&
     (previous.consecutiveCrashes ?? 0) === (next.consecutiveCrashes ?? 0) &&
+    isSameRecord(previous.movedDisks, next.movedDisks) &&
     previous.lastTermination?.podUID === next.lastTermination?.podUID &&
     previous.nextStartTime === next.nextStartTime
   );

@@ -7,6 +7,7 @@ import { type ConditionDraft, settleConditions } from "../../runtime/conditions.
 import { type Claims, claimNameOf } from "./claims.ts";
 import { changedInterfaces, LAUNCHER_IMAGE } from "./drift.ts";
 import type { MigrationView } from "./migration-status.ts";
+import type { MovedDisk } from "./moved-disks.ts";
 import type { ClaimRefusal } from "./observation.ts";
 import { overheadBytes } from "./overhead.ts";
 import type { Settings } from "./settings.ts";
@@ -27,7 +28,15 @@ export interface View {
 /** What a status holds beside conditions and what follows from the spec. */
 export type StatusRecord = Omit<
   VirtualMachineStatus,
-  "observedGeneration" | "phase" | "conditions" | "overhead" | "volumes" | "interfaces" | "migration" | "lastMigration"
+  | "observedGeneration"
+  | "phase"
+  | "conditions"
+  | "overhead"
+  | "volumes"
+  | "movedDisks"
+  | "interfaces"
+  | "migration"
+  | "lastMigration"
 >;
 
 /** The whole status of a machine that stands as `view` says. */
@@ -47,6 +56,7 @@ export function buildStatus(
     readonly interfaces: NonNullable<VirtualMachineStatus["interfaces"]>;
     readonly migratable: ConditionDraft<Condition>;
     readonly migration: MigrationView;
+    readonly movedDisks: readonly MovedDisk[];
     readonly nowMs: number;
   },
 ): VirtualMachineStatus {
@@ -59,7 +69,8 @@ export function buildStatus(
     conditions,
     ...parts.record,
     interfaces: parts.interfaces,
-    volumes: volumesOf(vm, parts.volumes),
+    volumes: volumesOf(vm, parts.volumes, parts.movedDisks),
+    ...(parts.movedDisks.length === 0 ? {} : { movedDisks: [...parts.movedDisks] }),
     overhead: { memory: formatBytes(overheadBytes(vm.spec, parts.settings)) },
     ...(parts.migration.underWay && { migration: parts.migration.underWay }),
     ...(parts.migration.last && { lastMigration: parts.migration.last }),
@@ -83,6 +94,7 @@ export interface VolumeFacts {
 function volumesOf(
   vm: VirtualMachine,
   { claims, claimRefusals, seenBytes, states, leaving }: VolumeFacts,
+  movedDisks: readonly MovedDisk[],
 ): NonNullable<VirtualMachineStatus["volumes"]> {
   const ofSpec = vm.spec.disks.map((disk) => {
     const { name, readOnly: _, ...source } = disk;
@@ -97,11 +109,22 @@ function volumesOf(
       ...(claimName === undefined ? {} : { claimName, phase: claim?.phase ?? "Missing" }),
       ...(claim === undefined ? {} : { volumeMode: claim.mode }),
       ...(size === undefined ? {} : { size: typeof size === "number" ? formatBytes(size) : size }),
+      ...movedMessage(movedDisks, name, claimName),
       ...(refusal === undefined ? {} : { message: refusal.message }),
       ...states[name],
     };
   });
   return [...ofSpec, ...leaving.map((name) => ({ name, ...states[name] }))];
+}
+
+/** `vm` has its disks where they are, so what the spec as it is written names comes from the record. */
+function movedMessage(movedDisks: readonly MovedDisk[], name: string, claimName: string | undefined) {
+  const moved = movedDisks.find((each) => each.name === name);
+  if (moved === undefined || moved.claimName !== claimName) return {};
+  const { specClaimName, nextClaimName } = moved;
+  if (nextClaimName !== undefined)
+    return { message: `A migration copies it to claim ${nextClaimName}, or has done so` };
+  return { message: `A migration moved it here from claim ${specClaimName}; spec.disks may name either` };
 }
 
 function conditionDrafts({

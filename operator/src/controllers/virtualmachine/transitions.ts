@@ -63,6 +63,7 @@ export function transitions(previous: VirtualMachineStatus | undefined, next: Vi
   if (sameRun) {
     events.push(...diskEvents(previous, next), ...interfaceEvents(previous, next));
   }
+  events.push(...movedEvents(previous, next));
   // Not of an outdated launcher: an upgrade of the operator would be an event of each machine.
   const restart = specChange(next);
   if (restart !== undefined && specChange(previous) === undefined) {
@@ -96,6 +97,17 @@ function diskEvents(previous: VirtualMachineStatus | undefined, next: VirtualMac
       ? [{ type: "Warning" as const, reason: trouble.reason, action: "Attach", note: trouble.message }]
       : []),
   ];
+}
+
+/** Disks that are on other claims now than they were. */
+function movedEvents(previous: VirtualMachineStatus | undefined, next: VirtualMachineStatus): EventDraft[] {
+  return (previous?.movedDisks ?? []).flatMap(({ name, claimName, nextClaimName }): EventDraft[] => {
+    const isOpen = next.movedDisks?.some((each) => each.name === name && each.nextClaimName !== undefined) === true;
+    const now = next.volumes?.find((volume) => volume.name === name)?.claimName;
+    if (isOpen || nextClaimName === undefined || now !== nextClaimName) return [];
+    const note = `Disk ${name} is on claim ${now}, and no more on ${claimName}, whichever of them spec.disks names`;
+    return [{ type: "Normal", reason: "DiskMoved", action: "Migrate", note }];
+  });
 }
 
 /** Where the machine runs all the same, so that its Ready condition does not tell. */

@@ -16,7 +16,7 @@ import { FIELD_MANAGER, FINALIZER, virtualMachineMigrations } from "./names.ts";
 import type { Observation } from "./observation.ts";
 import type { Action, Where } from "./plan.ts";
 import { machineKeyOf, type StoredMigration, trimMigration } from "./stored.ts";
-import { targetPod } from "./target-pod.ts";
+import { type CopiedDisk, targetPod } from "./target-pod.ts";
 
 /** What actions are carried out with. */
 export interface Hands {
@@ -57,6 +57,8 @@ export async function act(action: Action, observation: Observation, hands: Hands
       return await orTooLate(() => hands.monitor.decide(launcherAt(action.where, observation), action.winner));
     case "note-decision":
       return await markPod(observation, action, { [annotations.handOver]: action.decision }, hands);
+    case "note-stay":
+      return await markPod(observation, action, { [annotations.stays]: migration.metadata.uid ?? "" }, hands);
     case "take-over":
       return await takeOver(observation, action, hands);
     case "delete-pod":
@@ -135,9 +137,15 @@ async function createTarget(observation: Observation, name: string, hands: Hands
   const { client, world, settings, logger } = hands;
   const ip = source?.pod.status?.podIP;
   if (vm === undefined || source === undefined || ip === undefined) return;
-  const { cpuFeatures } = await hands.launchers.status({ ip, uid: vm.metadata.uid ?? "" });
+  const { cpuFeatures, disks = [] } = await hands.launchers.status({ ip, uid: vm.metadata.uid ?? "" });
+  const copied = (migration.spec.targetClaims ?? []).map(({ disk, claimName }): CopiedDisk => {
+    const sizeBytes = disks.find(({ name: other }) => other === disk)?.sizeBytes;
+    if (sizeBytes === undefined) throw new TargetRefusedError(`The machine's launcher does not tell of disk ${disk}`);
+    return { name: disk, claimName, sizeBytes };
+  });
   const nodes = [...world.nodes.values()].map(({ facts }) => facts.cpu);
-  const pod = targetPod({ migration, vm, source: source.pod, name, settings, cpu: { guest: cpuFeatures, nodes } });
+  const cpu = { guest: cpuFeatures, nodes };
+  const pod = targetPod({ migration, vm, source: source.pod, name, settings, cpu, copied });
   try {
     const created = await client.create<Pod>(resources.pods, pod, FIELD_MANAGER);
     world.pods.put(created);

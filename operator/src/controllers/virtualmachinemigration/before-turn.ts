@@ -1,4 +1,5 @@
 import { formatTime } from "../../runtime/clock.ts";
+import { unsettledDisks } from "../virtualmachine/moved-disks.ts";
 import { isFinished } from "../virtualmachine/observe.ts";
 import type { Observation } from "./observation.ts";
 import type { Plan } from "./plan.ts";
@@ -29,9 +30,14 @@ export function beforeTurn(observation: Observation, nowMs: number): Plan {
     return waiting(`Waits for VirtualMachine ${name} to run: ${ready?.message ?? "it has not started yet"}`);
   const wrong = wrongTarget(observation, node);
   if (wrong !== undefined) return failed("TargetInvalid", wrong);
+  if (unsettledDisks(vm.status?.movedDisks ?? []).length > 0)
+    return waiting(`Waits until it is settled which claims VirtualMachine ${name} is on after its last migration`);
   const migratable = vm.status?.conditions?.find(({ type }) => type === "Migratable");
-  if (migratable?.status === "False") return failed("NotMigratable", migratable.message);
-  if (migratable?.status !== "True")
+  const isUpToClaims = migratable?.reason === "TargetClaimsNeeded";
+  if (migratable?.status === "False" && !isUpToClaims) return failed("NotMigratable", migratable.message);
+  if (observation.targetClaimProblem !== undefined) return failed("TargetClaimInvalid", observation.targetClaimProblem);
+  if (isUpToClaims && observation.disksWithoutTarget.length > 0) return failed("NotMigratable", migratable.message);
+  if (migratable?.status !== "True" && !isUpToClaims)
     return waiting(`Waits to hear whether VirtualMachine ${name} can move: ${migratable?.message ?? ""}`);
   if (observation.waitsFor !== undefined) return waiting(observation.waitsFor);
   if (observation.ofOther !== undefined)
@@ -72,7 +78,7 @@ function waiting(message: string): Plan {
 }
 
 function failed(
-  reason: "MachineNotFound" | "MachineNotRunning" | "NotMigratable" | "TargetInvalid",
+  reason: "MachineNotFound" | "MachineNotRunning" | "NotMigratable" | "TargetInvalid" | "TargetClaimInvalid",
   message: string,
 ): Plan {
   return { phase: "Failed", reason, message };

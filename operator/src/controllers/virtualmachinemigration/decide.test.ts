@@ -73,6 +73,8 @@ function seen(changes: Partial<Observation> = {}, status: VirtualMachineMigratio
     progressWrittenAtMs: 0,
     waitsFor: undefined,
     nodes: [node],
+    targetClaimProblem: undefined,
+    disksWithoutTarget: [],
     refusal: undefined,
     ...changes,
   };

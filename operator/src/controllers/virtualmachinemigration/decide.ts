@@ -5,9 +5,11 @@ import {
   type TargetView,
 } from "../../../../launcher/api/migration.ts";
 import { formatTime } from "../../runtime/clock.ts";
+import { unsettledDisks } from "../virtualmachine/moved-disks.ts";
 import { isFinished } from "../virtualmachine/observe.ts";
 import { lastWordOf, parseTerminationMessage } from "../virtualmachine/termination.ts";
 import { beforeTurn } from "./before-turn.ts";
+import { withClaims } from "./claims-in-force.ts";
 import { FINALIZER } from "./names.ts";
 import type { Observation } from "./observation.ts";
 import type { Action, Decision, Plan } from "./plan.ts";
@@ -47,16 +49,16 @@ function planOf(situation: Situation): Plan {
   const { isMoved, decided, seen, nowMs } = situation;
   if (!isMoved && decided !== "target") {
     const isBack = decided !== undefined || seen.migration.status?.phase === "Cancelling";
-    if (isBack) return procedure(back, situation) ?? taken(situation);
+    if (isBack) return withClaims(procedure(back, situation) ?? taken(situation), situation);
     const outcome = reasonToTakeBack(situation);
     if (outcome !== undefined) return { phase: "Cancelling", ...outcome };
   }
   if (decided === "target" && situation.target === "gone") {
     const lost = { ...situation, outcome: endOfBoth(situation, LOST) };
-    return procedure(back, lost) ?? taken(lost);
+    return withClaims(procedure(back, lost) ?? taken(lost), lost);
   }
   const plan = procedure(forward, situation);
-  if (plan === undefined) return succeeded(situation);
+  if (plan === undefined) return withClaims(succeeded(situation), situation);
   const wakes = [plan.wakeAtMs, ...limits(situation)].filter((atMs) => atMs !== undefined && atMs > nowMs);
   return { ...plan, ...(wakes.length === 0 ? {} : { wakeAtMs: Math.min(...wakes.map(Number)) }) };
 }
@@ -145,6 +147,8 @@ function reasonToTakeBack(situation: Situation): Outcome | undefined {
   }
   if (pod.metadata?.deletionTimestamp !== undefined) return cancelled(`Pod ${pod.metadata.name} was deleted`);
   const failed = (message: string): Outcome => ({ reason: "MigrationFailed", message });
+  if (target === "absent" && seen.target === undefined && seen.targetClaimProblem !== undefined)
+    return { reason: "TargetClaimInvalid", message: seen.targetClaimProblem };
   if (source === "Failed") return failed(seen.source?.heard?.status?.message ?? "The machine's launcher gave up");
   if (target === "gone" || target === "Failed") {
     const word = seen.target && parseTerminationMessage(lastWordOf(seen.target.pod))?.message;
@@ -194,10 +198,23 @@ function taken({ outcome }: Situation): Plan {
   return { phase: outcome.reason === "MigrationCancelled" ? "Cancelled" : "Failed", ...outcome };
 }
 
-function afterEnd({ migration }: Observation, settings: MigrationSettings, nowMs: number): Decision {
+function afterEnd(observation: Observation, settings: MigrationSettings, nowMs: number): Decision {
+  const { migration } = observation;
   const { metadata, spec, status } = migration;
+  // Until the machine knows which claims it is on, this is where that is written.
+  if (isWaitedFor(observation)) return { actions: [] };
   const ttlMs = 1000 * (spec.ttlSecondsAfterFinished ?? settings.ttlSeconds);
   const endsAtMs = Date.parse(status?.completedAt ?? "") + ttlMs;
   if (metadata.deletionTimestamp !== undefined || Number.isNaN(endsAtMs)) return { actions: [] };
   return nowMs >= endsAtMs ? { actions: [{ kind: "delete-migration" }] } : { actions: [], wakeAtMs: endsAtMs };
+}
+
+function isWaitedFor({ migration, vm }: Observation): boolean {
+  const { status } = migration;
+  return (
+    vm?.metadata.deletionTimestamp === undefined &&
+    status?.claimsInForce !== undefined &&
+    status.claimsInForce !== "Undecided" &&
+    unsettledDisks(vm?.status?.movedDisks ?? []).some(({ migrationUID }) => migrationUID === migration.metadata.uid)
+  );
 }

@@ -28,6 +28,10 @@ export interface Observation {
   readonly progressWrittenAtMs: number;
   /** All nodes. */
   readonly nodes: readonly NodeFacts[];
+  /** What speaks against spec.targetClaims; undefined where nothing does. */
+  readonly targetClaimProblem: string | undefined;
+  /** Disks on claims that two nodes cannot have, and that spec.targetClaims does not name. */
+  readonly disksWithoutTarget: readonly string[];
   /** The API server did not take the target's pod. */
   readonly refusal: PodRefusal | undefined;
 }

@@ -4,6 +4,7 @@ import { isFinished, podsOf, type World } from "../virtualmachine/observe.ts";
 import type { Heard, Observation, PodRefusal, Side } from "./observation.ts";
 import type { MigrationSettings } from "./settings.ts";
 import { isOver, isUnderWay, machineKeyOf, type StoredMigration } from "./stored.ts";
+import { disksWithoutTarget, targetClaimProblem } from "./target-claims.ts";
 import { type Active, type Waiting, waitsFor } from "./turn.ts";
 
 /** What one process knows beside the stores. */
@@ -52,6 +53,8 @@ export function observe(
     progressWrittenAtMs: memory.progressWrittenAtMs,
     waitsFor: waitsFor(uid, queueOf(world, memory.admitted), settings),
     nodes: [...world.nodes.values()].map(({ facts }) => facts),
+    targetClaimProblem: targetClaimProblem(world, migration, vm, pods?.pod),
+    disksWithoutTarget: vm === undefined ? [] : disksWithoutTarget(world, migration, vm),
     refusal: memory.refusal,
   };
 }

@@ -32,6 +32,8 @@ export type Action =
       readonly podName: string;
       readonly decision: HandOverDecision;
     }
+  /** Writes on the source's pod that the machine stays there, with its disks. */
+  | { readonly kind: "note-stay"; readonly podUID: string; readonly podName: string }
   /** From here on the machine is in the target. */
   | { readonly kind: "take-over"; readonly podUID: string; readonly podName: string }
   | {

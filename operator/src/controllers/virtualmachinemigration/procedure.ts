@@ -1,5 +1,7 @@
+import { unsettledDisks } from "../virtualmachine/moved-disks.ts";
 import { annotations } from "../virtualmachine/names.ts";
 import { isFinished } from "../virtualmachine/observe.ts";
+import { knownClaims } from "./claims-in-force.ts";
 import type { Side } from "./observation.ts";
 import type { Action, Plan, Where } from "./plan.ts";
 import { requestOf, type Situation } from "./situation.ts";
@@ -25,6 +27,7 @@ const LEAVE_LIMIT_MS = 15_000;
 export const forward: readonly Step[] = [
   { name: "make target", shouldDo: ({ seen }) => seen.target === undefined, do: makeTarget },
   { name: "target listens", shouldDo: ({ target }) => target === "absent", do: awaitTarget },
+  { name: "machine knows", shouldDo: isToBeRecorded, do: awaitRecord },
   { name: "source sends", shouldDo: isToStart, do: startSource },
   { name: "hand over", shouldDo: ({ isMoved }) => !isMoved, do: awaitHandOver },
   { name: "take over", shouldDo: ({ seen }) => !hasTakenOver(seen.target), do: takeOver },
@@ -71,6 +74,30 @@ function awaitTarget(situation: Situation): Plan {
     reason: "MigrationPreparing",
     message: whatTargetWaitsFor(situation),
     before: follow(ASK_SOON_MS, seen.target),
+  };
+}
+
+/**
+ * The machine's record does not say yet that its disks are on their way: once a guest may run on other claims, no start of it may
+ * be without knowing.
+ */
+function isToBeRecorded({ seen, isMoved, source }: Situation): boolean {
+  const { migration, vm } = seen;
+  const isRecorded = ({ disk, claimName }: { readonly disk: string; readonly claimName: string }) =>
+    vm?.status?.movedDisks?.some(
+      (moved) =>
+        moved.name === disk && moved.nextClaimName === claimName && moved.migrationUID === migration.metadata.uid,
+    ) === true;
+  const isRunning = source === "idle" || source === "unreachable";
+  return !isMoved && isRunning && !hasBegun(seen) && migration.spec.targetClaims?.every(isRecorded) === false;
+}
+
+function awaitRecord({ seen }: Situation): Plan {
+  return {
+    phase: "Preparing",
+    reason: "MigrationPreparing",
+    message: "It is being recorded at the machine that its disks move to other claims",
+    before: follow(ASK_MS, seen.source, seen.target),
   };
 }
 
@@ -162,11 +189,23 @@ function stopSource({ seen, source, target, decided, outcome }: Situation): Plan
   };
 }
 
-function removeTarget({ seen, target, decided, outcome }: Situation): Plan {
+function removeTarget(situation: Situation): Plan {
+  const { seen, target, decided, outcome } = situation;
   const cancelling = { phase: "Cancelling", reason: outcome.reason, message: outcome.message } as const;
   // It must know before it goes that it is not to go on: a launcher that is asked to stop is not one that has stopped.
   const tell = decided === "source" ? tellTarget("source", target, seen.target) : [];
-  return { ...cancelling, after: [...tell, ...removal(seen.target, "The machine does not come here")] };
+  const note = noteOfStay(situation);
+  return { ...cancelling, after: [...tell, ...note, ...removal(seen.target, "The machine does not come here")] };
+}
+
+/** Where its object may be gone by then, the pod that is left says that its disks are the ones that count. */
+function noteOfStay(situation: Situation): Action[] {
+  const { migration, vm, source } = situation.seen;
+  const { uid } = migration.metadata;
+  const isAsked = unsettledDisks(vm?.status?.movedDisks ?? []).some(({ migrationUID }) => migrationUID === uid);
+  const { uid: podUID = "", name: podName = "", annotations: marks } = source?.pod.metadata ?? {};
+  if (!isAsked || source === undefined || isFinished(source.pod) || marks?.[annotations.stays] === uid) return [];
+  return knownClaims(situation) === "Source" ? [{ kind: "note-stay", podUID, podName }] : [];
 }
 
 function tellTarget(winner: "source", target: string, side: Side | undefined): Action[] {

@@ -1,9 +1,10 @@
 import { describe, expect, it } from "@jest/globals";
 import type { VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
 import type { Pod } from "../../runtime/wire.ts";
-import { fieldDigests } from "../virtualmachine/drift.ts";
+import { driftedFields, fieldDigests } from "../virtualmachine/drift.ts";
+import { withMovedDisks } from "../virtualmachine/moved-disks.ts";
 import { annotations } from "../virtualmachine/names.ts";
-import { machine, POD_UID, podOf, settings } from "../virtualmachine/testing/fixtures.ts";
+import { claim, machine, POD_UID, podOf, settings } from "../virtualmachine/testing/fixtures.ts";
 import { MIGRATION_UID, migrationOf } from "../virtualmachine/testing/migration-fixtures.ts";
 import { targetPod } from "./target-pod.ts";
 
@@ -13,7 +14,15 @@ const zone = { key: "zone", operator: "In", values: ["a"] };
 function target(changes: Partial<VirtualMachineSpec> = {}, spec = {}, source?: Pod): Pod {
   const vm = machine({ disks: [], ...changes });
   const migration = migrationOf(undefined, spec);
-  return targetPod({ migration, vm, source: source ?? podOf(vm, "running"), name: "vm2-web", settings, cpu });
+  return targetPod({
+    migration,
+    vm,
+    source: source ?? podOf(vm, "running"),
+    name: "vm2-web",
+    settings,
+    cpu,
+    copied: [],
+  });
 }
 const terms = (pod: Pod) =>
   pod.spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms;
@@ -43,7 +52,8 @@ describe("the pod that a machine moves to", () => {
     const source = podOf(machine({ disks: [] }), "running");
     const vm = machine({ disks: [], memory: { size: "4Gi" } });
     const newer = { ...settings, launcherImage: "registry.example/launcher:2" };
-    const pod = targetPod({ migration: migrationOf(undefined), vm, source, name: "vm2-web", settings: newer, cpu });
+    const inputs = { migration: migrationOf(undefined), vm, source, name: "vm2-web", settings: newer, cpu, copied: [] };
+    const pod = targetPod(inputs);
     expect(pod.spec?.containers[0]?.image).toBe("registry.example/launcher:2");
     expect(pod.spec?.containers[0]?.resources).toEqual(source.spec?.containers[0]?.resources);
     const started = JSON.parse(pod.metadata?.annotations?.[annotations.startedWith] ?? "");
@@ -71,6 +81,33 @@ describe("the pod that a machine moves to", () => {
     expect(pod.spec?.containers.map(({ name }) => name)).toEqual(["launcher"]);
     expect(pod.spec).not.toHaveProperty("ephemeralContainers");
     expect(pod.spec).not.toHaveProperty("priority");
+  });
+
+  it("has other claims for disks that are copied, says so, and tells its launcher how large they are", () => {
+    const disks: VirtualMachineSpec["disks"] = [
+      { name: "root", readOnly: false, persistentVolumeClaim: { claimName: "a" } },
+      { name: "data", readOnly: false, persistentVolumeClaim: { claimName: "d" } },
+    ];
+    const vm = machine({ disks });
+    const source = podOf(vm, "running", { a: claim("a"), d: claim("d") });
+    const to = (claimName: string, sizeBytes: number, from: Pod) => {
+      const copied = [{ name: "root", claimName, sizeBytes }];
+      return targetPod({ migration: migrationOf(undefined), vm, source: from, name: "vm2-web", settings, cpu, copied });
+    };
+    const pod = to("b", 1024, source);
+    const claims = pod.spec?.volumes?.flatMap(({ name, persistentVolumeClaim }) =>
+      persistentVolumeClaim === undefined ? [] : [[name, persistentVolumeClaim.claimName]],
+    );
+    expect(claims).toEqual([
+      ["disk-root", "b"],
+      ["disk-data", "d"],
+    ]);
+    expect(pod.spec?.containers[0]?.args?.slice(2)).toEqual(["--receive", "--copied=root=1024"]);
+    const moved = withMovedDisks(vm, [{ name: "root", specClaimName: "a", claimName: "b" }]);
+    expect(driftedFields(pod, fieldDigests(moved.spec, settings))).toEqual([]);
+    expect(driftedFields(pod, fieldDigests(vm.spec, settings))).toHaveLength(1);
+    // What its launcher was told is not for the next one.
+    expect(to("c", 2048, pod).spec?.containers[0]?.args?.slice(2)).toEqual(["--receive", "--copied=root=2048"]);
   });
 
   it("goes to another node, unless the same is allowed", () => {

@@ -1,7 +1,8 @@
 import { MULTUS_NETWORKS_ANNOTATION } from "../../../../crds/src/interface.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { type Affinity, type CpuPlacement, requiringOfNode, withCpuAffinity } from "../../scheduling/cpu-affinity.ts";
-import { launcherImageDigests } from "../virtualmachine/drift.ts";
+import { volumeNameOf } from "../virtualmachine/claims.ts";
+import { targetDigests } from "../virtualmachine/drift.ts";
 import { annotations, LAUNCHER_CONTAINER } from "../virtualmachine/names.ts";
 import type { StoredVirtualMachine } from "../virtualmachine/observe.ts";
 import type { Settings } from "../virtualmachine/settings.ts";
@@ -10,6 +11,14 @@ import type { StoredMigration } from "./stored.ts";
 type PodSpec = NonNullable<Pod["spec"]>;
 type Container = PodSpec["containers"][number];
 
+/** A disk that is copied to a claim of the target's own. */
+export interface CopiedDisk {
+  readonly name: string;
+  readonly claimName: string;
+  /** Of the disk in the running machine. */
+  readonly sizeBytes: number;
+}
+
 export interface TargetInputs {
   readonly migration: StoredMigration;
   readonly vm: StoredVirtualMachine;
@@ -17,14 +26,16 @@ export interface TargetInputs {
   readonly name: string;
   readonly settings: Settings;
   readonly cpu: CpuPlacement;
+  readonly copied: readonly CopiedDisk[];
 }
 
 /**
  * The pod that a machine moves to: its old one once more, and not what the spec would give by now, since both launchers must
- * have the same machine. Only where it may be scheduled is the spec's as it is, and the launcher is today's.
+ * have the same machine. Only where it may be scheduled is the spec's as it is, the launcher is today's, and disks that are
+ * copied are on other claims.
  */
 export function targetPod(inputs: TargetInputs): Pod {
-  const { migration, vm, source, name, settings } = inputs;
+  const { migration, vm, source, name, settings, copied } = inputs;
   const { namespace, labels, ownerReferences, annotations: marks = {}, uid = "" } = source.metadata ?? {};
   const ofTemplate = vm.spec.template?.metadata?.annotations ?? {};
   const kept = Object.entries(marks).filter(([key]) => isOurs(key) || Object.hasOwn(ofTemplate, key));
@@ -37,7 +48,7 @@ export function targetPod(inputs: TargetInputs): Pod {
       ...(labels === undefined ? {} : { labels }),
       annotations: {
         ...Object.fromEntries(kept),
-        ...launcherImageDigests(source, settings),
+        ...targetDigests(source, settings, copied),
         [annotations.migration]: migration.metadata.uid ?? "",
         [annotations.migrationName]: migration.metadata.name ?? "",
         [annotations.takesOverFrom]: uid,
@@ -60,11 +71,12 @@ const OF_ONE_MIGRATION: ReadonlySet<string> = new Set([
   annotations.takesOverFrom,
   annotations.tookOver,
   annotations.handOver,
+  annotations.stays,
 ]);
 
 const PREFIXES: ReadonlySet<string> = new Set(["typevisor.io", "prometheus.io", "kubectl.kubernetes.io"]);
 
-function targetSpec({ migration, vm, source, settings, cpu }: TargetInputs): PodSpec {
+function targetSpec({ migration, vm, source, settings, cpu, copied }: TargetInputs): PodSpec {
   const {
     // What scheduler, admission and people added.
     nodeName,
@@ -75,6 +87,7 @@ function targetSpec({ migration, vm, source, settings, cpu }: TargetInputs): Pod
     initContainers: _init,
     affinity: _affinity,
     containers,
+    volumes,
     ...kept
   } = source.spec ?? { containers: [] };
   const launcher = containers.find((container) => container.name === LAUNCHER_CONTAINER);
@@ -82,22 +95,36 @@ function targetSpec({ migration, vm, source, settings, cpu }: TargetInputs): Pod
   return {
     ...kept,
     ...(affinity === undefined ? {} : { affinity }),
-    containers: launcher === undefined ? [] : [targetContainer(launcher, settings)],
+    containers: launcher === undefined ? [] : [targetContainer(launcher, settings, copied)],
+    ...(volumes === undefined ? {} : { volumes: volumes.map((volume) => targetVolume(volume, copied)) }),
   };
 }
 
-function targetContainer(launcher: Container, settings: Settings): Container {
+type Volume = NonNullable<PodSpec["volumes"]>[number];
+
+function targetVolume(volume: Volume, copied: readonly CopiedDisk[]): Volume {
+  const claimName = copied.find(({ name }) => volumeNameOf(name) === volume.name)?.claimName;
+  return claimName === undefined ? volume : { name: volume.name, persistentVolumeClaim: { claimName } };
+}
+
+function targetContainer(launcher: Container, settings: Settings, copied: readonly CopiedDisk[]): Container {
   return {
     ...launcher,
     image: settings.launcherImage,
     imagePullPolicy: settings.launcherImagePullPolicy,
-    args: [...(launcher.args ?? []).filter((arg) => arg !== RECEIVE), RECEIVE],
+    args: [
+      // One that came here has those of its own coming.
+      ...(launcher.args ?? []).filter((arg) => arg !== RECEIVE && !arg.startsWith(COPIED)),
+      RECEIVE,
+      ...copied.map(({ name, sizeBytes }) => `${COPIED}${name}=${sizeBytes}`),
+    ],
     // Nobody asks a guest that is not there yet; the kubelet goes on to the other probes at once when it is.
     startupProbe: { httpGet: { path: "/readyz", port: "telemetry" }, periodSeconds: 1, failureThreshold: NEVER },
   };
 }
 
 const RECEIVE = "--receive";
+const COPIED = "--copied=";
 const NEVER = 2 ** 31 - 1;
 
 function affinityOf({

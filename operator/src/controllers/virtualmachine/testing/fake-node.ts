@@ -15,6 +15,8 @@ import { NETWORK_STATUS_ANNOTATION, podNetworks } from "../interface-status.ts";
 import { type MultusNetwork, podInterfaceOf } from "../interfaces.ts";
 import type { LauncherCalls } from "../launcher-monitor.ts";
 import { ATTACHMENT_LABEL } from "../names.ts";
+import type { StoredVirtualMachine } from "../observe.ts";
+import { ClaimsOfGuests, claimsOfPod } from "./claims-of-guests.ts";
 import { type Cut, FakeMove, type Mover } from "./fake-move.ts";
 import { container, networkInterface } from "./fixtures.ts";
 
@@ -25,6 +27,10 @@ interface Process extends Mover {
   readonly ip: string;
   startedAtMs: number;
   state: MachineState;
+  /** Of its pod, by disk. */
+  readonly claims: ReadonlyMap<string, string>;
+  /** Sizes of the disks on claims that it was started with, in bytes. */
+  readonly startedDisks: ReadonlyMap<string, number>;
   /** Those that came while it ran. */
   readonly disks: Map<string, HotDisk>;
   /** Of its interfaces. */
@@ -69,6 +75,7 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
   changesNetworks = true;
   /** Sizes that disks were made to grow to, by "podUID/disk". */
   readonly sizes = new Map<string, number>();
+  readonly claims = new ClaimsOfGuests();
   readonly #server: FakeApiServer;
   readonly #processes = new Map<string, Process>();
   readonly #nowMs: () => number;
@@ -106,6 +113,12 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
     if (process !== undefined) process.end ??= { reason: "killed", exitCode: 137 };
   }
 
+  /** A pod goes with its node, process and all, without a word. */
+  lose(podName: string): void {
+    this.kill(podName);
+    this.#server.erase("pods", "shop", podName);
+  }
+
   /** Machines whose guest runs, each as often as it does. */
   get guests(): string[] {
     return this.running.flatMap((process) => (FakeMove.guestRunsIn(process) ? [process.vmUID] : []));
@@ -122,6 +135,9 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
       this.#giveUpLinks(process);
     }
     for (const process of this.#processes.values()) process.move?.tick();
+    for (const process of this.running)
+      if ((process.state === "Running" || process.receives === "Running") && FakeMove.guestRunsIn(process))
+        this.claims.ran(process.vmUID, process.claims);
     const guests = this.guests;
     if (new Set(guests).size < guests.length) this.sins.push("a guest runs in two places");
     for (const secret of this.#server.all("secrets")) {
@@ -140,9 +156,19 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
   async startMigration(target: LauncherTarget, request: MigrationRequest): Promise<MigrationStatus> {
     const process = this.#find(target);
     const peer = this.running.find(({ ip }) => ip === request.address);
+    if (peer !== undefined) this.#checkRecord(process, peer);
     FakeMove.begin(process, peer, { id: request.id ?? "", cut: this.cut, isSlow: () => this.isSlow });
     this.moves += 1;
     return FakeMove.statusOf(process);
+  }
+
+  /** From here on the guest may go on with other claims, and nobody may ever start it without knowing. */
+  #checkRecord(from: Process, to: Process): void {
+    const machines = this.#server.all<StoredVirtualMachine>("virtualmachines");
+    const moved = machines.find(({ metadata }) => metadata.uid === from.vmUID)?.status?.movedDisks ?? [];
+    for (const [disk, claimName] of to.claims)
+      if (from.claims.get(disk) !== claimName && !moved.some((each) => each.nextClaimName === claimName))
+        this.sins.push(`disk ${disk} begins to move to claim ${claimName}, and nothing says so`);
   }
 
   async cancelMigration(target: LauncherTarget): Promise<MigrationStatus> {
@@ -302,12 +328,15 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
       milestones: {},
       exits: {},
       cannotMove: [],
-      disks: [...process.disks].map(([name, { ticksLeft }]) => ({
-        name,
-        sizeBytes: 2 ** 30,
-        readOnly: false,
-        state: ticksLeft === undefined ? "Attached" : "Detaching",
-      })),
+      disks: [
+        ...[...process.startedDisks].map(([name, sizeBytes]) => ({ name, sizeBytes, readOnly: false })),
+        ...[...process.disks].map(([name, { ticksLeft }]) => ({
+          name,
+          sizeBytes: 2 ** 30,
+          readOnly: false,
+          state: ticksLeft === undefined ? ("Attached" as const) : ("Detaching" as const),
+        })),
+      ],
       interfaces: [...process.links].map(([name, link]) => {
         const state = process.leavingLinks.has(name) ? "Detaching" : "Attached";
         return networkInterface(name, { link, state });
@@ -391,8 +420,13 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
     if (holders.some((each) => each.metadata?.ownerReferences?.[0]?.uid === vmUID)) {
       this.sins.push(`a launcher was started while attachment pods hold the volumes of machine ${vmUID}`);
     }
+    this.sins.push(...this.claims.sinsOfStart(vmUID, pod));
     this.starts += 1;
-    const links = new Map(this.#machineConfig(pod, secret).interfaces?.map(({ name, link }) => [name, link]));
+    const config = this.#machineConfig(pod, secret);
+    const links = new Map(config.interfaces?.map(({ name, link }) => [name, link]));
+    const startedDisks = new Map(
+      config.disks?.flatMap(({ name, source }) => (source.kind === "directory" ? [[name, source.sizeBytes]] : [])),
+    );
     const ip = `10.0.${Math.floor(this.starts / 250)}.${(this.starts % 250) + 1}`;
     const podUID = pod.metadata?.uid ?? "";
     this.#processes.set(podUID, {
@@ -401,6 +435,8 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
       ip,
       startedAtMs: this.#nowMs(),
       state: "Starting",
+      claims: claimsOfPod(pod),
+      startedDisks,
       disks: new Map(),
       links,
       leavingLinks: new Map(),

@@ -203,6 +203,7 @@ export function observation(vm: StoredVirtualMachine, parts: Partial<Observation
     pod: undefined,
     incoming: undefined,
     migrations: [],
+    movedDisks: [],
     departed: undefined,
     node: onNode ? node : undefined,
     nodes: onNode || parts.pod === undefined ? [] : [node],
