@@ -49,6 +49,10 @@ describe("a VirtualMachineMigration", () => {
     const answer = await create({
       virtualMachineName: "web",
       target: { nodeName: "node-2", nodeSelector: { "typevisor.io/fast": "yes" }, allowSourceNode: true },
+      targetClaims: [
+        { disk: "root", claimName: "root-2" },
+        { disk: "data", claimName: "data-2" },
+      ],
       bandwidth: "100Mi",
       maxDowntimeMilliseconds: 50,
       deadlineSeconds: 600,
@@ -65,6 +69,29 @@ describe("a VirtualMachineMigration", () => {
     ["a bandwidth without a unit", { virtualMachineName: "a", bandwidth: "100" }, /at least 64Ki; was the unit/],
     ["no downtime at all", { virtualMachineName: "a", maxDowntimeMilliseconds: 0 }, /maxDowntimeMilliseconds/],
     ["a deadline of a month", { virtualMachineName: "a", deadlineSeconds: 2_592_000 }, /deadlineSeconds/],
+    ["no target claims in the list", { virtualMachineName: "a", targetClaims: [] }, /targetClaims/],
+    [
+      "one target claim for two disks",
+      {
+        virtualMachineName: "a",
+        targetClaims: [
+          { disk: "root", claimName: "b" },
+          { disk: "data", claimName: "b" },
+        ],
+      },
+      /must not name one PersistentVolumeClaim twice/,
+    ],
+    [
+      "two target claims for one disk",
+      {
+        virtualMachineName: "a",
+        targetClaims: [
+          { disk: "root", claimName: "b" },
+          { disk: "root", claimName: "c" },
+        ],
+      },
+      /targetClaims\[1\]: Duplicate value/,
+    ],
     ["another priority", { virtualMachineName: "a", priority: "Now" }, /priority: Unsupported value: "Now"/],
     ["a field that there is not", { virtualMachineName: "a", node: "x" }, /unknown field "spec.node"/],
   ])("is refused with %s, which is named", async (_what, spec, message) => {

@@ -125,6 +125,52 @@ describe("a machine that migrates", () => {
     expect(JSON.stringify(bound.status)).toMatch(/NotMigratable.*Interface default has the pod's own address/);
   });
 
+  it("moves its disk to another claim, and is started from there, whatever its spec names", async () => {
+    for (const name of ["root-1", "root-2"]) {
+      await kubectl.apply({
+        apiVersion: "v1",
+        kind: "PersistentVolumeClaim",
+        metadata: { name },
+        spec: { accessModes: ["ReadWriteOnce"], resources: { requests: { storage: "64Mi" } } },
+      });
+    }
+    const disks = (claimName: string) => [{ name: "root", persistentVolumeClaim: { claimName } }];
+    await kubectl.apply(testGuest("disky", { disks: disks("root-1") }));
+    const condition = await kubectl.vmCondition("disky", "Migratable", "False", "TargetClaimsNeeded");
+    expect(condition.message).toMatch(/Disk root is on claim root-1, which is ReadWriteOnce.*spec\.targetClaims/);
+    await tell(podOf("disky"), "blkwrite 0 20000 77", /blkwrite status 0/);
+
+    const targetClaims = [{ disk: "root", claimName: "root-2" }];
+    await migrate("taken-back", { virtualMachineName: "disky", targetClaims, bandwidth: "64Ki" });
+    await eventually("memory is being copied", 120_000, async () => (await phaseOf("taken-back")) === "Copying");
+    await kubectl.run(["delete", "vmm", "taken-back", "--timeout=60s"], { timeoutMs: 70_000 });
+    await eventually("nothing is left of it", 60_000, async () => {
+      const moved: unknown = (await kubectl.get("vm", "disky"))?.status.movedDisks;
+      return moved === undefined && (await launchers("disky")).join() === "vm-disky";
+    });
+
+    await tell(podOf("disky"), "blkjournal 0 1 300", /durable 5\b/);
+    await migrate("claims", { virtualMachineName: "disky", targetClaims });
+    await kubectl.waitFor("vmm", "claims", "condition=Ready", 180_000);
+    await tell("vm2-disky", "echo moved", /blkjournal done[\s\S]*moved/);
+    const isOn = async (claimName: string, podName: string) => {
+      const vm = await kubectl.get("vm", "disky");
+      return (
+        vm?.status.volumes?.[0]?.claimName === claimName &&
+        vm.status.podName === podName &&
+        vm.status.phase === "Running"
+      );
+    };
+    await eventually("it is on the other claim", 60_000, () => isOn("root-2", "vm2-disky"));
+    await kubectl.run(["delete", "pod", "vm2-disky"], { timeoutMs: 60_000 });
+    await eventually("it is started again from there", 120_000, () => isOn("root-2", "vm-disky"));
+    await tell("vm-disky", "blkread 0 20000", /blkread status 0 data 0x4d/);
+
+    await kubectl.apply(testGuest("disky", { disks: disks("root-2") }));
+    await kubectl.vmCondition("disky", "RestartRequired", "False");
+    await tell("vm-disky", "blkread 0 20000", /blkread status 0 data 0x4d/);
+  });
+
   it("waits for another node where there is none, and tells that nobody has room", async () => {
     await migrate("elsewhere", { target: {} });
     await eventually("the scheduler's word", 60_000, async () => {
