@@ -1,6 +1,6 @@
 import type { Client } from "../runtime/client.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { ApiError, messageOf } from "../runtime/errors.ts";
+import { messageOf } from "../runtime/errors.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { resources, type Secret } from "../runtime/wire.ts";
 import { type AuthorityState, rotateAuthority, trustBundle, trustIdOf } from "./authority-state.ts";
@@ -159,16 +159,9 @@ export class Authority implements Disposable {
     }
   }
 
-  async #read(): Promise<Secret | undefined> {
+  #read(): Promise<Secret | undefined> {
     const { client, namespace, secretName } = this.#options;
-    try {
-      return await client.get<Secret>(resources.secrets, namespace, secretName);
-    } catch (error) {
-      if (error instanceof ApiError && error.isNotFound) {
-        return undefined;
-      }
-      throw error;
-    }
+    return client.find<Secret>(resources.secrets, namespace, secretName);
   }
 
   /** Fails on a conflict with another writer: what it wrote is read at the next check. */

@@ -91,6 +91,16 @@ export class Client {
     return this.#json({ method: "GET", path: pathOf(resource, namespace, name) });
   }
 
+  /** One object; undefined where there is none. */
+  async find<T extends KubernetesObject>(resource: Resource, namespace: string, name: string): Promise<T | undefined> {
+    try {
+      return await this.get<T>(resource, namespace, name);
+    } catch (error) {
+      if (error instanceof ApiError && error.isNotFound) return undefined;
+      throw error;
+    }
+  }
+
   /** What the API server publishes of a group's kinds, as OpenAPI 3. Whoever is authenticated may read it. */
   openApi<T>(groupVersion: string): Promise<T> {
     return this.#json({ method: "GET", path: `/openapi/v3/apis/${groupVersion}` });

@@ -1,6 +1,5 @@
 import type { Client } from "../../runtime/client.ts";
-import { ApiError } from "../../runtime/errors.ts";
-import { type KubernetesObject, type Pod, type Resource, resources } from "../../runtime/wire.ts";
+import { type Pod, resources } from "../../runtime/wire.ts";
 import { virtualMachines } from "../virtualmachine/names.ts";
 import type { StoredVirtualMachine } from "../virtualmachine/observe.ts";
 import { liveMigrationsOf } from "../virtualmachinemigration/live.ts";
@@ -8,7 +7,7 @@ import { type EvictionFacts, machineNameOf } from "./decide.ts";
 
 /** A pod by its name, read anew: replicas that do not lead answer too, and a cache may be behind what was evicted. */
 export function readPod(client: Client, namespace: string, name: string): Promise<Pod | undefined> {
-  return find<Pod>(client, resources.pods, { namespace, name });
+  return client.find<Pod>(resources.pods, namespace, name);
 }
 
 /** What else an eviction of the pod is decided by; nothing is read for pods that are not Typevisor's. */
@@ -17,20 +16,7 @@ export async function observeEviction(client: Client, pod: Pod | undefined): Pro
   const name = pod === undefined ? undefined : machineNameOf(pod);
   const namespace = pod?.metadata?.namespace ?? "";
   if (name === undefined) return nothing;
-  const vm = await find<StoredVirtualMachine>(client, virtualMachines, { namespace, name });
+  const vm = await client.find<StoredVirtualMachine>(virtualMachines, namespace, name);
   if (vm === undefined || vm.spec.evictionStrategy === "None") return { ...nothing, vm };
   return { pod, vm, migrations: await liveMigrationsOf(client, namespace, name) };
-}
-
-async function find<T extends KubernetesObject>(
-  client: Client,
-  resource: Resource,
-  { namespace, name }: { readonly namespace: string; readonly name: string },
-): Promise<T | undefined> {
-  try {
-    return await client.get<T>(resource, namespace, name);
-  } catch (error) {
-    if (error instanceof ApiError && error.isNotFound) return undefined;
-    throw error;
-  }
 }

@@ -1,6 +1,5 @@
 import { decideHandOver, type HandOverDecision, type SourceView } from "../../../../launcher/api/migration.ts";
 import type { Client } from "../../runtime/client.ts";
-import { ApiError } from "../../runtime/errors.ts";
 import type { Logger } from "../../runtime/logger.ts";
 import { type Pod, resources } from "../../runtime/wire.ts";
 import { liveMigrationsOf } from "../virtualmachinemigration/live.ts";
@@ -38,19 +37,10 @@ async function isAlone(
   { client, world }: Pick<Hands, "client" | "world">,
 ): Promise<boolean> {
   for (const podName of podNamesOf(name)) {
-    const pod = await podOrUndefined(client, namespace, podName);
+    const pod = await client.find<Pod>(resources.pods, namespace, podName);
     if (pod === undefined || pod.metadata?.uid === podUID) continue;
     world.pods.put(pod);
     return false;
   }
   return (await liveMigrationsOf(client, namespace, name)).every(isOver);
-}
-
-async function podOrUndefined(client: Client, namespace: string, name: string): Promise<Pod | undefined> {
-  try {
-    return await client.get<Pod>(resources.pods, namespace, name);
-  } catch (error) {
-    if (error instanceof ApiError && error.isNotFound) return undefined;
-    throw error;
-  }
 }
