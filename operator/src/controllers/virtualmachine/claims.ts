@@ -93,11 +93,10 @@ export function claimKeysOfMachine(vm: VirtualMachine): string[] {
   const ofTemplates = (vm.spec.volumeClaimTemplates ?? []).map(({ metadata }) =>
     templateClaimName(metadata.name, name),
   );
-  const moved = (vm.status?.movedDisks ?? []).flatMap(({ claimName, nextClaimName }) => [
-    claimName,
-    nextClaimName ?? [],
-  ]);
-  const names = new Set([...claimDisks(vm).map(({ claimName }) => claimName), ...moved.flat(), ...ofTemplates]);
+  const moved = (vm.status?.movedDisks ?? []).flatMap(({ claimName, nextClaimName }) =>
+    nextClaimName === undefined ? [claimName] : [claimName, nextClaimName],
+  );
+  const names = new Set([...claimDisks(vm).map(({ claimName }) => claimName), ...moved, ...ofTemplates]);
   return [...names].map((claimName) => `${namespace}/${claimName}`);
 }
 

@@ -174,16 +174,18 @@ function planFor(c: Case): Plan {
 }
 
 /** Its pod has ended or is gone, and there is one that it was moving to. */
-function mayGoOnElsewhere({ pod, incoming, ...others }: Observation): boolean {
-  return incoming !== undefined && (pod === undefined || !isOwn({ pod, incoming, ...others }, pod) || isFinished(pod));
+function mayGoOnElsewhere(observation: Observation): boolean {
+  const { pod, incoming } = observation;
+  return incoming !== undefined && (pod === undefined || !isOwn(observation, pod) || isFinished(pod));
 }
 
 /** Its pods are gone or have ended, and its migration is about to say which claims hold its disks. */
-function isBeingSettled({ pod, migrations, movedDisks, ...others }: Observation): boolean {
+function isBeingSettled(observation: Observation): boolean {
+  const { pod, migrations, movedDisks } = observation;
   const isUnderWayStill = unsettledDisks(movedDisks).some(({ migrationUID }) =>
     migrations.some((each) => each.metadata.uid === migrationUID && !isOver(each)),
   );
-  const hasEnded = pod === undefined || (isOwn({ pod, migrations, movedDisks, ...others }, pod) && isFinished(pod));
+  const hasEnded = pod === undefined || (isOwn(observation, pod) && isFinished(pod));
   return isUnderWayStill && hasEnded;
 }
 

@@ -43,6 +43,11 @@ export function withMovedDisks<Machine extends VirtualMachine>(vm: Machine, move
   return { ...vm, spec: { ...vm.spec, disks } };
 }
 
+/** The same by what the machine's status says of them. */
+export function asRecorded<Machine extends VirtualMachine>(vm: Machine): Machine {
+  return withMovedDisks(vm, vm.status?.movedDisks ?? []);
+}
+
 /** Disks of which it is not known yet, or never will be, which of two claims holds them. */
 export function unsettledDisks(moved: readonly MovedDisk[]): MovedDisk[] {
   return moved.filter(({ nextClaimName }) => nextClaimName !== undefined);
@@ -95,7 +100,7 @@ function whereItIs(
   if (own?.metadata?.annotations?.[annotations.stays] === moved.migrationUID) return "here";
   // Nobody will know any more. Somebody says: by taking the claim away, or by naming another one than before.
   if (claims[nextClaimName] === undefined) return "here";
-  const named = vm.spec.disks.find(({ name }) => name === moved.name)?.persistentVolumeClaim?.claimName;
+  const named = claimNamedBySpec(vm, moved.name);
   if (named === nextClaimName) return "next";
   return named === moved.specClaimName ? "unknown" : "here";
 }
@@ -106,8 +111,11 @@ function isOfUse(moved: MovedDisk, { vm, pod }: MovedDiskFacts): boolean {
   if (nextClaimName !== undefined) return true;
   if (claimName === specClaimName) return false;
   if (pod !== undefined && claimOfPod(pod, name) === claimName) return true;
-  const named = vm.spec.disks.find((disk) => disk.name === name)?.persistentVolumeClaim?.claimName;
-  return named === specClaimName;
+  return claimNamedBySpec(vm, name) === specClaimName;
+}
+
+function claimNamedBySpec({ spec }: VirtualMachine, diskName: string): string | undefined {
+  return spec.disks.find(({ name }) => name === diskName)?.persistentVolumeClaim?.claimName;
 }
 
 /** Of a migration that has its pod, and may be told to begin once this is written. */

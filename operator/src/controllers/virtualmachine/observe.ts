@@ -8,7 +8,7 @@ import { abandonedMove } from "../virtualmachinemigration/abandoned.ts";
 import { machineKeyOf, type StoredMigration } from "../virtualmachinemigration/stored.ts";
 import { type Claims, claimDisks, claimKeysOfMachine, claimKeysOfPod, type StoredClaim, writesTo } from "./claims.ts";
 import { type LauncherPods, launcherPodsOf } from "./launcher-pods.ts";
-import { movedDisks, withMovedDisks } from "./moved-disks.ts";
+import { asRecorded, movedDisks, withMovedDisks } from "./moved-disks.ts";
 import { ATTACHMENT_LABEL, identityOf, podKeysOf, VM_LABEL } from "./names.ts";
 import type { LauncherFacts, NodeFacts, Observation, PodWarning, Rival } from "./observation.ts";
 import type { MachineRefusals } from "./refusals.ts";
@@ -169,11 +169,8 @@ export function writersOf(world: World, claimKey: string): string[] {
 
 /** Whether a machine has a disk on the claim: any, or one that it can write to. */
 function hasOnDisk(vm: StoredVirtualMachine, claimName: string, readOnlyToo: boolean): boolean {
-  const moved = vm.status?.movedDisks ?? [];
-  if (moved.some(({ nextClaimName }) => nextClaimName === claimName)) return true;
-  return claimDisks(withMovedDisks(vm, moved)).some(
-    (its) => its.claimName === claimName && (readOnlyToo || !its.disk.readOnly),
-  );
+  if (vm.status?.movedDisks?.some(({ nextClaimName }) => nextClaimName === claimName) === true) return true;
+  return claimDisks(asRecorded(vm)).some((its) => its.claimName === claimName && (readOnlyToo || !its.disk.readOnly));
 }
 
 /** True of a pod that has ended for good. */
@@ -257,12 +254,12 @@ export function observe(
     readonly trustId: string;
   },
 ): Observation {
-  const { pod, incoming } = podsOf(world, stored);
-  const abandoned = abandonedMoveOf(world, stored);
-  const migrations = [
-    ...migrationsOfKey(world, `${stored.metadata.namespace}/${stored.metadata.name}`),
-    ...(abandoned === undefined ? [] : [abandoned]),
-  ];
+  const pods = podsOf(world, stored);
+  const { pod, incoming } = pods;
+  const identity = identityOf(stored);
+  const withObject = migrationsOfKey(world, `${identity.namespace}/${identity.name}`);
+  const abandoned = abandonedMove(identity, pods, withObject);
+  const migrations = abandoned === undefined ? withObject : [...withObject, abandoned];
   const moved = movedDisks({ vm: stored, pod, incoming, migrations, claims: claimsOf(world, stored) });
   const vm = withMovedDisks(stored, moved);
   const nodeName = pod?.spec?.nodeName;

@@ -49,18 +49,21 @@ function planOf(situation: Situation): Plan {
   const { isMoved, decided, seen, nowMs } = situation;
   if (!isMoved && decided !== "target") {
     const isBack = decided !== undefined || seen.migration.status?.phase === "Cancelling";
-    if (isBack) return withClaims(procedure(back, situation) ?? taken(situation), situation);
+    if (isBack) return goingBack(situation);
     const outcome = reasonToTakeBack(situation);
     if (outcome !== undefined) return { phase: "Cancelling", ...outcome };
   }
   if (decided === "target" && situation.target === "gone") {
-    const lost = { ...situation, outcome: endOfBoth(situation, LOST) };
-    return withClaims(procedure(back, lost) ?? taken(lost), lost);
+    return goingBack({ ...situation, outcome: endOfBoth(situation, LOST) });
   }
   const plan = procedure(forward, situation);
   if (plan === undefined) return withClaims(succeeded(situation), situation);
   const wakes = [plan.wakeAtMs, ...limits(situation)].filter((atMs) => atMs !== undefined && atMs > nowMs);
   return { ...plan, ...(wakes.length === 0 ? {} : { wakeAtMs: Math.min(...wakes.map(Number)) }) };
+}
+
+function goingBack(situation: Situation): Plan {
+  return withClaims(procedure(back, situation) ?? taken(situation), situation);
 }
 
 /** The first step that is not done; undefined where all are. */

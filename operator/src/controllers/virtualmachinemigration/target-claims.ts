@@ -2,7 +2,7 @@ import { formatBytes, parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { type ClaimFacts, claimDisks, claimOfPod, diskBytes } from "../virtualmachine/claims.ts";
 import { isShared, whyNotCopied } from "../virtualmachine/migratable.ts";
-import { withMovedDisks } from "../virtualmachine/moved-disks.ts";
+import { asRecorded } from "../virtualmachine/moved-disks.ts";
 import { annotations } from "../virtualmachine/names.ts";
 import { otherMachineOn, podsOnClaim, type StoredVirtualMachine, type World } from "../virtualmachine/observe.ts";
 import { isUnderWay, type StoredMigration } from "./stored.ts";
@@ -27,7 +27,7 @@ export function targetClaimProblem(
 ): string | undefined {
   const wanted = migration.spec.targetClaims ?? [];
   if (stored === undefined || pod === undefined || wanted.length === 0) return undefined;
-  const facts = { world, migration, pod, vm: withMovedDisks(stored, stored.status?.movedDisks ?? []) };
+  const facts = { world, migration, pod, vm: asRecorded(stored) };
   for (const each of wanted) {
     const problem = problemOf(each, facts);
     if (problem !== undefined) return problem;
@@ -41,7 +41,7 @@ export function disksWithoutTarget(
   { spec }: StoredMigration,
   stored: StoredVirtualMachine,
 ): string[] {
-  const vm = withMovedDisks(stored, stored.status?.movedDisks ?? []);
+  const vm = asRecorded(stored);
   const isNamed = (name: string) => spec.targetClaims?.some(({ disk }) => disk === name) === true;
   return claimDisks(vm).flatMap(({ disk, claimName }) => {
     const claim = claims.get(`${vm.metadata.namespace}/${claimName}`)?.facts;
