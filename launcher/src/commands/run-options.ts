@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import type { CopiedDisk } from "../config/copied-disks.ts";
+import { DISK_SIZE } from "../config/machine-config.ts";
 
 /** Where a machine starts from: its kernel or firmware, or where another launcher left it. */
 export type Origin =
@@ -45,13 +46,11 @@ function originOf({
 }
 
 const COPIED = /^([a-z0-9-]{1,63})=([1-9]\d{0,15})$/;
-const SECTOR_BYTES = 512;
-const DISK_MAX_BYTES = 2 ** 50;
 
 function copiedDisk(text: string): CopiedDisk {
   const [, name = "", digits = ""] = COPIED.exec(text) ?? [];
   const sizeBytes = Number(digits);
-  if (name === "" || sizeBytes % SECTOR_BYTES !== 0 || sizeBytes > DISK_MAX_BYTES)
+  if (name === "" || sizeBytes % DISK_SIZE.multipleOf !== 0 || sizeBytes > DISK_SIZE.max)
     throw new TypeError(`--copied takes DISK=BYTES, with a multiple of 512 up to 2^50, not ${JSON.stringify(text)}`);
   return { name, sizeBytes };
 }

@@ -271,7 +271,8 @@ function diskSource(field: Field): DiskSource {
 
 const POD_UID = { maxBytes: 36, pattern: POD_UID_PATTERN, wanted: "the UID of a pod" };
 const OVERLAY_LIMIT = { min: MIB, max: 2 ** 50 };
-const DISK_SIZE = { min: 512, max: 2 ** 50, multipleOf: 512 };
+/** In bytes, of any disk. */
+export const DISK_SIZE = { min: 512, max: 2 ** 50, multipleOf: 512 };
 /** ISO 9660 has room for 32 bytes. */
 const VOLUME_LABEL = {
   maxBytes: 32,
