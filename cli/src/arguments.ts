@@ -11,6 +11,37 @@ export function parseDuration(text: string): number {
   return parts.reduce((sum, [, number, unit]) => sum + Number(number) * (UNITS[unit ?? ""] ?? 0), 0);
 }
 
+/** A duration of `minimum` to `maximum`, both as a person writes them. */
+export function parseDurationWithin(minimum: string, maximum: string): (text: string) => number {
+  const [leastMs, mostMs] = [parseDuration(minimum), parseDuration(maximum)];
+  return (text) => {
+    const valueMs = parseDuration(text);
+    if (valueMs < leastMs || valueMs > mostMs) {
+      throw new InvalidArgumentError(`write a duration of ${minimum} to ${maximum}.`);
+    }
+    return valueMs;
+  };
+}
+
+/** The claim that a disk moves to. */
+export interface TargetClaim {
+  readonly disk: string;
+  readonly claimName: string;
+}
+
+/** "DISK=CLAIM", beside those that stood before it: the option may be given for each disk. */
+export function parseTargetClaim(text: string, before: readonly TargetClaim[] = []): readonly TargetClaim[] {
+  const [disk = "", claimName = "", ...rest] = text.split("=");
+  if (disk === "" || claimName === "" || rest.length > 0) {
+    throw new InvalidArgumentError("write DISK=CLAIM, such as root=root-2.");
+  }
+  if (before.some((each) => each.disk === disk)) throw new InvalidArgumentError(`disk ${disk} has a claim already.`);
+  if (before.some((each) => each.claimName === claimName)) {
+    throw new InvalidArgumentError(`claim ${claimName} is another disk's already; each disk needs one of its own.`);
+  }
+  return [...before, { disk, claimName }];
+}
+
 /** A whole number of `minimum` or more. */
 export function parseWhole(minimum: number): (text: string) => number {
   return (text) => {

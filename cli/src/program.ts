@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import { parseDuration, parsePort, parseWhole } from "./arguments.ts";
+import { parseDuration, parseDurationWithin, parsePort, parseTargetClaim, parseWhole } from "./arguments.ts";
 import type { Cluster } from "./cluster/cluster.ts";
 import type { ConsoleOptions } from "./commands/console.ts";
 import type { LogsOptions } from "./commands/logs.ts";
@@ -116,7 +116,23 @@ function addMigrationCommands(program: Command, run: Run): void {
     )
     .option("--to <node>", "node to move to")
     .option("--allow-source-node", "it may be another pod on the same node", false)
+    .addOption(
+      new Option(
+        "--target-claim <disk=claim>",
+        "empty PersistentVolumeClaim that a disk moves to, for claims that two nodes cannot have; once for each disk",
+      ).argParser(parseTargetClaim),
+    )
     .option("--bandwidth <quantity>", "most that is sent a second, e.g. 100Mi")
+    .addOption(
+      new Option("--max-downtime <duration>", "how long the guest may stand still, e.g. 100ms").argParser(
+        parseDurationWithin("1ms", "60s"),
+      ),
+    )
+    .addOption(
+      new Option("--deadline <duration>", "after this it is given up, and the machine stays where it is").argParser(
+        parseDurationWithin("1s", "168h"),
+      ),
+    )
     .action(
       working<MigrateOptions>(
         run,
@@ -125,7 +141,7 @@ function addMigrationCommands(program: Command, run: Run): void {
           await migrate({ cluster, environment }, options);
           return exitCodes.ok;
         },
-        namesAndTimeout,
+        migrationFlags,
       ),
     );
   command("cancel-migration", "leave machines where they are")
@@ -346,6 +362,12 @@ const namesAndTimeout: Gather = ([names], { timeout, ...flags }) => ({
   ...flags,
   names,
   timeoutMs: timeout,
+});
+const migrationFlags: Gather = (args, { targetClaim = [], maxDowntime, deadline, ...flags }) => ({
+  ...namesAndTimeout(args, flags),
+  targetClaims: targetClaim,
+  maxDowntimeMs: maxDowntime,
+  deadlineMs: deadline,
 });
 const nameAndTimeout: Gather = ([machine], { timeout, ...flags }) => ({ ...flags, machine, timeoutMs: timeout });
 

@@ -39,6 +39,65 @@ describe("kubectl vm migrate and cancel-migration", () => {
     expect(migrations()[0]?.spec).toEqual({ virtualMachineName: "web", target, bandwidth: "100Mi" });
   });
 
+  it("migrate hands on which claims disks move to, and how long what may take", async () => {
+    const disks = ["root", "data"].map((name) => ({ name, persistentVolumeClaim: { claimName: name } }));
+    cli.api.write("virtualmachines", machine("db", { spec: { disks } }));
+    const claims = ["--target-claim", "root=root-2", "--target-claim=data=data-2"];
+    await cli.run("migrate", "db", ...claims, "--max-downtime", "50ms", "--deadline", "90s");
+    expect(migrations()[0]?.spec).toEqual({
+      virtualMachineName: "db",
+      targetClaims: [
+        { disk: "root", claimName: "root-2" },
+        { disk: "data", claimName: "data-2" },
+      ],
+      maxDowntimeMilliseconds: 50,
+      deadlineSeconds: 90,
+    });
+  });
+
+  it("migrate moves a machine that needs other claims where they are named, and says how where they are not", async () => {
+    const disks = [{ name: "root", persistentVolumeClaim: { claimName: "root" } }];
+    const conditions = [condition("Migratable", "False", "TargetClaimsNeeded", "Disk root is on claim root")];
+    cli.api.write("virtualmachines", machine("db", { spec: { disks }, status: { phase: "Running", conditions } }));
+    const refused = await cli.run("migrate", "db");
+    expect(refused.code).toBe(exitCodes.failed);
+    expect(refused.stderr).toContain("Disk root is on claim root: --target-claim DISK=CLAIM");
+    expect(migrations()).toEqual([]);
+    expect((await cli.run("migrate", "db", "--target-claim", "root=root-2")).code).toBe(exitCodes.ok);
+    expect(migrations()).toHaveLength(1);
+  });
+
+  it.each([
+    ["a word without a claim", ["web", "--target-claim", "root="], "write DISK=CLAIM"],
+    ["two claims of one disk", ["web", "--target-claim=a=b", "--target-claim=a=c"], "disk a has a claim already"],
+    ["one claim for two disks", ["web", "--target-claim=a=c", "--target-claim=b=c"], "claim c is another disk's"],
+    [
+      "claims for two machines",
+      ["web", "db", "--target-claim=a=b"],
+      "--target-claim goes with the name of one machine",
+    ],
+    [
+      "claims for all of a label",
+      ["-l", "app", "--target-claim=a=b"],
+      "--target-claim goes with the name of one machine",
+    ],
+    ["a downtime of minutes", ["web", "--max-downtime", "2m"], "write a duration of 1ms to 60s"],
+    ["a deadline of no time", ["web", "--deadline", "1ms"], "write a duration of 1s to 168h"],
+  ])("migrate refuses %s, and names the flag", async (_what, words, why) => {
+    const { code, stderr } = await cli.run("migrate", ...words);
+    expect(code).toBe(exitCodes.usage);
+    expect(stderr).toContain(words.find((word) => word.startsWith("--"))?.split("=")[0]);
+    expect(stderr).toContain(why);
+    expect(migrations()).toEqual([]);
+  });
+
+  it("migrate refuses a claim for a disk that the machine does not have", async () => {
+    const { code, stderr } = await cli.run("migrate", "web", "--target-claim", "rot=root-2");
+    expect(code).toBe(exitCodes.failed);
+    expect(stderr).toContain("--target-claim rot=root-2 names a disk that it does not have; it has none");
+    expect(migrations()).toEqual([]);
+  });
+
   it("migrate refuses a machine that cannot move, with the machine's own word", async () => {
     const conditions = [condition("Migratable", "False", "DiskNotMigratable", "Disk data is on claim data")];
     cli.api.write("virtualmachines", machine("db", { status: { phase: "Running", conditions } }));

@@ -5,6 +5,7 @@ import {
 } from "../../../crds/src/virtualmachinemigration.ts";
 import { virtualMachineMigrations } from "../../../operator/src/controllers/virtualmachinemigration/names.ts";
 import type { KubernetesObject } from "../../../operator/src/runtime/wire.ts";
+import type { TargetClaim } from "../arguments.ts";
 import { type Cluster, FIELD_MANAGER } from "../cluster/cluster.ts";
 import { listAll, type Machine, type MachineSelection, orUndefined, selectMachines } from "../cluster/machines.ts";
 import { type Environment, say } from "../environment.ts";
@@ -15,8 +16,12 @@ export interface MigrateOptions extends MachineSelection {
   /** Node to move to; the scheduler chooses when absent. */
   readonly to?: string;
   readonly allowSourceNode: boolean;
+  /** Of disks that move to other claims. */
+  readonly targetClaims: readonly TargetClaim[];
   /** e.g. 100Mi, a second. */
   readonly bandwidth?: string;
+  readonly maxDowntimeMs?: number | undefined;
+  readonly deadlineMs?: number | undefined;
   readonly wait: boolean;
   readonly timeoutMs: number;
 }
@@ -32,10 +37,12 @@ interface Call {
 
 /** `migrate`: a VirtualMachineMigration for each machine. What would fail at once is refused here, with the machine's word. */
 export async function migrate(call: Call, options: MigrateOptions): Promise<void> {
+  if (options.targetClaims.length > 0 && options.names.length !== 1)
+    throw new CliError("--target-claim goes with the name of one machine: no two can have a claim", exitCodes.usage);
   await forEach(call, options, async (machine) => {
     const name = machine.metadata.name ?? "";
-    const migratable = conditionOf(machine, "Migratable");
-    if (migratable?.status === "False") throw new CliError(`${name} cannot move: ${migratable.message}`);
+    const refusal = whyNot(machine, options.targetClaims);
+    if (refusal !== undefined) throw new CliError(`${name} cannot move: ${refusal}`);
     const created = await call.cluster.client.create<KubernetesObject>(
       virtualMachineMigrations,
       manifestFor(machine, options, call.environment.now()) as KubernetesObject,
@@ -49,6 +56,20 @@ export async function migrate(call: Call, options: MigrateOptions): Promise<void
     if (ended?.status?.phase !== "Succeeded") throw new CliError(`${name} has not moved: ${message}`);
     call.environment.stdout.write(`virtualmachine.typevisor.io/${name} moved to node ${ended.status.target?.node}\n`);
   });
+}
+
+/** What would fail at once, by the machine's own word; the operator looks at the claims themselves. */
+function whyNot(machine: Machine, targetClaims: readonly TargetClaim[]): string | undefined {
+  const disks = machine.spec.disks.map(({ name }) => name);
+  const strange = targetClaims.find(({ disk }) => !disks.includes(disk));
+  if (strange !== undefined) {
+    const known = disks.length === 0 ? "it has none" : `its disks are ${disks.join(", ")}`;
+    return `--target-claim ${strange.disk}=${strange.claimName} names a disk that it does not have; ${known}`;
+  }
+  const migratable = conditionOf(machine, "Migratable");
+  if (migratable?.status !== "False") return undefined;
+  if (migratable.reason !== "TargetClaimsNeeded") return migratable.message;
+  return targetClaims.length > 0 ? undefined : `${migratable.message}: --target-claim DISK=CLAIM of this command`;
 }
 
 /** `cancel-migration`: deletes the migrations of machines that are not over; the machines stay where they are. */
@@ -85,7 +106,7 @@ function untilSettled(
 
 function manifestFor(
   machine: Machine,
-  { to, allowSourceNode, bandwidth }: MigrateOptions,
+  { to, allowSourceNode, targetClaims, bandwidth, maxDowntimeMs, deadlineMs }: MigrateOptions,
   nowMs: number,
 ): VirtualMachineMigrationManifest {
   const { name = "", namespace = "" } = machine.metadata;
@@ -96,7 +117,10 @@ function manifestFor(
     spec: {
       virtualMachineName: name,
       ...(to === undefined && !allowSourceNode ? {} : { target: { ...(to && { nodeName: to }), allowSourceNode } }),
+      ...(targetClaims.length === 0 ? {} : { targetClaims: [...targetClaims] }),
       ...(bandwidth === undefined ? {} : { bandwidth }),
+      ...(maxDowntimeMs === undefined ? {} : { maxDowntimeMilliseconds: Math.round(maxDowntimeMs) }),
+      ...(deadlineMs === undefined ? {} : { deadlineSeconds: Math.ceil(deadlineMs / 1000) }),
     },
   };
 }

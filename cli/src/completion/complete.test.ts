@@ -12,6 +12,12 @@ describe("completion", () => {
     cli = await TestCli.start();
     for (const name of ["web", "worker", "db"]) cli.api.write("virtualmachines", machine(name));
     cli.api.write("namespaces", { metadata: { name: "team-a" } });
+    cli.api.write("nodes", { metadata: { name: "node-2" } });
+    const on = (name: string, claimName: string) => ({ name, persistentVolumeClaim: { claimName } });
+    const disks = [on("root", "root-1"), { name: "scratch", emptyDisk: { size: "1Gi" } }, on("data", "data-1")];
+    cli.api.write("virtualmachines", machine("full", { spec: { disks } }));
+    for (const name of ["root-1", "data-1", "spare"])
+      cli.api.write("persistentvolumeclaims", { metadata: { name, namespace: "team-a" } });
   });
   afterEach(() => cli[Symbol.asyncDispose]());
 
@@ -30,9 +36,22 @@ describe("completion", () => {
     ],
     [
       ["stop", "web", ""],
-      ["worker", "db", ":4"],
+      ["worker", "db", "full", ":4"],
     ],
     [["console", "web", ""], [":4"]],
+    [
+      ["migrate", "web", "--to", ""],
+      ["node-2", ":4"],
+    ],
+    [
+      ["migrate", "full", "--target-claim", ""],
+      ["root=spare", "data=spare", ":4"],
+    ],
+    [
+      ["migrate", "full", "--target-claim", "data=s"],
+      ["data=spare", ":4"],
+    ],
+    [["migrate", "gone", "--target-claim", ""], [":4"]],
     [
       ["ssh", "root@d"],
       ["root@db", ":4"],

@@ -58,6 +58,10 @@ function valuesOf(
       return contexts(line, environment);
     case "--namespace":
       return namespaces(line, environment);
+    case "--to":
+      return nodes(line, environment);
+    case "--target-claim":
+      return targetClaims(line, environment);
     default:
       return [];
   }
@@ -128,6 +132,36 @@ async function namespaces(line: CommandLine, environment: Environment): Promise<
     const resource = { group: "", version: "v1", plural: "namespaces", kind: "Namespace", namespaced: false };
     const { items } = await cluster.client.list(resource, deadline());
     return items.map(({ metadata }) => ({ value: metadata?.name ?? "" }));
+  });
+}
+
+async function nodes(line: CommandLine, environment: Environment): Promise<Candidate[]> {
+  const { openCluster } = await import("../cluster/cluster.ts");
+  const { resources } = await import("../../../operator/src/runtime/wire.ts");
+  return quietly(async () => {
+    using cluster = openCluster(line.cluster, environment);
+    const { items } = await cluster.client.list(resources.nodes, deadline());
+    return items.map(({ metadata }) => ({ value: metadata?.name ?? "" }));
+  });
+}
+
+/** Disks of the machine that are on claims, each with the claims of the namespace that no disk of it is on. */
+async function targetClaims(line: CommandLine, environment: Environment): Promise<Candidate[]> {
+  const { openCluster } = await import("../cluster/cluster.ts");
+  const { resources } = await import("../../../operator/src/runtime/wire.ts");
+  const { getMachine } = await import("../cluster/machines.ts");
+  return quietly(async () => {
+    using cluster = openCluster(line.cluster, environment);
+    const { spec } = await getMachine(cluster, line.operands[0] ?? "");
+    const selection = { namespace: cluster.namespace, ...deadline() };
+    const { items } = await cluster.client.list(resources.persistentVolumeClaims, selection);
+    const own = spec.disks.flatMap(({ name, persistentVolumeClaim }) =>
+      persistentVolumeClaim ? [{ name, claimName: persistentVolumeClaim.claimName }] : [],
+    );
+    const others = items
+      .map(({ metadata }) => metadata?.name ?? "")
+      .filter((claim) => !own.some(({ claimName }) => claimName === claim));
+    return own.flatMap(({ name }) => others.map((claim) => ({ value: `${name}=${claim}` })));
   });
 }
 
