@@ -71,7 +71,7 @@ export function decide(observation: Observation, settings: Settings, nowMs: numb
       device: deviceInTheWay(previous, hotPlug, interfaces),
       interfaces: interfaceStatuses(observation, own),
       migratable: migratableCondition(observation, own, plan.view),
-      migration: migrationView(observation.migrations, vm.status),
+      migration: migrationView(observation.migrations, vm.status, own),
       movedDisks: observation.movedDisks,
       nowMs,
     });

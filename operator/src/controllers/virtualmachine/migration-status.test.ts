@@ -1,6 +1,15 @@
 import { describe, expect, it } from "@jest/globals";
 import { decide } from "./decide.ts";
-import { launcherSays, machine, NOW_MS, networkInterface, observation, podOf, settings } from "./testing/fixtures.ts";
+import {
+  at,
+  launcherSays,
+  machine,
+  NOW_MS,
+  networkInterface,
+  observation,
+  podOf,
+  settings,
+} from "./testing/fixtures.ts";
 import { migrationOf, targetPodOf } from "./testing/migration-fixtures.ts";
 
 describe("a machine that moves", () => {
@@ -61,6 +70,32 @@ describe("a machine that moves", () => {
     // The object is collected some day; what was is kept.
     const later = write({ pod, migrations: [] }, { ...known, ...(status && { status }) })?.status ?? status;
     expect(later?.lastMigration).toMatchObject({ name: "move" });
+  });
+
+  it("tells of its move where the object was deleted before it was seen to be over", () => {
+    const pod = targetPodOf(vm, "running", true);
+    const moving = { ...known, status: { ...known.status, migration: { name: "move", phase: "Finishing", ...ends } } };
+    const status = write({ pod, migrations: [] }, moving as typeof known)?.status;
+    expect(status).not.toHaveProperty("migration");
+    expect(status?.lastMigration).toEqual({
+      ...{ name: "move", phase: "Succeeded", message: expect.stringContaining("deleted"), completedAt: at(0) },
+      source: ends.source,
+      target: { node: "node-2", podName: "vm2-web" },
+    });
+    // It is told once, and gives way to what came after.
+    const moved = { ...known, ...(status && { status }) };
+    expect(write({ pod, migrations: [] }, moved)).toBeUndefined();
+    const failed = { ...migrationOf({ phase: "Failed", startedAt: at(10), completedAt: at(20) }) };
+    const later = { ...failed, metadata: { ...failed.metadata, name: "away", uid: "another" } };
+    expect(write({ pod, migrations: [later] }, moved)?.status?.lastMigration).toMatchObject({ name: "away" });
+  });
+
+  it("does not tell of a move before it is over", () => {
+    const pod = targetPodOf(vm, "running", true);
+    const finishing = migrationOf({ ...underWay.status, phase: "Finishing" });
+    const status = write({ pod, migrations: [finishing] }, known)?.status;
+    expect(status).toHaveProperty("migration.phase", "Finishing");
+    expect(status).not.toHaveProperty("lastMigration");
   });
 
   it("is asked neither to go on nor to change while it stands still in the old pod", () => {

@@ -1,5 +1,7 @@
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import type { Pod } from "../../runtime/wire.ts";
 import { isOver, isUnderWay, type StoredMigration } from "../virtualmachinemigration/stored.ts";
+import { annotations } from "./names.ts";
 
 type Migration = NonNullable<VirtualMachineStatus["migration"]>;
 type LastMigration = NonNullable<VirtualMachineStatus["lastMigration"]>;
@@ -11,17 +13,40 @@ export interface MigrationView {
   readonly last: LastMigration | undefined;
 }
 
-/** `before` outlasts the objects, which are collected. */
+/** `before` outlasts the objects, which are collected; `pod` is the one that the machine is in. */
 export function migrationView(
   migrations: readonly StoredMigration[],
   before: VirtualMachineStatus | undefined,
+  pod: Pod | undefined,
 ): MigrationView {
   const current = migrations.find(isUnderWay);
   const ended = migrations.filter((each) => isOver(each) && each.status?.startedAt !== undefined).map(lastOf);
   const known = before?.lastMigration === undefined ? ended : [before.lastMigration, ...ended];
+  const unseen = withoutObject(pod, migrations, before);
+  const isKnown = known.some((each) => each.name === unseen?.name && each.target?.podName === unseen?.target?.podName);
+  const all = unseen === undefined || isKnown ? known : [unseen, ...known];
   // Times are RFC 3339 in UTC, which sort as text.
-  const last = known.toSorted((a, b) => ((a.completedAt ?? "") < (b.completedAt ?? "") ? -1 : 1)).at(-1);
+  const last = all.toSorted((a, b) => ((a.completedAt ?? "") < (b.completedAt ?? "") ? -1 : 1)).at(-1);
   return { underWay: current && underWayOf(current), last };
+}
+
+/** What brought the machine into its pod, by that pod's marks, where the object went before it was seen to be over. */
+function withoutObject(
+  pod: Pod | undefined,
+  migrations: readonly StoredMigration[],
+  before: VirtualMachineStatus | undefined,
+): LastMigration | undefined {
+  const marks = pod?.metadata?.annotations ?? {};
+  const { [annotations.migrationName]: name, [annotations.tookOver]: completedAt } = marks;
+  if (name === undefined || completedAt === undefined) return undefined;
+  if (migrations.some(({ metadata }) => metadata.uid === marks[annotations.migration])) return undefined;
+  const source = before?.migration?.name === name ? before.migration.source : undefined;
+  return {
+    ...{ name, phase: "Succeeded", message: "The machine has moved; the VirtualMachineMigration was deleted" },
+    ...(source && { source }),
+    target: common({ node: pod?.spec?.nodeName, podName: pod?.metadata?.name }),
+    completedAt,
+  };
 }
 
 function underWayOf({ metadata, status }: StoredMigration): Migration {

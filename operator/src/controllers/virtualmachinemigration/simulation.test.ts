@@ -319,6 +319,27 @@ describe("a migration whose object goes in a moment of doubt", () => {
   });
 });
 
+describe("a migration whose object goes when it is too late", () => {
+  it("is what the machine tells of still", async () => {
+    await using simulation = await start();
+    await running(simulation);
+    move(simulation);
+    simulation.server.intercept = ({ plural, body }) => {
+      const isLate = plural === "virtualmachinemigrations" && body?.status?.["phase"] === "Finishing";
+      // Once it is written, and before any watch has it.
+      if (isLate) queueMicrotask(() => remove(simulation));
+      return undefined;
+    };
+    await simulation.until("it has moved", () => migration(simulation) === undefined && isSettled(simulation));
+    await simulation.until("it is told", () => simulation.machine("web")?.status?.migration === undefined);
+    expect(simulation.machine("web")?.status).toMatchObject({
+      podName: "vm2-web",
+      lastMigration: { name: "move", phase: "Succeeded", target: { node: "node-2", podName: "vm2-web" } },
+    });
+    expect(simulation.node.sins).toEqual([]);
+  });
+});
+
 describe("a machine that is stopped while it moves", () => {
   it("is off, and its migration is cancelled", async () => {
     await using simulation = await start();

@@ -33,6 +33,7 @@ export function targetPodOf(vm: StoredVirtualMachine, stage: "running" | "unsche
   const marks = {
     ...pod.metadata?.annotations,
     [annotations.migration]: MIGRATION_UID,
+    [annotations.migrationName]: "move",
     [annotations.takesOverFrom]: POD_UID,
     ...(tookOver ? { [annotations.tookOver]: at(0) } : {}),
   };
