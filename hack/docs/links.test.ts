@@ -1,29 +1,12 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, expect, it } from "@jest/globals";
-
-const repository = join(import.meta.dirname, "../..");
-const LEFT_OUT = new Set(["node_modules", "dist", ".git"]);
-
-/** All pages of the repository. */
-function pages(directory = repository): string[] {
-  return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
-    const path = join(directory, entry.name);
-    if (entry.isDirectory()) return LEFT_OUT.has(entry.name) ? [] : pages(path);
-    return entry.name.endsWith(".md") ? [path] : [];
-  });
-}
+import { anchorOf, markdownFiles, repository } from "./markdown.ts";
 
 /** Anchors as GitHub makes them from headings. */
 function anchorsOf(page: string): Set<string> {
   const headings = readFileSync(page, "utf8").match(/^#+ .*$/gm) ?? [];
-  const slug = (heading: string) =>
-    heading
-      .replace(/^#+ /, "")
-      .toLowerCase()
-      .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
-      .replaceAll(" ", "-");
-  return new Set(headings.map(slug));
+  return new Set(headings.map((heading) => anchorOf(heading.replace(/^#+ /, ""))));
 }
 
 /** Links that lead nowhere; those to other sites are not followed. */
@@ -40,7 +23,7 @@ function brokenLinks(page: string): string[] {
 }
 
 describe("the documentation", () => {
-  it.each(pages().map((page) => relative(repository, page)))("%s has no link that leads nowhere", (page) => {
+  it.each(markdownFiles())("%s has no link that leads nowhere", (page) => {
     expect(brokenLinks(join(repository, page))).toEqual([]);
   });
 
@@ -62,7 +45,7 @@ describe("the documentation", () => {
         else if (path.endsWith(".md")) queue.push(path);
       }
     }
-    const docs = pages(join(repository, "docs")).filter((page) => !seen.has(page));
-    expect(docs.map((page) => relative(repository, page))).toEqual([]);
+    const docs = markdownFiles().filter((file) => file.startsWith("docs/"));
+    expect(docs.filter((file) => !seen.has(join(repository, file)))).toEqual([]);
   });
 });

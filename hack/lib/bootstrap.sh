@@ -70,3 +70,22 @@ bootstrap() {
   fi
   export PATH="$repository/node_modules/.bin:$PATH"
 }
+
+# Installs the npm packages of a folder that has some of its own. After bootstrap.
+bootstrap_folder() {
+  local folder=$repository/$1
+  bootstrap_folder_current "$folder" && return
+  bootstrap_npm || return 1
+  exec 8<"$folder/package-lock.json"
+  flock 8
+  if ! bootstrap_folder_current "$folder"; then
+    bootstrap_step "Installing npm packages of $1 (about 10 seconds)" \
+      "check that the npm registry can be reached, then run 'npm install --no-save --prefix $1'" \
+      npm install --no-save --prefix "$folder" || return 1
+  fi
+  exec 8<&-
+}
+
+bootstrap_folder_current() {
+  [ -f "$1/node_modules/.package-lock.json" ] && node "$repository/hack/lib/packages-current.mjs" "$1"
+}

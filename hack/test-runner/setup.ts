@@ -6,7 +6,7 @@ const root = join(import.meta.dirname, "..", "..");
 
 /** What each tier needs before its tests run; every step does nothing when its result is up to date. */
 const steps: Readonly<Record<string, readonly string[][]>> = {
-  unit: [],
+  unit: [["hack/docs/setup"]],
   kvm: [["hack/build-native"], ["hack/build-testguest"]],
   linux: [
     ["hack/build", "launcher"],
