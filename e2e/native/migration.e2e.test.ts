@@ -181,4 +181,53 @@ describe("a machine that migrates", () => {
     await eventually("one pod is left", 60_000, async () => (await launchers("mover")).join() === "vm-mover");
     expect((await kubectl.get("vm", "mover"))?.status.podName).toBe("vm-mover");
   });
+
+  describe("while there are no controllers", () => {
+    const scale = (replicas: number) =>
+      cluster.system.run(["scale", "deployment/typevisor-operator", `--replicas=${replicas}`]);
+    const gone = async () => {
+      await scale(0);
+      const operators = ["wait", "pod", "-l", "app.kubernetes.io/component=controllers", "--for=delete"];
+      await cluster.system.run([...operators, "--timeout=90s"], { timeoutMs: 100_000 });
+    };
+    const back = async () => {
+      await scale(2);
+      const rollout = ["rollout", "status", "deployment/typevisor-operator", "--timeout=120s"];
+      await cluster.system.run(rollout, { timeoutMs: 130_000 });
+    };
+    /** For a minute: what the guest has written is 4 MiB. */
+    const copying = async (name: string) => {
+      await tell("vm-mover", "fill 0x1000000 1000 3", /fill done/);
+      await migrate(name, { bandwidth: "64Ki" });
+      await eventually("memory is being copied", 120_000, async () => (await phaseOf(name)) === "Copying");
+    };
+
+    it("loses its migration, runs on, and is in one pod once there are some again", async () => {
+      const before = await kubectl.get("vm", "mover");
+      await copying("left");
+      await gone();
+      try {
+        await kubectl.run(["delete", "vmm", "left", "--timeout=30s"], { timeoutMs: 40_000 });
+        await tell("vm-mover", "check 0x1000000 1000 3", /check errors 0/);
+        expect((await launchers("mover")).sort()).toEqual(["vm-mover", "vm2-mover"]);
+      } finally {
+        await back();
+      }
+      await eventually("one pod is left", 60_000, async () => (await launchers("mover")).join() === "vm-mover");
+      await kubectl.vmCondition("mover", "Migrating", "False");
+      const { podUID, restarts } = before?.status ?? {};
+      expect((await kubectl.get("vm", "mover"))?.status).toMatchObject({ podUID, restarts, phase: "Running" });
+    });
+
+    it("goes with its namespace in the middle of a migration", async () => {
+      await copying("last");
+      await gone();
+      try {
+        await cluster.dropNamespace("migration");
+        expect(await cluster.system.get("namespace", "migration")).toBeNull();
+      } finally {
+        await back();
+      }
+    });
+  });
 });
