@@ -155,7 +155,9 @@ const cluster: Dashboard = {
         title: "Passes that failed",
         about: "A second; conflicts are harmless.",
         unit: "reqps",
-        queries: { "{{outcome}}": "sum by (outcome) (rate(typevisor_reconcile_failures_total[5m]))" },
+        queries: {
+          "{{controller}} {{outcome}}": "sum by (controller, outcome) (rate(typevisor_reconcile_failures_total[5m]))",
+        },
       },
       {
         title: "Calls to the API server",

@@ -3,6 +3,7 @@ import { type CertificateExpiry, certificateMetrics } from "../certificates/metr
 import { buildInfo } from "../runtime/build-info.ts";
 import { type ClientMetrics, clientMetrics } from "../runtime/client-metrics.ts";
 import { leaderMetrics } from "../runtime/leader-metrics.ts";
+import { type PassFailed, passMetrics } from "../runtime/pass-metrics.ts";
 import { type WorkQueueMetrics, workQueueMetrics } from "../runtime/work-queue-metrics.ts";
 import { operatorVersion } from "../version.ts";
 import { type EvictionMetrics, evictionMetrics } from "./eviction/metrics.ts";
@@ -24,6 +25,8 @@ export interface ControllersSubjects {
 export interface ControllersMetrics {
   readonly client: ClientMetrics;
   readonly queue: (name: string) => WorkQueueMetrics;
+  /** Counts failed passes of the controller of that name. */
+  readonly passFailed: (controller: string) => PassFailed;
   readonly virtualMachines: VirtualMachineMetrics;
   readonly evictions: EvictionMetrics;
   readonly migrations: MigrationMetrics;
@@ -38,6 +41,7 @@ export function controllersMetrics(registry: Registry, subjects: ControllersSubj
   return {
     client: clientMetrics(registry),
     queue: workQueueMetrics(registry),
+    passFailed: passMetrics(registry),
     virtualMachines: virtualMachineMetrics(registry, subjects.world, subjects.nowMs),
     evictions: evictionMetrics(registry, subjects.webhookNotAfterMs),
     migrations: migrationMetrics(registry, subjects.world, subjects.nowMs),

@@ -52,6 +52,7 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     webhookNotAfterMs: () => webhook?.certificateNotAfterMs,
     nowMs: clock.now,
   });
+  const passesOf = (name: string) => ({ queueMetrics: metrics.queue(name), onPassFailed: metrics.passFailed(name) });
   const limiter = new RateLimiter(clock, QPS, BURST);
   const userAgent = `typevisor-operator/${operatorVersion}`;
   const client = new Client(options.connection, { limiter, metrics: metrics.client, userAgent });
@@ -79,7 +80,7 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     authority,
     launchers,
     events,
-    queueMetrics: metrics.queue("virtualmachine"),
+    ...passesOf("virtualmachine"),
     metrics: metrics.virtualMachines,
   });
   const images = new VirtualMachineImageController({
@@ -94,7 +95,7 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
       return writersOf(controller.world, claimKey);
     },
     events,
-    queueMetrics: metrics.queue("virtualmachineimage"),
+    ...passesOf("virtualmachineimage"),
   });
   const migrations = new VirtualMachineMigrationController({
     client,
@@ -105,7 +106,7 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     world: controller.world,
     launchers,
     events,
-    queueMetrics: metrics.queue("virtualmachinemigration"),
+    ...passesOf("virtualmachinemigration"),
     metrics: metrics.migrations,
   });
   const budgets = new BudgetController({
@@ -114,9 +115,15 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
     logger,
     namespaces: config.watchNamespaces,
     virtualMachines: controller.world.virtualMachines,
-    queueMetrics: metrics.queue("eviction"),
+    ...passesOf("eviction"),
   });
-  await using webhook = webhookController(options, { client, events, metrics: metrics.evictions, userAgent });
+  await using webhook = webhookController(options, {
+    client,
+    events,
+    metrics: metrics.evictions,
+    userAgent,
+    ...passesOf("webhook"),
+  });
   const controllers = [controller, images, budgets, ...(webhook === undefined ? [] : [webhook])];
   using _heap = settleHeap();
   const definitions = new Definitions({ client, clock, logger });
@@ -140,7 +147,9 @@ export async function runControllers(options: ControllersOptions): Promise<"stop
 
 function webhookController(
   { config, connection, logger }: ControllersOptions,
-  parts: Pick<WebhookControllerOptions, "client" | "events" | "metrics"> & { readonly userAgent: string },
+  parts: Pick<WebhookControllerOptions, "client" | "events" | "metrics" | "queueMetrics" | "onPassFailed"> & {
+    readonly userAgent: string;
+  },
 ): WebhookController | undefined {
   const { namespace, caSecret, webhook: settings } = config;
   if (settings === undefined) return undefined;

@@ -1,5 +1,6 @@
 import { ApiError, messageOf } from "./errors.ts";
 import type { Logger } from "./logger.ts";
+import type { PassFailed } from "./pass-metrics.ts";
 import type { WorkQueue } from "./work-queue.ts";
 
 /** One controller's passes over its objects. */
@@ -12,8 +13,8 @@ export interface Passes {
   /** What a pass is over, with its article: "a VirtualMachine". */
   readonly over: string;
   readonly logger: Logger;
-  /** A pass that failed comes again: "conflict" where somebody else was faster, or the object is gone. */
-  readonly onFailed?: (outcome: "conflict" | "error") => void;
+  /** Told of each pass that failed, which comes again. */
+  readonly onFailed: PassFailed | undefined;
 }
 
 /** Works until `signal` is aborted, and then until what was begun is done. */

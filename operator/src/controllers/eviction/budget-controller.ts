@@ -1,6 +1,7 @@
 import type { Client } from "../../runtime/client.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Logger } from "../../runtime/logger.ts";
+import type { PassFailed } from "../../runtime/pass-metrics.ts";
 import { runPasses } from "../../runtime/passes.ts";
 import { reflect, syncedOrAborted } from "../../runtime/reflect.ts";
 import { Store } from "../../runtime/store.ts";
@@ -21,6 +22,7 @@ export interface BudgetControllerOptions {
   /** Of the VirtualMachine controller, which fills it. */
   readonly virtualMachines: Store<StoredVirtualMachine>;
   readonly queueMetrics?: WorkQueueMetrics;
+  readonly onPassFailed?: PassFailed;
 }
 
 const WORKERS = 4;
@@ -69,6 +71,7 @@ export class BudgetController {
         reconcile: (key) => this.reconcile(key),
         over: "a PodDisruptionBudget",
         logger: this.#options.logger,
+        onFailed: this.#options.onPassFailed,
       },
       signal,
     );

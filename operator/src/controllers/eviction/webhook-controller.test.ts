@@ -10,6 +10,7 @@ import { AUTHORITY_LIFE_MS, OVERLAP_MS } from "../../certificates/authority-stat
 import { Client } from "../../runtime/client.ts";
 import { plainConnection } from "../../runtime/connection.ts";
 import type { EventDraft } from "../../runtime/event-recorder.ts";
+import type { PassFailure } from "../../runtime/pass-metrics.ts";
 import { FakeApiServer, type FakeObject } from "../../runtime/testing/fake-api-server.ts";
 import { FakeClock } from "../../runtime/testing/fake-clock.ts";
 import { RecordingLogger } from "../../runtime/testing/recording-logger.ts";
@@ -32,6 +33,7 @@ describe("the webhook of evictions", () => {
   let logger: RecordingLogger;
   let events: EventDraft[];
   let outcomes: EvictionOutcome[];
+  let failures: PassFailure[];
   let replicas: Replica[];
   let authority: Authority;
   let stop: AbortController;
@@ -50,6 +52,7 @@ describe("the webhook of evictions", () => {
       logger,
       events: { record: (_, draft) => events.push(draft) },
       metrics: { answered: (outcome) => outcomes.push(outcome) },
+      onPassFailed: (outcome) => failures.push(outcome),
       namespace: NAMESPACE,
       caSecret: "ca",
       settings: { port: 0, service: SERVICE, configuration: "typevisor-eviction" },
@@ -64,6 +67,7 @@ describe("the webhook of evictions", () => {
     logger = new RecordingLogger();
     events = [];
     outcomes = [];
+    failures = [];
     stop = new AbortController();
     authority = new Authority({
       client: client(),
@@ -290,8 +294,14 @@ describe("the webhook of evictions", () => {
     await until(() => replicas.every(({ webhook }) => webhook.hasSynced));
     await authority.start();
     await later(() => configuration().trust !== first.trust);
-    await later(() => replicas.every(({ webhook }) => (webhook.certificateNotAfterMs ?? 0) > clock.now()));
-    for (const replica of [0, 1]) expect((await ask({ replica })).response).toMatchObject({ allowed: true });
+    for (const replica of [0, 1]) {
+      // One that has not heard of the new authority yet shows a certificate of the old one.
+      const { response } = await until(() => {
+        clock.advance(1_000);
+        return ask({ replica }).catch(() => undefined);
+      });
+      expect(response).toMatchObject({ allowed: true });
+    }
     expect(configuration().trust.match(/BEGIN CERTIFICATE/g)).toHaveLength(1);
   });
 
@@ -311,6 +321,17 @@ describe("the webhook of evictions", () => {
       Object.assign(each.webhooks?.[0]?.clientConfig ?? {}, { caBundle: "" });
     });
     await until(() => configuration().trust === trust);
+  });
+
+  it("counts each time that its configuration cannot be kept, and tries again", async () => {
+    const status = { kind: "Status", code: 403, reason: "Forbidden", message: "no right" } as const;
+    server.intercept = ({ plural, method }) =>
+      plural === "validatingwebhookconfigurations" && method === "PATCH" ? { kind: "answer", status } : undefined;
+    await authority.start();
+    await later(() => failures.length >= 2);
+    expect(new Set(failures)).toEqual(new Set(["error"]));
+    server.intercept = undefined;
+    await later(() => configuration().trust !== "");
   });
 
   it("serves on with what it had when the authority's Secret becomes unreadable", async () => {

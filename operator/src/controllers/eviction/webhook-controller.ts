@@ -6,10 +6,13 @@ import type { Clock } from "../../runtime/clock.ts";
 import { messageOf } from "../../runtime/errors.ts";
 import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
+import type { PassFailed } from "../../runtime/pass-metrics.ts";
+import { runPasses } from "../../runtime/passes.ts";
 import { reflect, syncedOrAborted } from "../../runtime/reflect.ts";
 import { Store } from "../../runtime/store.ts";
 import { resources, type Secret, type Wire } from "../../runtime/wire.ts";
 import { WorkQueue } from "../../runtime/work-queue.ts";
+import type { WorkQueueMetrics } from "../../runtime/work-queue-metrics.ts";
 import type { EvictionMetrics } from "./metrics.ts";
 import { FIELD_MANAGER, WEBHOOK_NAME, webhookConfigurations } from "./names.ts";
 import { ServingCertificate } from "./serving-certificate.ts";
@@ -34,6 +37,8 @@ export interface WebhookControllerOptions {
   readonly logger: Logger;
   readonly events: { record(regarding: Regarding, draft: EventDraft): void };
   readonly metrics?: EvictionMetrics;
+  readonly queueMetrics?: WorkQueueMetrics;
+  readonly onPassFailed?: PassFailed;
   /** The operator's own, and the Secret of its authority there. */
   readonly namespace: string;
   readonly caSecret: string;
@@ -61,8 +66,12 @@ export class WebhookController implements AsyncDisposable {
 
   constructor(options: WebhookControllerOptions) {
     this.#options = options;
-    const { clock, logger, settings, namespace } = options;
-    this.#queue = new WorkQueue({ name: "webhook", clock });
+    const { clock, logger, settings, namespace, queueMetrics } = options;
+    this.#queue = new WorkQueue({
+      name: "webhook",
+      clock,
+      ...(queueMetrics === undefined ? {} : { metrics: queueMetrics }),
+    });
     const { webhookClient, events, metrics } = options;
     const parts = { client: webhookClient, clock, logger, events };
     const webhook = new EvictionWebhook(metrics === undefined ? parts : { ...parts, metrics });
@@ -101,7 +110,7 @@ export class WebhookController implements AsyncDisposable {
 
   /** Works until `signal` is aborted, and then until what was begun is done; leaders only. */
   async work(signal: AbortSignal): Promise<void> {
-    const { settings, logger } = this.#options;
+    const { settings, logger, onPassFailed } = this.#options;
     const context = { ...this.#options, namespaces: [] };
     const configuration = {
       resource: webhookConfigurations,
@@ -112,13 +121,17 @@ export class WebhookController implements AsyncDisposable {
     const watching = reflect<Configuration>(context, configuration, signal);
     await syncedOrAborted([this.#configurations, this.#secrets], signal);
     if (!signal.aborted) {
-      signal.addEventListener("abort", () => this.#queue.close(), { once: true });
       this.#queue.add(settings.configuration);
-      await this.#queue.run(
-        1,
-        () => this.#keepConfiguration(),
-        (_, error) =>
-          logger.warn({ err: messageOf(error) }, "The webhook's configuration could not be kept; tries again"),
+      await runPasses(
+        {
+          queue: this.#queue,
+          workers: 1,
+          reconcile: () => this.#keepConfiguration(),
+          over: "the webhook's configuration",
+          logger,
+          onFailed: onPassFailed,
+        },
+        signal,
       );
     }
     await Promise.all(watching);

@@ -4,6 +4,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import { ApiError } from "../../runtime/errors.ts";
 import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
+import type { PassFailed } from "../../runtime/pass-metrics.ts";
 import { runPasses } from "../../runtime/passes.ts";
 import { reflect, syncedOrAborted } from "../../runtime/reflect.ts";
 import {
@@ -59,6 +60,7 @@ export interface ControllerOptions {
   readonly launchers: LauncherCalls;
   readonly events: { record(regarding: Regarding, draft: EventDraft): void };
   readonly queueMetrics?: WorkQueueMetrics;
+  readonly onPassFailed?: PassFailed;
   readonly metrics?: VirtualMachineMetrics;
 }
 
@@ -138,7 +140,7 @@ export class VirtualMachineController {
         reconcile: (key) => this.reconcile(key),
         over: "a VirtualMachine",
         logger: this.#options.logger,
-        onFailed: (outcome) => this.#options.metrics?.passFailed(outcome),
+        onFailed: this.#options.onPassFailed,
       },
       signal,
     );

@@ -7,7 +7,6 @@ import type { StoredVirtualMachine, World } from "./observe.ts";
 export interface VirtualMachineMetrics {
   podCreated(vm: StoredVirtualMachine): void;
   statusWritten(vm: StoredVirtualMachine, next: VirtualMachineStatus): void;
-  passFailed(outcome: "conflict" | "error"): void;
 }
 
 const START_BUCKETS = [0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300];
@@ -50,12 +49,6 @@ export function virtualMachineMetrics(
     labelNames: ["reason"],
     registers,
   });
-  const failures = new Counter({
-    name: "typevisor_reconcile_failures_total",
-    help: "Passes over a VirtualMachine that failed and are tried again.",
-    labelNames: ["outcome"],
-    registers,
-  });
   return {
     podCreated: (vm) => {
       if (vm.status?.lastTermination === undefined && (vm.status?.restarts ?? 0) === 0) {
@@ -76,7 +69,6 @@ export function virtualMachineMetrics(
         if (isTrue(next, "Ready")) toReady.observe(ageSeconds(vm, nowMs()));
       }
     },
-    passFailed: (outcome) => failures.inc({ outcome }),
   };
 }
 

@@ -2,6 +2,7 @@ import type { Client } from "../../runtime/client.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
+import type { PassFailed } from "../../runtime/pass-metrics.ts";
 import { runPasses } from "../../runtime/passes.ts";
 import { reflect, syncedOrAborted } from "../../runtime/reflect.ts";
 import {
@@ -46,6 +47,7 @@ export interface ImageControllerOptions {
   readonly writersOf: WritersOf;
   readonly events: { record(regarding: Regarding, draft: EventDraft): void };
   readonly queueMetrics?: WorkQueueMetrics;
+  readonly onPassFailed?: PassFailed;
 }
 
 const WORKERS = 4;
@@ -112,6 +114,7 @@ export class VirtualMachineImageController {
         reconcile: (key) => this.reconcile(key),
         over: "a VirtualMachineImage",
         logger: this.#options.logger,
+        onFailed: this.#options.onPassFailed,
       },
       signal,
     );

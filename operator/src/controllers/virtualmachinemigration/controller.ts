@@ -4,6 +4,7 @@ import type { Client } from "../../runtime/client.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { EventDraft, Regarding } from "../../runtime/event-recorder.ts";
 import type { Logger } from "../../runtime/logger.ts";
+import type { PassFailed } from "../../runtime/pass-metrics.ts";
 import { runPasses } from "../../runtime/passes.ts";
 import { syncedOrAborted } from "../../runtime/reflect.ts";
 import type { Pod } from "../../runtime/wire.ts";
@@ -44,6 +45,7 @@ export interface MigrationControllerOptions {
   readonly launchers: MigrationCalls & Hands["launchers"];
   readonly events: { record(regarding: Regarding, draft: EventDraft): void };
   readonly queueMetrics?: WorkQueueMetrics;
+  readonly onPassFailed?: PassFailed;
   readonly metrics?: MigrationMetrics;
 }
 
@@ -88,6 +90,7 @@ export class VirtualMachineMigrationController {
         reconcile: (key) => this.reconcile(key),
         over: "a VirtualMachineMigration",
         logger: this.#options.logger,
+        onFailed: this.#options.onPassFailed,
       },
       signal,
     );
