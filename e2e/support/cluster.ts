@@ -1,6 +1,7 @@
 import { join } from "node:path";
-import { layoutOf } from "../../hack/dev-cluster/layout.ts";
+import { type IpFamilies, layoutOf } from "../../hack/dev-cluster/layout.ts";
 import { stopProcess } from "../../hack/dev-cluster/processes.ts";
+import { readState } from "../../hack/dev-cluster/state.ts";
 import { ensureTools } from "../../hack/dev-cluster/tools/tools.ts";
 import { run } from "../../hack/lib/step.ts";
 import { eventually } from "./eventually.ts";
@@ -18,6 +19,8 @@ export const RELEASE = "typevisor";
 /** A cluster of the e2e tier. Of the native one, this machine is the node. */
 export interface TestCluster {
   readonly system: Kubectl;
+  /** Of pods and Services, in their order. */
+  readonly families: IpFamilies;
   /** Makes a namespace that enforces Pod Security `restricted`. */
   namespace(name: string): Promise<Kubectl>;
   /** Deletes it with all in it, and waits until it is gone. */
@@ -39,6 +42,7 @@ export async function openTestCluster(clusterName = CLUSTER_NAME): Promise<TestC
   const kubectl = new Kubectl(join(tools.kube, "kubectl"), kubeconfig, "default");
   return {
     system: kubectl.in(SYSTEM_NAMESPACE),
+    families: (await readState(layout))?.families ?? ["IPv4", "IPv6"],
     async namespace(name) {
       const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
       await kubectl.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } });

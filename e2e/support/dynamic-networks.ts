@@ -1,5 +1,6 @@
-import { join } from "node:path";
 import { layoutOf } from "../../hack/dev-cluster/layout.ts";
+import { askMultus } from "../../hack/dev-cluster/multus/daemon.ts";
+import { multusSocket } from "../../hack/dev-cluster/multus/multus.ts";
 import { onNativeNode } from "../../hack/dev-cluster/native/node.ts";
 import { ensureTools } from "../../hack/dev-cluster/tools/tools.ts";
 import { run } from "../../hack/lib/step.ts";
@@ -21,18 +22,39 @@ interface ToldNetwork {
   readonly interface: string;
   readonly mac: string;
   readonly ips: readonly string[];
+  /** Of the pod network, which Multus tells of as well. */
+  readonly default?: boolean;
 }
 
-/** The CNI plugin of a network: a bridge on the node, with addresses of its own. */
+/** A network of the CNI plugin `bridge`: a bridge on the node, with addresses of its own. */
 export interface BridgeNetwork {
   readonly bridge: string;
   readonly subnet: string;
 }
 
+/** The network as an object of the cluster. */
+export function networkDefinition(name: string, network: BridgeNetwork): object {
+  return {
+    apiVersion: "k8s.cni.cncf.io/v1",
+    kind: "NetworkAttachmentDefinition",
+    metadata: { name },
+    spec: { config: JSON.stringify(configurationOf(network)) },
+  };
+}
+
+const configurationOf = ({ bridge, subnet }: BridgeNetwork): object => ({
+  cniVersion: "1.0.0",
+  name: bridge,
+  type: "bridge",
+  bridge,
+  isGateway: true,
+  ipam: { type: "host-local", ranges: [[{ subnet }]] },
+});
+
 /**
- * In the place of Multus and its controller of dynamic networks, which no registry that we build from has: gives a running
- * pod the networks that its annotation asks for by the real CNI plugin, takes away those that it asks for no more, and tells
- * in its annotation. All networks are the same bridge.
+ * In the place of Multus' controller of dynamic networks, which no registry that we build from has: has Multus give a
+ * running pod the networks that its annotation asks for, and take away those that it asks for no more, by the same
+ * requests; and tells in its annotation. All networks are the same bridge.
  */
 export async function changeNetworks(
   cluster: TestCluster,
@@ -45,14 +67,13 @@ export async function changeNetworks(
   const uid = pod?.metadata.uid ?? "";
   const [process] = cluster.processesOf(uid);
   if (process === undefined) throw new Error(`pod ${name} has no process on this node`);
-  const left = told.filter((each) => asked.some((wanted) => wanted.interface === each.interface));
-  for (const each of told.filter((old) => !left.includes(old)))
-    await plugin("DEL", { ...network, uid, pid: process.pid, interface: each.interface });
+  const call = { uid, pid: process.pid, pod: name, namespace: pod?.metadata.namespace ?? "", network };
+  const left = told.filter((each) => each.default || asked.some((wanted) => wanted.interface === each.interface));
+  for (const each of told.filter((old) => !left.includes(old))) await delegate("DEL", call, each);
   const added: ToldNetwork[] = [];
   for (const each of asked.filter((wanted) => !left.some((old) => old.interface === wanted.interface))) {
-    const answer = await plugin("ADD", { ...network, uid, pid: process.pid, ...each });
-    const { ips } = JSON.parse(answer) as { ips: { address: string }[] };
-    const addresses = ips.map(({ address }) => address.replace(/\/.*/, ""));
+    const { Result } = JSON.parse(await delegate("ADD", call, each)) as { Result: { ips: { address: string }[] } };
+    const addresses = Result.ips.map(({ address }) => address.replace(/\/.*/, ""));
     added.push({ name: `${each.namespace}/${each.name}`, interface: each.interface, mac: each.mac, ips: addresses });
   }
   const annotations = { [TOLD]: JSON.stringify([...left, ...added]) };
@@ -61,38 +82,33 @@ export async function changeNetworks(
 
 /** Removes the bridge, and what the plugin remembers of addresses. */
 export async function removeNetwork({ bridge }: BridgeNetwork): Promise<void> {
-  await onNode(`ip link delete ${bridge} 2>/dev/null; rm -rf /var/lib/cni/networks/${bridge}`);
+  const script = `ip link delete ${bridge} 2>/dev/null; rm -rf /var/lib/cni/networks/${bridge}`;
+  await run(onNativeNode(layoutOf(CLUSTER_NAME), await ensureTools(), ["sh", "-c", script]));
 }
 
-interface PluginCall extends BridgeNetwork {
+interface DelegateCall {
   readonly uid: string;
   readonly pid: number;
-  readonly interface: string;
-  readonly mac?: string;
+  readonly namespace: string;
+  readonly pod: string;
+  readonly network: BridgeNetwork;
 }
 
-async function plugin(command: "ADD" | "DEL", call: PluginCall): Promise<string> {
-  const { cni } = await ensureTools();
-  const configuration = {
-    cniVersion: "1.0.0",
-    name: call.bridge,
-    type: "bridge",
-    bridge: call.bridge,
-    isGateway: true,
-    ipam: { type: "host-local", ranges: [[{ subnet: call.subnet }]] },
-    ...(call.mac === undefined ? {} : { runtimeConfig: { mac: call.mac } }),
-  };
-  const environment = [
-    `CNI_COMMAND=${command}`,
-    `CNI_CONTAINERID=${call.uid}`,
-    `CNI_NETNS=/proc/${call.pid}/ns/net`,
-    `CNI_IFNAME=${call.interface}`,
-    `CNI_PATH=${cni}`,
-  ];
-  return onNode(`${environment.join(" ")} ${join(cni, "bridge")}`, JSON.stringify(configuration));
-}
-
-async function onNode(script: string, input?: string): Promise<string> {
-  const command = onNativeNode(layoutOf(CLUSTER_NAME), await ensureTools(), ["sh", "-c", script]);
-  return run(command, input === undefined ? {} : { input });
+function delegate(
+  command: "ADD" | "DEL",
+  { uid, pid, namespace, pod, network }: DelegateCall,
+  attachment: { readonly interface: string; readonly mac: string },
+): Promise<string> {
+  return askMultus(multusSocket(layoutOf(CLUSTER_NAME)), "/delegate", {
+    env: {
+      CNI_COMMAND: command,
+      CNI_CONTAINERID: uid,
+      CNI_NETNS: `/proc/${pid}/ns/net`,
+      CNI_IFNAME: attachment.interface,
+      CNI_ARGS: `K8S_POD_NAMESPACE=${namespace};K8S_POD_NAME=${pod};K8S_POD_UID=${uid}`,
+    },
+    // A string of bytes, as Go writes them.
+    config: Buffer.from(JSON.stringify(configurationOf(network))).toString("base64"),
+    interfaceAttributes: { mac: attachment.mac },
+  });
 }

@@ -25,6 +25,12 @@ describe("the command line of hack/cluster", () => {
     expect(parseCommandLine(["up", "--ip-families", list]).families).toEqual(families);
   });
 
+  it("adds Multus to a cluster where it is asked for", () => {
+    expect(parseCommandLine(["up", "--multus"])).toEqual({ command: "up", multus: true, rest: [] });
+    expect(parseCommandLine(["up", "--nodes", "native", "--multus"])).toMatchObject({ multus: true });
+    expect(parseCommandLine(["up"])).not.toHaveProperty("multus");
+  });
+
   it.each(["kubectl", "helm", "ssh"])("leaves everything behind %s alone", (command) => {
     const rest = ["get", "--name", "x", "-n", "y", "--help", "--", "z"];
     expect(parseCommandLine(["--name", "dev", command, ...rest])).toEqual({ command, name: "dev", rest });
@@ -57,6 +63,7 @@ describe("the command line of hack/cluster", () => {
     [["up", "--node-memory", "3"], "--node-memory is a size"],
     [["up", "--ip-families", "ipv4,ipv4"], "--ip-families is one of ipv4 ipv6 ipv4,ipv6 ipv6,ipv4, not 'ipv4,ipv4'"],
     [["up", "--ip-families", "constructor"], "--ip-families is one of"],
+    [["up", "--nodes", "qemu", "--multus"], "--multus is for native clusters"],
     [["up", "--force"], "--force"],
   ])("refuses %j", (argv, message) => {
     expect(() => parseCommandLine(argv)).toThrow(UsageError);

@@ -24,8 +24,11 @@ Options:
                             guest's kernel at full speed
   --workers N               node VMs (qemu only), default 2
   --node-memory SIZE        memory of a node VM, default 3G
+  --multus                  pods get networks by Multus, too (native only); a cluster that is there gets it as well
   --ip-families LIST        ipv4, ipv6, ipv4,ipv6 or ipv6,ipv4: what pods and Services have, default ipv4,ipv6
 `;
+
+export const multusIsNative = "--multus is for native clusters; node VMs do not have it";
 
 /** Nothing was done: the command line is wrong. */
 export class UsageError extends Error {
@@ -55,6 +58,8 @@ export interface CommandLine {
   readonly workers?: number;
   readonly nodeMemoryMiB?: number;
   readonly families?: IpFamilies;
+  /** Never false: what a cluster has it keeps. */
+  readonly multus?: true;
   /** What stands behind the command; untouched for kubectl, helm and ssh. */
   readonly rest: readonly string[];
 }
@@ -65,6 +70,7 @@ const options = {
   workers: { type: "string" },
   "node-memory": { type: "string" },
   "ip-families": { type: "string" },
+  multus: { type: "boolean" },
   help: { type: "boolean", short: "h" },
 } as const;
 
@@ -81,6 +87,7 @@ export function parseCommandLine(argv: readonly string[], env: NodeJS.ProcessEnv
   const workers = parseWorkers(values.workers, flavour);
   const nodeMemoryMiB = parseMemory(values["node-memory"]);
   const families = parseFamilies(values["ip-families"]);
+  if (values.multus && flavour === "qemu") throw new UsageError(multusIsNative);
   return {
     command: command as Command,
     ...(name ? { name } : {}),
@@ -88,6 +95,7 @@ export function parseCommandLine(argv: readonly string[], env: NodeJS.ProcessEnv
     ...(workers ? { workers } : {}),
     ...(nodeMemoryMiB ? { nodeMemoryMiB } : {}),
     ...(families ? { families } : {}),
+    ...(values.multus ? { multus: true } : {}),
     rest: [...positionals, ...passed],
   };
 }

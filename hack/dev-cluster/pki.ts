@@ -17,6 +17,7 @@ import {
   X509CertificateGenerator,
 } from "@peculiar/x509";
 import { familyAddresses, type NodeIdentity } from "./layout.ts";
+import { multusCertificate } from "./multus/multus.ts";
 import { writeAtomic } from "./state.ts";
 import { localPathUser } from "./storage/local-path.ts";
 
@@ -57,6 +58,7 @@ export async function ensurePki(dir: string, nodes: readonly NodeIdentity[]): Pr
     { file: "kube-proxy", commonName: "system:kube-proxy" },
     { file: localPathUser, commonName: localPathUser },
     { file: "coredns", commonName: "coredns" },
+    ...nodes.map(multusCertificate),
     ...nodes.map((node) => ({
       file: `kubelet-${node.name}`,
       commonName: `system:node:${node.name}`,

@@ -12,6 +12,8 @@ export interface ClusterState {
   /** On 127.0.0.1. */
   readonly apiPort: number;
   readonly families: IpFamilies;
+  /** Whether pods get their networks through Multus. */
+  readonly multus?: boolean;
 }
 
 const file = (layout: Layout) => join(layout.stateDir, "cluster.json");

@@ -2,12 +2,13 @@ import { join } from "node:path";
 import { ensureDebianPackages } from "../lib/debian-packages.ts";
 import { withLock } from "../lib/lock.ts";
 import { say, step, waitFor } from "../lib/step.ts";
-import type { CommandLine } from "./args.ts";
+import { type CommandLine, multusIsNative } from "./args.ts";
 import { ensureCgroup } from "./cgroups.ts";
 import { ensureControlPlane, ensureServiceProxy, kubectl } from "./control-plane.ts";
 import { ensureClusterDns } from "./dns/cluster-dns.ts";
 import { judge, measure } from "./kvm/verdict.ts";
 import { type Flavour, type IpFamilies, type Layout, layoutOf, type NodeIdentity, nodeIdentity } from "./layout.ts";
+import { ensureMultus } from "./multus/multus.ts";
 import { ensureNativeNode } from "./native/node.ts";
 import { ensureNetwork, ensurePodRoutes } from "./network.ts";
 import { ensurePki } from "./pki.ts";
@@ -16,7 +17,7 @@ import { ensureQemuNodes, kubernetesNodeImage } from "./qemu/nodes.ts";
 import { type ClusterState, freePort, nodesOf, readState, setCurrentName, writeState } from "./state.ts";
 import { ensureLocalPath } from "./storage/local-path.ts";
 import { ownGo } from "./tools/go.ts";
-import { ensureTools, type Tools } from "./tools/tools.ts";
+import { ensureMultusPrograms, ensureTools, type Tools } from "./tools/tools.ts";
 
 const defaultWorkers = 2;
 const defaultNodeMemoryMiB = 3072;
@@ -39,6 +40,7 @@ export async function up(options: CommandLine): Promise<Layout> {
     const state = await decideState(layout, flavour, options);
     // Built before the clock of the next step runs; it finds it in the cache.
     if (flavour === "qemu") await kubernetesNodeImage(tools);
+    if (state.multus) await ensureMultusPrograms();
     await writeState(layout, state);
     await setCurrentName(layout.name);
     await step(`Cluster ${layout.name} (${flavour})`, flavour === "native" ? 15 : 60, () =>
@@ -66,7 +68,9 @@ async function chooseCluster(options: CommandLine): Promise<{ layout: Layout; fl
 }
 
 async function decideState(layout: Layout, flavour: Flavour, options: CommandLine): Promise<ClusterState> {
+  if (options.multus && flavour !== "native") throw new ClusterMismatchError(multusIsNative);
   const existing = await readState(layout);
+  const multus = options.multus ?? existing?.multus ?? false;
   if (!existing) {
     return {
       flavour,
@@ -74,6 +78,7 @@ async function decideState(layout: Layout, flavour: Flavour, options: CommandLin
       nodeMemoryMiB: options.nodeMemoryMiB ?? defaultNodeMemoryMiB,
       apiPort: await freePort(firstApiPort),
       families: options.families ?? defaultFamilies,
+      multus,
     };
   }
   const families = options.families ?? existing.families;
@@ -81,7 +86,7 @@ async function decideState(layout: Layout, flavour: Flavour, options: CommandLin
     String(families) === String(existing.families) &&
     (options.workers ?? existing.workers) === existing.workers &&
     (options.nodeMemoryMiB ?? existing.nodeMemoryMiB) === existing.nodeMemoryMiB;
-  if (fits) return existing;
+  if (fits) return { ...existing, multus };
   throw new ClusterMismatchError(
     `cluster '${layout.name}' has ${existing.workers} nodes of ${existing.nodeMemoryMiB} MiB with ${existing.families}, and keeps them. ` +
       `Next: take another --name, or remove it with 'hack/cluster down --name ${layout.name}'`,
@@ -109,6 +114,7 @@ async function bringUp(layout: Layout, state: ClusterState, tools: Tools): Promi
     ]);
   }
   await waitForNodes(layout, tools, { nodes, families });
+  if (state.multus) await ensureMultus(layout, { tools, cgroupProcs, node: first });
   await Promise.all([
     ensureServiceProxy(layout, { tools, cgroupProcs, families, node: first }),
     ensureLocalPath(layout, { tools, cgroupProcs }),

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { copyFile, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { run, say } from "../../lib/step.ts";
@@ -25,6 +25,7 @@ export interface Tools {
 
 const kubeSource = join(import.meta.dirname, "../kube");
 const dnsSource = join(import.meta.dirname, "../dns");
+const multusSource = join(import.meta.dirname, "../multus");
 export const kubePrograms = [
   "kube-apiserver",
   "kube-controller-manager",
@@ -65,12 +66,31 @@ export function ensureHelm(): Promise<string> {
   return cached(helm());
 }
 
+/** The directory with multus-daemon and multus-shim, for clusters that are to have Multus. */
+export function ensureMultusPrograms(): Promise<string> {
+  const commands = "gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd";
+  return cached({
+    key: `multus-${versions.multus}-${sourceKey(multusSource)}`,
+    title: `Building Multus ${versions.multus}`,
+    estimateSeconds: 40,
+    // The flags of kube(), or nothing is shared.
+    build: async (dir, logFile) => {
+      const programs = ["multus-daemon", "multus-shim"].map((program) => `${commands}/${program}`);
+      await go(["build", "-trimpath", "-ldflags", compact, "-o", `${dir}/`, ...programs], {
+        cwd: multusSource,
+        logFile,
+      });
+    },
+  });
+}
+
 const compact = "-s -w";
 
 /** What stands for the program that a Go module of ours makes. */
 function sourceKey(directory: string): string {
   const hash = createHash("sha256");
-  for (const file of ["main.go", "go.mod", "go.sum"]) hash.update(readFileSync(join(directory, file)));
+  const files = ["main.go", "go.mod", "go.sum"].map((file) => join(directory, file));
+  for (const file of files) if (existsSync(file)) hash.update(readFileSync(file));
   return hash.digest("hex").slice(0, 8);
 }
 

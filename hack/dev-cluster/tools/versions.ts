@@ -12,6 +12,8 @@ export const versions = {
   localPathProvisioner: "0.0.30",
   /** The newest that needs no newer modules than Kubernetes has; dns/go.mod must name the same. */
   coredns: "1.14.6",
+  /** Not all clusters have it; multus/go.mod must name the same. */
+  multus: "4.2.3",
   /** Checks renders of the chart. */
   kubeconform: "0.8.0",
   /** Its CustomResourceDefinitions are what the chart's monitors and rules are checked against. */
