@@ -56,7 +56,7 @@ export async function makeNetworkPeer(lab: LinuxLab, mtuBytes: number): Promise<
 
 /**
  * A program for Node that serves TCP at port 7000: sends the bytes that a seed gives, or takes what comes and tells its
- * checksum. A line says which: "send BYTES" or "take BYTES".
+ * checksum. A line says which: "send BYTES" or "take BYTES". Given a path, it listens there instead.
  */
 export const streamServer = `
 const { createHash } = require("node:crypto");
@@ -90,7 +90,7 @@ require("node:net").createServer({ allowHalfOpen: true }, (socket) => {
     socket.on("drain", pump);
     pump();
   });
-}).listen(7000, "::");
+}).listen(process.argv[2] ?? { port: 7000, host: "::" });
 `;
 
 /** The checksum of what "send BYTES" sends. */
@@ -100,3 +100,21 @@ export function streamChecksum(bytes: number): string {
   for (let left = bytes; left > 0; left -= chunk.length) hash.update(chunk.subarray(0, Math.min(left, chunk.length)));
   return hash.digest("hex");
 }
+
+/**
+ * A program for Node that connects to a port of the guest by the socket of its virtio-vsock, sends BYTES as "send" does,
+ * and tells the checksum of what it gets back. Its arguments are the socket's path, the port and BYTES.
+ */
+export const vsockCaller = `
+const [path, port, bytes] = process.argv.slice(2);
+const chunk = Buffer.alloc(Number(bytes));
+for (let i = 0; i < chunk.length; i++) chunk[i] = ((i & 65535) * 31 + ((i & 65535) >> 8)) & 255;
+const hash = require("node:crypto").createHash("sha256");
+const socket = require("node:net").connect({ path, allowHalfOpen: true }, () => socket.write("CONNECT " + port + "\\n"));
+socket.once("data", (answer) => {
+  if (!/^OK \\d+\\n$/.test(answer)) throw new Error("the guest was not reached: " + answer);
+  socket.on("data", (part) => hash.update(part));
+  socket.end(chunk);
+});
+socket.on("end", () => console.log(hash.digest("hex")));
+`;
