@@ -44,13 +44,16 @@ const volumes: readonly Volume[] = [
   })),
 ];
 
-/** Claims of those names in NAMESPACE, with what is behind them. */
-export async function applyVolumes(kubectl: Kubectl): Promise<void> {
+/** Claims of those names in its namespace, all unless some are named, with what is behind them. */
+export async function applyVolumes(kubectl: Kubectl, names = volumes.map(({ name }) => name)): Promise<void> {
   await kubectl.apply(storageClass(STORAGE_CLASS));
-  await kubectl.apply({ apiVersion: "v1", kind: "List", items: volumes.flatMap(manifestsOf) });
+  const items = volumes
+    .filter(({ name }) => names.includes(name))
+    .flatMap((one) => manifestsOf(one, kubectl.namespace));
+  await kubectl.apply({ apiVersion: "v1", kind: "List", items });
 }
 
-function manifestsOf({ name, accessMode, volumeMode, storage, source, nodes }: Volume): object[] {
+function manifestsOf({ name, accessMode, volumeMode, storage, source, nodes }: Volume, namespace: string): object[] {
   const spec = { accessModes: [accessMode], volumeMode, storageClassName: STORAGE_CLASS };
   const hostname = { key: "kubernetes.io/hostname", operator: "In", values: nodes };
   return [
@@ -63,7 +66,7 @@ function manifestsOf({ name, accessMode, volumeMode, storage, source, nodes }: V
         ...source,
         capacity: { storage },
         persistentVolumeReclaimPolicy: "Retain",
-        claimRef: { namespace: NAMESPACE, name },
+        claimRef: { namespace, name },
         ...(nodes && { nodeAffinity: { required: { nodeSelectorTerms: [{ matchExpressions: [hostname] }] } } }),
       },
     },
