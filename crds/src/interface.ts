@@ -8,6 +8,9 @@ const GUEST_PORTS_MAX = 64;
 /** Longest interface name in characters: the launcher's metrics and the agent's devices are named by it. */
 const INTERFACE_NAME_MAX_LENGTH = 63;
 
+/** NTP_SERVERS_MAX of the launcher's configuration. */
+const NTP_SERVERS_MAX = 4;
+
 /** Names of the launcher's own ports in its container, which the names of the guest's must differ from. */
 export const LAUNCHER_PORT_NAMES = ["control", "telemetry", "migration", "migration-data"] as const;
 
@@ -123,6 +126,18 @@ const limits = withRules(
   },
 );
 
+const ntpServers = z
+  .array(
+    withRules(z.string().min(2).max(45), {
+      rule: "isIP(self)",
+      message: "ntpServers are IP addresses, without a port: DHCP has no names of them",
+    }),
+  )
+  .max(NTP_SERVERS_MAX)
+  .describe(
+    "IP addresses of time servers that the guest is told by DHCP (RFC 2132, 8.3) and DHCPv6 (RFC 5908); each family has its own. By default none: a Linux guest on KVM has the node's clock, too (ptp_kvm).",
+  );
+
 const networkInterface = withRules(
   z.strictObject({
     name: dnsLabel("name", INTERFACE_NAME_MAX_LENGTH, "Name of the interface, unique in the machine."),
@@ -133,12 +148,18 @@ const networkInterface = withRules(
       .describe("Whether the cable is plugged in, as it were; a change reaches the running guest.")
       .default("Up"),
     limits: limits.exactOptional(),
+    ntpServers: ntpServers.exactOptional(),
   }),
   exactlyOneOf("an interface", Object.keys(bindings)),
   {
     rule: "!(has(self.podIP) && has(self.macAddress))",
     message: "macAddress makes no sense with podIP, whose guest has the pod's own: remove it",
     fieldPath: ".macAddress",
+  },
+  {
+    rule: "!(has(self.multus) && has(self.ntpServers))",
+    message: "ntpServers makes no sense with multus, whose network has its own DHCP: remove it",
+    fieldPath: ".ntpServers",
   },
 );
 

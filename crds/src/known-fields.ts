@@ -340,6 +340,8 @@ export const knownFields: Readonly<Record<string, readonly string[]>> = {
     "spec.interfaces[].limits",
     "spec.interfaces[].limits.packetsPerSecond",
     "spec.interfaces[].limits.bitsPerSecond",
+    "spec.interfaces[].ntpServers",
+    "spec.interfaces[].ntpServers[]",
     "spec.vsock",
     ...fieldsOf("spec.readinessProbe", readinessProbe),
     ...fieldsOf("spec.livenessProbe", readinessProbe),

@@ -466,6 +466,16 @@ describe("a VirtualMachine is refused for", () => {
       "spec.interfaces[0].macAddress: macAddress makes no sense with podIP, whose guest has the pod's own: remove it",
     ],
     [
+      "a time server by name",
+      interfaces({ name: "a", masquerade: {}, ntpServers: ["2001:db8::123", "pool.ntp.org"] }),
+      "spec.interfaces[0].ntpServers[1]: ntpServers are IP addresses, without a port: DHCP has no names of them",
+    ],
+    [
+      "time servers where another DHCP server answers",
+      interfaces({ ...multus("a", "x"), ntpServers: ["192.0.2.123"] }),
+      "spec.interfaces[0].ntpServers: ntpServers makes no sense with multus, whose network has its own DHCP: remove it",
+    ],
+    [
       "one port twice",
       spec({ interfaces: masqueraded({ port: 80 }, { port: 80 }) }),
       'spec.interfaces[0].masquerade.ports[1]: Duplicate value: {"port":80,"protocol":"TCP"}',

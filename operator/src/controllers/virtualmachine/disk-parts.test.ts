@@ -4,6 +4,7 @@ import { parseMachineConfig } from "../../../../launcher/src/config/machine-conf
 import type { Claims } from "./claims.ts";
 import { allDiskParts } from "./disk-parts.ts";
 import { machineConfig } from "./machine-config.ts";
+import { generatedNetworkData } from "./network-data.ts";
 import { launcherPod } from "./pod.ts";
 import { at, claim, machine, settings, TRUST, VM_UID } from "./testing/fixtures.ts";
 
@@ -139,16 +140,23 @@ describe("a cloud-init disk", () => {
   });
 
   it("names the guest as its pod is named", () => {
-    expect(made(seed({}), {}, { hostname: "db" }).disks[0]?.source).toEqual({
+    expect(made(seed({}), {}, { hostname: "db" }).disks[0]?.source).toMatchObject({
       kind: "cloudInit",
       instanceId: VM_UID,
       localHostname: "db",
     });
   });
 
+  it("has network data made where none is given, in the machine's Secret too", () => {
+    const found = made(seed({}));
+    expect(found.disks[0]?.source).toMatchObject({ networkDataPath: "/etc/typevisor/machine/seed-seed-network-data" });
+    const data = allDiskParts(found.vm, {})[0]?.secretData["seed-seed-network-data"];
+    expect(data).toBe(generatedNetworkData(found.vm));
+  });
+
   it("takes no more inline data than a Secret can hold", () => {
     const userData = "x".repeat(64 * 1024);
     const disks = Array.from({ length: 13 }, (_, index) => disk(`seed-${index}`, { cloudInit: { userData } }));
-    expect(() => made(disks)).toThrow(/832 KiB of inline cloudInit data.*userDataSecretRef/);
+    expect(() => made(disks)).toThrow(/835 KiB of inline cloudInit data.*userDataSecretRef/);
   });
 });

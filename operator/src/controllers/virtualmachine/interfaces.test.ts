@@ -73,6 +73,8 @@ describe("the interfaces of a machine", () => {
       attachment: { kind: "multus", podInterface: podInterfaceOf(multus("storage")) },
     });
     expect(configs({ interfaces: [podIP] })[0]?.attachment).toEqual({ kind: "podIP" });
+    const ntpServers = ["192.0.2.123", "2001:db8::123"];
+    expect(configs({ interfaces: [{ ...masquerade, ntpServers }] })[0]?.dhcp).toEqual({ hostname: "web", ntpServers });
     const template = { spec: { hostname: "db-0" } };
     expect(configs({ template })[0]).toMatchObject({ queues: 2, dhcp: { hostname: "db-0" } });
   });
@@ -101,25 +103,34 @@ describe("the interfaces of a machine", () => {
 });
 
 describe("network data for cloud-init", () => {
-  it("is not made for one interface, which cloud-init configures by itself", () => {
-    expect(generatedNetworkData(machine())).toBeUndefined();
-    expect(generatedNetworkData(withInterfaces())).toBeUndefined();
+  const byDhcp = (macaddress: string) => ({ match: { macaddress }, dhcp4: true, dhcp6: true });
+  const ethernetsOf = (...interfaces: NetworkInterface[]) =>
+    JSON.parse(generatedNetworkData(withInterfaces(...interfaces)) ?? "");
+
+  it("has the interface configured by DHCP of both families", () => {
+    const ethernets = { default: byDhcp(macOf(VM_UID, masquerade)) };
+    expect(ethernetsOf(masquerade)).toEqual({ version: 2, ethernets });
+    expect(JSON.parse(generatedNetworkData(machine()) ?? "")).toEqual({ version: 2, ethernets });
   });
 
-  it("has all of several configured by DHCP, and a boot not wait for other networks than the pod's", () => {
-    const vm = withInterfaces(masquerade, multus("storage", "02:00:5E:10:00:0A"));
-    expect(JSON.parse(generatedNetworkData(vm) ?? "")).toEqual({
+  it("has all of several configured so, and a boot not wait for other networks than the pod's", () => {
+    const later = { "route-metric": 1000 };
+    expect(ethernetsOf(masquerade, multus("storage", "02:00:5E:10:00:0A"))).toEqual({
       version: 2,
       ethernets: {
-        default: { match: { macaddress: macOf(VM_UID, masquerade) }, dhcp4: true },
+        default: byDhcp(macOf(VM_UID, masquerade)),
         storage: {
-          match: { macaddress: "02:00:5e:10:00:0a" },
-          dhcp4: true,
+          ...byDhcp("02:00:5e:10:00:0a"),
           optional: true,
-          "dhcp4-overrides": { "route-metric": 1000 },
+          "dhcp4-overrides": later,
+          "dhcp6-overrides": later,
         },
       },
     });
+  });
+
+  it("is not made where there is no interface", () => {
+    expect(generatedNetworkData(withInterfaces())).toBeUndefined();
   });
 
   it("is not made where the MAC address comes with the pod", () => {

@@ -49,7 +49,10 @@ export function interfaceConfigs(vm: VirtualMachine, settings: Settings): Interf
     attachment: attachmentOf(entry),
     dataPath: "auto",
     ...(entry.limits === undefined ? {} : { limits: entry.limits }),
-    dhcp: { hostname: spec.template?.spec?.hostname ?? name },
+    dhcp: {
+      hostname: spec.template?.spec?.hostname ?? name,
+      ...(entry.ntpServers === undefined ? {} : { ntpServers: entry.ntpServers }),
+    },
   }));
 }
 
