@@ -3,9 +3,10 @@ import type { MovableMachine } from "../machine/movable-machine.ts";
 import type { ReceivedDisks } from "./received-disks.ts";
 import type { MachineTls } from "./tls.ts";
 import type { ReceiverMessage } from "./worker/receive-memory.ts";
-import { endWorker, startWorker } from "./worker/worker-thread.ts";
+import { endWorker, type ReadyWorkers } from "./worker/worker-thread.ts";
 
 export interface MemoryReceiverParts {
+  readonly workers: ReadyWorkers;
   readonly memory: MovableMachine["memory"];
   /** This object's from now on. */
   readonly disks: ReceivedDisks;
@@ -29,12 +30,12 @@ export class MemoryReceiver {
 
   constructor(parts: MemoryReceiverParts) {
     this.#parts = parts;
-    const { memory, disks, connections, address, port, tls, token } = parts;
+    const { workers, memory, disks, connections, address, port, tls, token } = parts;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.listening = promise;
     let silent = connections;
     this.#workers = Array.from({ length: connections }, () =>
-      startWorker({
+      workers.start({
         kind: "receive",
         memoryFd: memory.fd,
         sizeBytes: memory.memory.sizeBytes,

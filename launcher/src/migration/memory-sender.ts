@@ -5,9 +5,10 @@ import { PAGE_SIZE } from "../memory/dirty-bitmap.ts";
 import type { MachineTls } from "./tls.ts";
 import type { SentDisk } from "./worker/send-disk.ts";
 import { type PassRequest, type SenderMessage, SHARED, SHARED_DISK_BYTES } from "./worker/send-memory.ts";
-import { endWorker, startWorker } from "./worker/worker-thread.ts";
+import { endWorker, type ReadyWorkers } from "./worker/worker-thread.ts";
 
 export interface MemorySenderParts {
+  readonly workers: ReadyWorkers;
   readonly memory: MovableMachine["memory"];
   readonly tracking: DirtyTracking;
   readonly disks: readonly SentDisk[];
@@ -42,10 +43,10 @@ export class MemorySender implements Disposable {
   #isDisposed = false;
 
   constructor(parts: MemorySenderParts) {
-    const { memory, tracking, disks, connections, bytesPerSecond, address, port, tls, token } = parts;
+    const { workers, memory, tracking, disks, connections, bytesPerSecond, address, port, tls, token } = parts;
     this.#memoryBytes = memory.memory.sizeBytes;
     this.#workers = Array.from({ length: connections }, () =>
-      startWorker({
+      workers.start({
         kind: "send",
         memoryFd: memory.fd,
         sizeBytes: memory.memory.sizeBytes,

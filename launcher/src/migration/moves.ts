@@ -4,7 +4,7 @@ import type { Logger } from "../log/logger.ts";
 import type { MovableMachine } from "../machine/movable-machine.ts";
 import type { ConsoleHistory } from "./codec/snapshot-codec.ts";
 import { MigrationError } from "./migration-error.ts";
-import { MAX_CONNECTIONS } from "./protocol.ts";
+import { MAX_CONNECTIONS, USUAL_CONNECTIONS } from "./protocol.ts";
 import { type MigrationPlan, MigrationSource } from "./source.ts";
 import { readMachineTls, type TlsPaths } from "./tls.ts";
 
@@ -18,7 +18,7 @@ export interface MovesParts {
 }
 
 const DEFAULTS = {
-  connections: 2,
+  connections: USUAL_CONNECTIONS,
   maxDowntimeMs: 300,
   deadlineMs: 3_600_000,
   bandwidthBytesPerSecond: 0,

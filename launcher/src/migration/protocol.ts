@@ -49,6 +49,8 @@ export const DISKS_VERSION = 2;
 
 export const TOKEN_BYTES = 32;
 export const MAX_CONNECTIONS = 8;
+/** Where nobody asks for another number. */
+export const USUAL_CONNECTIONS = 2;
 const STATE_LIMIT_BYTES = 512 * 2 ** 20;
 const MESSAGE_BYTES = 4096;
 const DISKS_LIMIT = 32;

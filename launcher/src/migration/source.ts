@@ -24,6 +24,7 @@ import { MigrationError } from "./migration-error.ts";
 import { type Frame, type FrameName, type PayloadOf, PROTOCOL_VERSION } from "./protocol.ts";
 import { SentDisks } from "./sent-disks.ts";
 import { connectToPeer, type MachineTls } from "./tls.ts";
+import { ReadyWorkers } from "./worker/worker-thread.ts";
 
 /** For the disks to come to rest; the guest stands still meanwhile. */
 const REST_LIMIT_MS = 5_000;
@@ -58,6 +59,8 @@ export class MigrationSource {
   readonly #phases = new Phases<Phase, SourceEvent>(sourceTransitions, "Connecting");
   readonly #tracking: DirtyTracking;
   readonly #startedMs = performance.now();
+  /** They load while the target is asked. */
+  readonly #workers: ReadyWorkers;
   readonly #abort = new AbortController();
   #convergence: Convergence | null = null;
   #sender: MemorySender | null = null;
@@ -82,6 +85,7 @@ export class MigrationSource {
     this.#plan = plan;
     const { memory, vmFd } = parts.machine.memory;
     this.#tracking = new DirtyTracking(vmFd, memory);
+    this.#workers = new ReadyWorkers(plan.connections);
     this.settled = this.#run();
   }
 
@@ -164,6 +168,7 @@ export class MigrationSource {
     const { token, memoryPort } = await this.#answer("welcome");
     this.#disks = new SentDisks((await this.#answer("wantDisks")).disks, machine.disks);
     this.#sender = new MemorySender({
+      workers: this.#workers,
       memory: machine.memory,
       tracking: this.#tracking,
       disks: this.#disks.tasks,
@@ -322,6 +327,7 @@ export class MigrationSource {
   }
 
   #close(): void {
+    this.#workers[Symbol.dispose]();
     this.#images?.[Symbol.dispose]();
     const disks = this.#disks;
     void (this.#sender?.close() ?? Promise.resolve()).then(() => disks?.[Symbol.dispose]());

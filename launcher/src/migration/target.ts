@@ -21,9 +21,11 @@ import {
   OLDEST_PROTOCOL_VERSION,
   PROTOCOL_VERSION,
   TOKEN_BYTES,
+  USUAL_CONNECTIONS,
 } from "./protocol.ts";
 import { ReceivedDisks } from "./received-disks.ts";
 import { type MachineTls, strangerAt, tlsOptions } from "./tls.ts";
+import { ReadyWorkers } from "./worker/worker-thread.ts";
 
 const HANDSHAKE_LIMIT_MS = 5_000;
 /** Strangers may hold so many connections that have said nothing yet. */
@@ -53,6 +55,8 @@ export class MigrationTarget {
   readonly #server: Server;
   #message = "waiting for the source";
   #link: ControlLink | null = null;
+  /** They load while nobody has come yet. */
+  #workers: ReadyWorkers | null = null;
   #receiver: MemoryReceiver | null = null;
   #images: ImageDigests | null = null;
   /** Whether the images of all overlays are those of the source; there may be none. */
@@ -89,6 +93,7 @@ export class MigrationTarget {
     this.#server.once("error", reject);
     this.#server.listen(listenOptions(this.#parts), resolve);
     await promise;
+    this.#workers = new ReadyWorkers(USUAL_CONNECTIONS);
   }
 
   status(): MigrationStatus {
@@ -160,7 +165,10 @@ export class MigrationTarget {
     const { wanted, images } = disks;
     this.#images = new ImageDigests(images);
     this.#imagesMatch = images.length === 0;
+    using workers = this.#workers ?? new ReadyWorkers(0);
+    this.#workers = null;
     this.#receiver = new MemoryReceiver({
+      workers,
       memory: machine.memory,
       disks,
       address,
@@ -312,6 +320,7 @@ export class MigrationTarget {
   /** Resolves when the source has heard all that was said. */
   async #close(): Promise<void> {
     this.#server.close();
+    this.#workers?.[Symbol.dispose]();
     this.#images?.[Symbol.dispose]();
     void this.#receiver?.close();
     await this.#link?.end();

@@ -6,27 +6,33 @@ import { receiveMemory } from "./receive-memory.ts";
 import { type PassRequest, sendMemory } from "./send-memory.ts";
 import type { EndRequest, WorkerTask } from "./worker-thread.ts";
 
-parentPort?.on("message", (message: PassRequest | EndRequest) => {
+let hasTask = false;
+parentPort?.on("message", (message: WorkerTask | PassRequest | EndRequest) => {
   if (message === "end") process.exit(0);
+  if (!hasTask && "kind" in message) begin(message);
 });
-// What the thread has to do keeps it alive, not that.
-parentPort?.unref();
+// One without a task waits for it.
+if (workerData !== null) begin(workerData as WorkerTask);
 
-const task = workerData as WorkerTask;
-switch (task.kind) {
-  case "save":
-    saveMemory(task);
-    break;
-  case "load":
-    loadMemory(task);
-    break;
-  case "send":
-    void sendMemory(task);
-    break;
-  case "receive":
-    receiveMemory(task);
-    break;
-  case "digest":
-    void digestImage(task);
-    break;
+function begin(task: WorkerTask): void {
+  hasTask = true;
+  // What the thread has to do keeps it alive, not that.
+  parentPort?.unref();
+  switch (task.kind) {
+    case "save":
+      saveMemory(task);
+      break;
+    case "load":
+      loadMemory(task);
+      break;
+    case "send":
+      void sendMemory(task);
+      break;
+    case "receive":
+      receiveMemory(task);
+      break;
+    case "digest":
+      void digestImage(task);
+      break;
+  }
 }

@@ -15,8 +15,47 @@ export type WorkerTask = MemoryFileTask | SendMemoryTask | ReceiveMemoryTask | D
 
 /** A thread that does `task`, and lives no longer than that. Who makes it listens to its messages, errors and end. */
 export function startWorker(task: WorkerTask): Worker {
+  return newWorker(task);
+}
+
+/** Null: it waits for its task. */
+function newWorker(task: WorkerTask | null): Worker {
   const path = nativeFile(BUNDLE, () => join(import.meta.dirname, "main.ts"));
   return new Worker(path, { workerData: task, resourceLimits: LIMITS, stdin: false });
+}
+
+/** Threads that load their program while nobody waits for them yet, which takes longer than a small machine's first pass. */
+export class ReadyWorkers implements Disposable {
+  readonly #waiting = new Set<Worker>();
+
+  constructor(count: number) {
+    for (let i = 0; i < count; i++) {
+      const worker = newWorker(null);
+      this.#waiting.add(worker);
+      // Of no use then; who takes one hears of errors after that.
+      worker.on("error", () => this.#waiting.delete(worker));
+    }
+  }
+
+  get waiting(): Iterable<Worker> {
+    return this.#waiting;
+  }
+
+  /** As `startWorker`, by one of them while there are some. */
+  start(task: WorkerTask): Worker {
+    for (const worker of this.#waiting) {
+      this.#waiting.delete(worker);
+      worker.postMessage(task);
+      return worker;
+    }
+    return newWorker(task);
+  }
+
+  /** Ends those that have no task. */
+  [Symbol.dispose](): void {
+    for (const worker of this.#waiting) void endWorker(worker);
+    this.#waiting.clear();
+  }
 }
 
 /** Tells a thread to end. */
