@@ -347,8 +347,12 @@ static void command_ticks(struct arguments *a) {
   print("ticks %u\n", timer_count());
 }
 
-// load ADDRESS PAGES, until a line is typed; fill and check ADDRESS PAGES SEED
+// load ADDRESS PAGES, until a line is typed; pace ADDRESS PAGES COUNT PERIOD, so many in a period of the time stamp counter;
+// fill and check ADDRESS PAGES SEED
 static void command_load(struct arguments *a) { load_run(a->number[0], a->number[1]); }
+static void command_pace(struct arguments *a) {
+  load_run_paced(a->number[0], a->number[1], a->number[2], a->number[3]);
+}
 static void command_fill(struct arguments *a) {
   memory_fill(a->number[0], a->number[1], a->number[2]);
   print("fill done\n");
@@ -384,6 +388,7 @@ static const struct {
     {"vsockserve", command_vsockserve}, {"vsockdial", command_vsockdial},
     {"hvcprint", command_hvcprint}, {"hvcread", command_hvcread},
     {"timer", command_timer},   {"ticks", command_ticks},       {"load", command_load},
+    {"pace", command_pace},
     {"fill", command_fill},     {"check", command_check},       {"tsc", command_tsc},
 };
 

@@ -156,6 +156,7 @@ void timer_start(uint64_t period, bool deadline);  // in ticks of the local APIC
 void timer_interrupt(void);
 uint64_t timer_count(void);
 void load_run(uint64_t address, uint64_t pages);
+void load_run_paced(uint64_t address, uint64_t pages, uint64_t count, uint64_t period);
 void memory_fill(uint64_t address, uint64_t pages, uint64_t seed);
 uint64_t memory_errors(uint64_t address, uint64_t pages, uint64_t seed);
 

@@ -69,15 +69,72 @@ void load_run(uint64_t address, uint64_t pages) {
   print("load rounds %u errors %u backward %u longest %u ticks %u\n", round, errors, backward, longest, ticks - ticks_before);
 }
 
-uint64_t timer_count(void) { return ticks; }
+static struct {
+  uint64_t address, pages, count, period, rounds, written, errors;
+} paced;
 
-void memory_fill(uint64_t address, uint64_t pages, uint64_t seed) {
-  for (uint64_t page = 0; page < pages; page++) page_fill(address, seed, page);
+static void run_paced(void) {
+  char line[16];
+  for (uint64_t page = 0, due = time_stamp(); !console_read_line(line, sizeof line);) {
+    uint64_t now = time_stamp();
+    if (now < due) {
+      pause();
+      continue;
+    }
+    // What a pause took is not made up for.
+    due = now + paced.period;
+    for (uint64_t i = 0; i < paced.count; i++) {
+      if (!page_holds(paced.address, paced.rounds, page)) paced.errors++;
+      page_fill(paced.address, paced.rounds + 1, page);
+      paced.written++;
+      if (++page < paced.pages) continue;
+      page = 0;
+      paced.rounds++;
+    }
+  }
 }
 
+// As load_run, but `count` pages in each `period` of time stamps, and at CPL 3: a guest that changes its memory at a known
+// rate, also where its kernel is emulated.
+void load_run_paced(uint64_t address, uint64_t pages, uint64_t count, uint64_t period) {
+  paced.address = address;
+  paced.pages = pages;
+  paced.count = count;
+  paced.period = period;
+  paced.rounds = paced.written = paced.errors = 0;
+  for (uint64_t page = 0; page < pages; page++) page_fill(address, 0, page);
+  print("pace runs\n");
+  run_unprivileged(run_paced);
+  print("pace rounds %u written %u errors %u\n", paced.rounds, paced.written, paced.errors);
+}
+
+uint64_t timer_count(void) { return ticks; }
+
+// At CPL 3, which is quick also where the guest's kernel is emulated.
+static struct {
+  uint64_t address, pages, seed, errors;
+} whole;
+
+static void fill_whole(void) {
+  for (uint64_t page = 0; page < whole.pages; page++) page_fill(whole.address, whole.seed, page);
+}
+
+static void check_whole(void) {
+  for (uint64_t page = 0; page < whole.pages; page++)
+    if (!page_holds(whole.address, whole.seed, page)) whole.errors++;
+}
+
+static uint64_t work_on_whole(uint64_t address, uint64_t pages, uint64_t seed, void (*work)(void)) {
+  whole.address = address;
+  whole.pages = pages;
+  whole.seed = seed;
+  whole.errors = 0;
+  run_unprivileged(work);
+  return whole.errors;
+}
+
+void memory_fill(uint64_t address, uint64_t pages, uint64_t seed) { work_on_whole(address, pages, seed, fill_whole); }
+
 uint64_t memory_errors(uint64_t address, uint64_t pages, uint64_t seed) {
-  uint64_t errors = 0;
-  for (uint64_t page = 0; page < pages; page++)
-    if (!page_holds(address, seed, page)) errors++;
-  return errors;
+  return work_on_whole(address, pages, seed, check_whole);
 }
