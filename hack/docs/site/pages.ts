@@ -51,7 +51,7 @@ const sections: readonly Section[] = [
   {
     text: "Start",
     pages: [
-      ["Typevisor", "hack/docs/site/index.md"],
+      ["Overview", "hack/docs/site/index.md"],
       ["Quickstart", "docs/quickstart.md"],
       ["Concepts", "docs/concepts.md"],
       ["Compared with KubeVirt", "docs/comparison.md"],
@@ -98,6 +98,7 @@ const sections: readonly Section[] = [
     text: "Reference",
     pages: [
       ["API", "docs/api.md"],
+      ["Chart values", "docs/chart-values.md"],
       ["kubectl vm", "docs/kubectl-vm.md"],
       ["Metrics", "docs/metrics.md"],
       ["Benchmarks", "docs/benchmarks.md"],
