@@ -17,6 +17,7 @@ const steps: Readonly<Record<string, readonly string[][]>> = {
     ["hack/build-testguest"],
     ["hack/build"],
     ["hack/images/build", "launcher", "operator", "testguest", "toolbox"],
+    ["hack/images/build", "launcher-before", "operator-before"],
   ],
 };
 
