@@ -1,15 +1,28 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** Links of the HTML pages in a folder that lead to no file or to no anchor in it, each with its page. */
-export function deadLinks(folder: string): string[] {
+/**
+ * Links of the HTML pages in a folder that lead to no file or to no anchor in it, each with its page. `base` is the path that the
+ * folder is served at.
+ */
+export function deadLinks(folder: string, base = "/"): string[] {
   const pages = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".html"));
   const anchors = new Map(pages.map((page) => [page, idsOf(join(folder, page))]));
+  const isAlive = (link: string, page: string) => {
+    const there = inFolder(link, base);
+    return there !== undefined && (!isDead(there, page, anchors) || isFile(folder, there));
+  };
   return pages.flatMap((page) =>
     linksOf(join(folder, page))
-      .filter((link) => isDead(link, page, anchors) && !isFile(folder, link))
+      .filter((link) => !isAlive(link, page))
       .map((link) => `${page}: ${link}`),
   );
+}
+
+/** The link with the folder as its root; undefined where it leads out of it. */
+function inFolder(link: string, base: string): string | undefined {
+  if (!link.startsWith("/")) return link;
+  return link.startsWith(base) ? `/${link.slice(base.length)}` : undefined;
 }
 
 function idsOf(file: string): Set<string> {

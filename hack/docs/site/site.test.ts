@@ -105,6 +105,18 @@ describe("links that lead nowhere", () => {
         "index.html: /c.html",
         "index.html: /none.svg",
       ]);
+      writeFileSync(
+        join(folder, "b.html"),
+        `<p id="there"></p><a href="/docs/#top"></a><a href="/docs/index.html#bottom"></a>`,
+      );
+      writeFileSync(
+        join(folder, "index.html"),
+        `<h1 id="top"></h1><a href="/docs/b.html#there"></a><a href="/b.html"></a>`,
+      );
+      expect(deadLinks(folder, "/docs/").toSorted()).toEqual([
+        "b.html: /docs/index.html#bottom",
+        "index.html: /b.html",
+      ]);
     } finally {
       rmSync(folder, { recursive: true });
     }

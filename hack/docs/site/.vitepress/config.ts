@@ -14,6 +14,9 @@ const vueOfRenderer: NonNullable<UserConfig["vite"]>["plugins"] = [
   },
 ];
 
+/** Pages of tables with long names, which have no room for an outline beside them. */
+const WIDE: ReadonlySet<string> = new Set(["metrics.md"]);
+
 export default defineConfig({
   title: "Typevisor",
   description: "Virtual machines beside containers on Kubernetes",
@@ -25,9 +28,11 @@ export default defineConfig({
   outDir: join(repository, "dist/site"),
   cacheDir: join(import.meta.dirname, "../node_modules/.cache"),
   vite: { plugins: vueOfRenderer },
+  transformPageData: ({ relativePath, frontmatter }) =>
+    WIDE.has(relativePath) ? { frontmatter: { ...frontmatter, pageClass: "wide", aside: false } } : undefined,
   // VitePress itself looks for pages that are not there, and not for anchors.
-  buildEnd: ({ outDir }) => {
-    const dead = deadLinks(outDir);
+  buildEnd: ({ outDir, site }) => {
+    const dead = deadLinks(outDir, site.base);
     if (dead.length > 0) throw new Error(`links that lead nowhere:\n${dead.join("\n")}`);
   },
   markdown: {
