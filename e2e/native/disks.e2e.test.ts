@@ -9,7 +9,7 @@ import { eventually } from "../support/eventually.ts";
 import { GuestSession, SECTOR_BYTES } from "../support/guest-session.ts";
 import type { Kubectl, KubeObject } from "../support/kubectl.ts";
 import { storageClass } from "../support/storage-class.ts";
-import { podOf, testGuest } from "../support/vm.ts";
+import { CONTAINER_DISK_IMAGE, podOf, testGuest } from "../support/vm.ts";
 
 const MIB = 2 ** 20;
 const NAMESPACE = "disks";
@@ -192,6 +192,34 @@ describe("disks", () => {
       await guest.writeSector(0, 96 * 2048 - 1, 4714);
       expect(await guest.readSector(0, 96 * 2048 - 1)).toBe(4714n);
     });
+
+    it("is read by two machines at once that only read it, and by none that writes", async () => {
+      await kubectl.run(["delete", "vm", `${name}-second`, "--timeout=60s"], { timeoutMs: 70_000 });
+      const readers = [`${name}-reads`, `${name}-reads-too`];
+      for (const reader of readers) await kubectl.apply(testGuest(reader, { disks: [onClaim("data", name, true)] }));
+      await kubectl.apply(testGuest(`${name}-writes`, { disks: [onClaim("data", name)] }));
+      for (const reader of readers) {
+        await kubectl.waitFor("vm", reader, "condition=Ready", START_TIMEOUT_MS);
+        await using guest = await GuestSession.open(kubectl, reader);
+        expect(await guest.readSector(0, 7)).toBe(4713n);
+        expect(await guest.ask("blkwrite 0 7 1")).toMatch(/blkwrite status [^0]/);
+        expect(await guest.readSector(0, 7)).toBe(4713n);
+        expect(await guest.readSector(0, 96 * 2048 - 1)).toBe(4714n);
+      }
+      await kubectl.vmCondition(`${name}-writes`, "Ready", "False", "ClaimInUse");
+      for (const machine of [`${name}-writes`, ...readers])
+        await kubectl.run(["delete", "vm", machine, "--timeout=60s"], { timeoutMs: 70_000 });
+    });
+  });
+
+  it("a disk of an image that was made for KubeVirt is used as it is", async () => {
+    await start("kubevirt", [{ name: "root", image: { reference: CONTAINER_DISK_IMAGE } }]);
+    await using guest = await GuestSession.open(kubectl, "kubevirt");
+    expect(await guest.diskInfo(0)).toEqual({ name: "root", sizeBytes: 8 * MIB });
+    expect(await guest.readSector(0, 100)).toBe(BigInt(100 * SECTOR_BYTES));
+    await guest.writeSector(0, 100, 4711);
+    expect(await guest.readSector(0, 100)).toBe(4711n);
+    expect(await guest.readSector(0, 101)).toBe(BigInt(101 * SECTOR_BYTES));
   });
 
   describe("a claim that is not ready", () => {

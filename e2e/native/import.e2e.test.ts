@@ -11,7 +11,7 @@ import { eventually } from "../support/eventually.ts";
 import { GuestSession, SECTOR_BYTES } from "../support/guest-session.ts";
 import type { Kubectl } from "../support/kubectl.ts";
 import { storageClass } from "../support/storage-class.ts";
-import { testGuest } from "../support/vm.ts";
+import { CONTAINER_DISK_IMAGE, testGuest } from "../support/vm.ts";
 
 const MIB = 2 ** 20;
 const NAMESPACE = "imports";
@@ -155,6 +155,42 @@ describe("imports", () => {
     expect(await guest.readSector(0, 7)).toBe(4711n);
     expect(await guest.readSector(0, 8)).toBe(0n);
     expect(await guest.readSector(0, disk.length / SECTOR_BYTES)).toBe(0n);
+    await nothingLeft();
+  });
+
+  it("a machine starts on the disk of an OCI image, in KubeVirt's layout", async () => {
+    await image("oci", { image: { reference: CONTAINER_DISK_IMAGE } });
+    await claim("of-image", "oci");
+    await machine("on-image", "of-image");
+    await kubectl.waitFor("vm", "on-image", "condition=Ready", TIMEOUT_MS);
+    await using guest = await GuestSession.open(kubectl, "on-image");
+    expect(await guest.diskInfo(0)).toEqual({ name: "root", sizeBytes: 64 * MIB });
+    const last = (8 * MIB) / SECTOR_BYTES - 1;
+    for (const sector of [1, last]) expect(await guest.readSector(0, sector)).toBe(BigInt(sector * SECTOR_BYTES));
+    expect(await guest.readSector(0, last + 1)).toBe(0n);
+    expect(await statusOf("oci")).toMatchObject({ format: "qcow2", virtualSize: "8Mi" });
+    await nothingLeft();
+  });
+
+  it("a machine starts on a copy of another one's disk, which is taken once that one is off", async () => {
+    {
+      await using guest = await GuestSession.open(kubectl, "templated");
+      await guest.writeSector(0, 9, 4713);
+    }
+    await image("copy", { persistentVolumeClaim: { name: "root-templated" } });
+    await claim("copied", "copy");
+    await machine("on-copy", "copied");
+    await eventually("the import to wait for the machine", TIMEOUT_MS, async () => {
+      const [entry] = (await statusOf("copy"))?.imports ?? [];
+      if (entry?.reason === "SourceInUse") return entry.message?.includes("VirtualMachine templated writes to");
+      throw new Error(JSON.stringify(entry));
+    });
+    await kubectl.run(["patch", "vm", "templated", "--type=merge", "-p", '{"spec":{"runStrategy":"Halted"}}']);
+    await kubectl.waitFor("vm", "on-copy", "condition=Ready", TIMEOUT_MS);
+    await using guest = await GuestSession.open(kubectl, "on-copy");
+    expect(await guest.readSector(0, 7)).toBe(4711n);
+    expect(await guest.readSector(0, 9)).toBe(4713n);
+    expect(await statusOf("copy")).toMatchObject({ format: "raw", virtualSize: "64Mi" });
     await nothingLeft();
   });
 

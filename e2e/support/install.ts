@@ -2,7 +2,8 @@ import { join } from "node:path";
 
 /** Archives of the images that the native tests use, as hack/images/build leaves them. */
 export function testImages(root: string): string[] {
-  return ["launcher", "operator", "testguest", "toolbox"].map((name) => join(root, "dist/images", `${name}.tar`));
+  const names = ["launcher", "operator", "testguest", "toolbox", "containerdisk"];
+  return names.map((name) => join(root, "dist/images", `${name}.tar`));
 }
 
 /** What the tests give helm beyond the chart's defaults. */

@@ -24,6 +24,9 @@ export function testGuest(name: string, spec: Partial<Spec> = {}, cmdline = ""):
 
 export const TEST_GUEST_IMAGE = "docker.io/typevisor/testguest:dev";
 
+/** A disk of 8 MiB in KubeVirt's layout, whose every 64-bit word says at which byte it stands (hack/images/containerdisk.ts). */
+export const CONTAINER_DISK_IMAGE = "docker.io/typevisor/containerdisk:dev";
+
 /** The pod that the operator makes for a VM. */
 export function podOf(name: string): string {
   return `vm-${name}`;

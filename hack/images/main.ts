@@ -6,6 +6,7 @@ import { ensureDebianPackages } from "../lib/debian-packages.ts";
 import { withLock } from "../lib/lock.ts";
 import { writeOciArchive } from "../lib/oci.ts";
 import { say } from "../lib/step.ts";
+import { containerDisk } from "./containerdisk.ts";
 import { launcher, operator, versionBeforeImages } from "./containers.ts";
 import { debian } from "./debian.ts";
 import { debianCloud } from "./debian-cloud.ts";
@@ -19,7 +20,17 @@ import { toolbox } from "./toolbox.ts";
 
 const repository = join(import.meta.dirname, "..", "..");
 const outDir = join(repository, "dist", "images");
-const recipes = [launcher, operator, testguest, hello, debian, debianCloud, toolbox, ...versionBeforeImages];
+const recipes = [
+  launcher,
+  operator,
+  testguest,
+  hello,
+  debian,
+  debianCloud,
+  toolbox,
+  containerDisk,
+  ...versionBeforeImages,
+];
 
 const usage = `usage: hack/images/build [--update] [--force] [NAME...]
 Writes OCI archives to dist/images, each only when its inputs changed.

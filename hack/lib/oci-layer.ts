@@ -7,9 +7,12 @@ import { pipeline } from "node:stream/promises";
 import { createGzip, createZstdCompress } from "node:zlib";
 import { type Header, pack as newPack, type Pack } from "tar-stream";
 
-/** One entry of a layer that is not taken from a directory as it stands. Paths are relative to the image's root. */
+/**
+ * One entry of a layer that is not taken from a directory as it stands. Paths are relative to the image's root; `owner` is
+ * user and group, root where it is left out.
+ */
 export type OciFile =
-  | { path: string; content: string | Uint8Array; mode?: number }
+  | { path: string; content: string | Uint8Array; mode?: number; owner?: number }
   | { path: string; source: string; mode?: number }
   | { path: string; symlink: string }
   | { path: string; directory: true; mode?: number };
@@ -44,7 +47,7 @@ const mediaTypes: Record<LayerCompression, string> = {
   zstd: "application/vnd.oci.image.layer.v1.tar+zstd",
 };
 
-/** Writes one layer blob to `outFile`: sorted, owned by root, all times 0, so that equal input gives equal bytes. */
+/** Writes one layer blob to `outFile`: sorted, owned by root unless told, all times 0: equal input gives equal bytes. */
 export async function writeLayer(
   layer: OciLayer,
   outFile: string,
@@ -112,7 +115,8 @@ async function packEntry(pack: Pack, path: string, entry: Entry, directories: Se
   } else if ("hardlink" in entry) {
     pack.entry({ ...header(path, "link", 0o644), linkname: normalise(entry.hardlink) });
   } else if ("content" in entry) {
-    pack.entry(header(path, "file", entry.mode ?? 0o644), Buffer.from(entry.content));
+    const { mode = 0o644, owner = 0 } = entry;
+    pack.entry({ ...header(path, "file", mode), uid: owner, gid: owner }, Buffer.from(entry.content));
   } else {
     const { mode, size } = await lstat(entry.source);
     const sink = pack.entry({ ...header(path, "file", entry.mode ?? mode & 0o7777), size });

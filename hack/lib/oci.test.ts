@@ -120,6 +120,7 @@ describe("an OCI archive", () => {
     const files = [
       { path: "/disk/disk.img", source: join(work, "content/a") },
       { path: "etc/motd", content: "hello" },
+      { path: "etc/secret", content: "hello", mode: 0o440, owner: 107 },
       { path: "tmp", directory: true as const, mode: 0o1777 },
     ];
     await writeOciArchive({ name: "x", layers: [{ files }, { tar: join(work, "ready.tar") }] }, join(work, "out.tar"));
@@ -128,6 +129,7 @@ describe("an OCI archive", () => {
       "-rw-r--r-- 0/0 5 disk/disk.img",
       "drwxr-xr-x 0/0 0 etc/",
       "-rw-r--r-- 0/0 5 etc/motd",
+      "-r--r----- 107/107 5 etc/secret",
       "drwxrwxrwt 0/0 0 tmp/",
     ]);
     expect(imageOf(join(work, "out.tar")).manifest.layers).toHaveLength(2);

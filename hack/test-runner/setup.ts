@@ -16,7 +16,7 @@ const steps: Readonly<Record<string, readonly string[][]>> = {
   e2e: [
     ["hack/build-testguest"],
     ["hack/build"],
-    ["hack/images/build", "launcher", "operator", "testguest", "toolbox"],
+    ["hack/images/build", "launcher", "operator", "testguest", "toolbox", "containerdisk"],
     ["hack/images/build", "launcher-before", "operator-before"],
   ],
 };
