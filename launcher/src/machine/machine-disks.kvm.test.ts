@@ -23,6 +23,28 @@ const scratch = (sizeBytes: number): DiskConfig => ({
   source: { kind: "empty", path: join(directory, "scratch"), sizeBytes },
 });
 
+it("disks stand on the bus in the order of machine.json, which is the one that firmware tries them in", async () => {
+  const raw = join(directory, "raw");
+  writeFileSync(raw, new Uint8Array(3 * SECTOR));
+  const empty = (name: string, sectors: number): DiskConfig => ({
+    ...scratch(sectors * SECTOR),
+    name,
+    source: { kind: "empty", path: join(directory, name), sizeBytes: sectors * SECTOR },
+  });
+  const disks: DiskConfig[] = [
+    empty("without-a-loader", 4),
+    { name: "root", readOnly: true, queues: 1, source: { kind: "raw", path: raw } },
+    empty("another", 2),
+  ];
+  await using test = await TestMachine.start({ disks });
+  for (const [index, [name, sectors]] of [
+    ["without-a-loader", 4],
+    ["root", 3],
+    ["another", 2],
+  ].entries())
+    await test.console.ask(`blkid ${index}`, `blkid status 0 name ${name} sectors ${sectors}`);
+});
+
 describe("a disk that grows under a running guest", () => {
   it("is as large for the guest, which uses what is new", async () => {
     await using test = await TestMachine.start({ disks: [scratch(64 * SECTOR)] });
