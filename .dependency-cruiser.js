@@ -1,6 +1,7 @@
 // Layers, lowest first: a folder of launcher/src imports only itself and those before it (design: docs/architecture.md).
 const launcherLayers = [
   "codec",
+  "measure",
   "sys",
   "kvm",
   "memory",

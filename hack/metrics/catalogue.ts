@@ -53,7 +53,7 @@ export async function readCatalogue(): Promise<Catalogue> {
       name,
       type,
       help,
-      labels: [...Object.keys(MACHINE_LABELS), ...new Set(samples.flatMap(([labels]) => Object.keys(labels)))],
+      labels: [...Object.keys(MACHINE_LABELS), ...labelNamesOf(samples)],
     })),
     controllers: entriesOf(controllers),
     node: entriesOf(node),
@@ -63,6 +63,13 @@ export async function readCatalogue(): Promise<Catalogue> {
       node: await node.metrics(),
     },
   };
+}
+
+/** Those of buckets are understood. */
+function labelNamesOf(samples: Metric["samples"]): string[] {
+  const names = new Set(samples.flatMap(([labels]) => Object.keys(labels)));
+  names.delete("le");
+  return [...names];
 }
 
 function launcherMetrics(): readonly Metric[] {
@@ -75,9 +82,14 @@ function launcherMetrics(): readonly Metric[] {
   const console = new GuestConsole(0);
   const api = new LauncherApi({ machine, console, log: jsonLogger("error", {}, () => undefined) });
   api.requests.set("GET /v1/status 200", 1);
+  const progress = { rounds: 1, sentBytes: 1, remainingBytes: 1, diskSentBytes: 1, diskRemainingBytes: 1 };
+  const rates = { bytesPerSecond: 1, dirtyBytesPerSecond: 1, throttle: 0 };
+  const move = { role: "source", phase: "Copying", message: "", progress: { ...progress, ...rates } } as const;
   const processDirectory = fakeProcess();
   try {
-    return telemetrySources({ machine, console, api, lag, processDirectory }).flatMap((source) => [...source()]);
+    return telemetrySources({ machine, console, api, lag, processDirectory, migration: () => move }).flatMap(
+      (source) => [...source()],
+    );
   } finally {
     rmSync(processDirectory, { recursive: true });
   }
@@ -90,7 +102,8 @@ function fakeProcess(): string {
   mkdirSync(task, { recursive: true });
   writeFileSync(join(task, "comm"), "vcpu\n");
   writeFileSync(join(task, "schedstat"), "1 1 1\n");
-  writeFileSync(join(directory, "status"), "RssAnon:\t1 kB\nRssFile:\t1 kB\nRssShmem:\t1 kB\n");
+  const fields = ["RssAnon", "RssFile", "RssShmem", "VmPTE", "VmSwap"];
+  writeFileSync(join(directory, "status"), fields.map((field) => `${field}:\t1 kB\n`).join(""));
   return directory;
 }
 

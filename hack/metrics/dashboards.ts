@@ -200,6 +200,9 @@ const cluster: Dashboard = {
 
 const one = 'namespace="$namespace",name="$name"';
 const rate = (metric: string, more = "") => `rate(${metric}{${one}${more}}[5m])`;
+/** Quantile of one of the machine's histograms, by `labels`. */
+const quantileOf = (q: number, metric: string, ...labels: readonly string[]) =>
+  `histogram_quantile(${q}, sum by (${[...labels, "le"].join(", ")}) (${rate(`${metric}_bucket`)}))`;
 
 const machine: Dashboard = {
   uid: "typevisor-machine",
@@ -247,6 +250,15 @@ const machine: Dashboard = {
         queries: { "{{kind}}": `topk(10, ${rate("typevisor_vm_exits_total")})` },
       },
       {
+        title: "Ways of exits and back",
+        about: "From an exit of the guest until it goes on with the answer.",
+        unit: "s",
+        queries: {
+          P50: quantileOf(0.5, "typevisor_vm_exit_round_trip_seconds"),
+          P99: quantileOf(0.99, "typevisor_vm_exit_round_trip_seconds"),
+        },
+      },
+      {
         title: "Event loop's delay",
         about: "Longest between two scrapes, and on average.",
         unit: "s",
@@ -259,13 +271,18 @@ const machine: Dashboard = {
     "Memory and network": [
       {
         title: "Memory",
-        about: "What the guest may have and has touched, and the launcher's own.",
+        about: "What the guest may have, and has touched.",
         unit: "bytes",
         queries: {
           "guest's size": `max(typevisor_vm_memory_domain_bytes{${one}})`,
           "guest touched": `max(typevisor_vm_memory_guest_resident_bytes{${one}})`,
-          launcher: `max(typevisor_vm_launcher_memory_overhead_bytes{${one}})`,
         },
+      },
+      {
+        title: "Launcher's memory",
+        about: "By kind; page tables are those of the guest's memory as well.",
+        unit: "bytes",
+        queries: { "{{kind}}": `max by (kind) (typevisor_vm_launcher_memory_bytes{${one}})` },
       },
       {
         title: "Network",
@@ -307,6 +324,14 @@ const machine: Dashboard = {
         },
       },
       {
+        title: "Time of a request (P99)",
+        about: "From when the device took it until it ended.",
+        unit: "s",
+        queries: {
+          "{{drive}} {{operation}}": quantileOf(0.99, "typevisor_vm_storage_request_seconds", "drive", "operation"),
+        },
+      },
+      {
         title: "Full, and errors",
         about: "1 while the storage has no room; failed requests a second.",
         unit: "short",
@@ -314,6 +339,32 @@ const machine: Dashboard = {
           "{{drive}} full": `typevisor_vm_storage_full{${one}}`,
           "{{drive}} {{operation}} errors": rate("typevisor_vm_storage_errors_total"),
         },
+      },
+    ],
+    "Migration (while one is under way)": [
+      {
+        title: "Sent, and left of the pass",
+        about: "Memory, and disks that are copied.",
+        unit: "bytes",
+        queries: {
+          sent: `max(typevisor_vm_migration_data_processed_bytes{${one}})`,
+          left: `max(typevisor_vm_migration_data_remaining_bytes{${one}})`,
+        },
+      },
+      {
+        title: "Sent and written",
+        about: "A second: it ends when little is written beside what is sent.",
+        unit: "Bps",
+        queries: {
+          sent: `max(typevisor_vm_migration_transfer_rate_bytes{${one}})`,
+          "written by the guest": `max(typevisor_vm_migration_dirty_memory_rate_bytes{${one}})`,
+        },
+      },
+      {
+        title: "Guest held back",
+        about: "Share of the time, so that it writes less.",
+        unit: "percentunit",
+        queries: { "held back": `max(typevisor_vm_migration_throttle_ratio{${one}})` },
       },
     ],
   },

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 enum { RUNNING = 0, EXITED = 1 };
-enum { SPIN_NS = 10000, STACK_BYTES = 64 * 1024 };
+enum { SPIN_NS = 10000, STACK_BYTES = 64 * 1024, TRIP_BOUNDS = 6 };
 
 // Shared with launcher/src/sys/vcpu-thread.ts, which writes the offsets down again.
 struct vcpu {
@@ -26,10 +26,18 @@ struct vcpu {
   int32_t error;              // errno of KVM_RUN; 0: the exit is described in kvm_run
   int32_t fd, exit_fd;        // vCPU; eventfd that each exit signals
   struct kvm_run *run;
+  int64_t exited_ns;           // when the guest was last left
+  _Atomic uint32_t uncounted;  // the event loop lets the thread in, and answers no exit by it
+  // Round trips: from an exit until the guest is entered again. Written by the thread alone.
+  _Atomic int64_t trips_ns, trips[TRIP_BOUNDS + 1];
   pthread_t thread;
 };
 _Static_assert(offsetof(struct vcpu, error) == 12 && offsetof(struct vcpu, fd) == 16, "layout");
 _Static_assert(offsetof(struct vcpu, exit_fd) == 20 && offsetof(struct vcpu, run) == 24, "layout");
+_Static_assert(offsetof(struct vcpu, uncounted) == 40 && offsetof(struct vcpu, trips_ns) == 48, "layout");
+_Static_assert(offsetof(struct vcpu, trips) == 56, "layout");
+
+static const int64_t trip_bounds_ns[TRIP_BOUNDS] = {10000, 30000, 100000, 1000000, 10000000, 100000000};
 
 static int64_t now_ns(void) {
   struct timespec t;
@@ -51,6 +59,22 @@ static void wait_until_running(struct vcpu *v) {
   v->sleeping = 0;
 }
 
+static void add(_Atomic int64_t *sum, int64_t value) {
+  atomic_store_explicit(sum, atomic_load_explicit(sum, memory_order_relaxed) + value, memory_order_relaxed);
+}
+
+static void count_round_trip(struct vcpu *v) {
+  if (v->uncounted) {
+    v->uncounted = 0;
+    return;
+  }
+  int64_t took_ns = now_ns() - v->exited_ns;
+  int bucket = 0;
+  while (bucket < TRIP_BOUNDS && took_ns > trip_bounds_ns[bucket]) bucket++;
+  add(&v->trips_ns, took_ns);
+  add(&v->trips[bucket], 1);
+}
+
 static void *thread_main(void *argument) {
   struct vcpu *v = argument;
   const uint64_t one = 1;
@@ -58,11 +82,13 @@ static void *thread_main(void *argument) {
   for (;;) {
     wait_until_running(v);
     if (v->stop) return NULL;
+    count_round_trip(v);
     int result;
     // EAGAIN: a processor that waits for its start-up IPI was woken. EINTR without a kick: a late signal of an old one.
     do result = ioctl(v->fd, KVM_RUN, 0);
     while (result < 0 && (errno == EAGAIN || (errno == EINTR && !*(volatile uint8_t *)&v->run->immediate_exit)));
     v->error = result < 0 ? errno : 0;
+    v->exited_ns = now_ns();
     v->state = EXITED;
     (void)!write(v->exit_fd, &one, sizeof one);
   }

@@ -45,7 +45,12 @@ export async function openControlPlane(parts: ControlPlaneParts): Promise<Contro
   const { movable } = machine;
   const suspend = movable && ((directory: string) => suspendTo(movable, directory, console));
   const migration = movable && migrationOf(movable, parts);
-  const api = new LauncherApi({ machine, console, log, ...(suspend && migration && { suspend, migration }) });
+  const api = new LauncherApi({
+    machine,
+    console,
+    log,
+    ...(suspend && migration && { suspend, migration: migration.load }),
+  });
   const cleanup = new AsyncDisposableStack();
   try {
     const unix = await opening("control.socketPath", () => listenOnUnixSocket(api, control.socketPath));
@@ -60,7 +65,13 @@ export async function openControlPlane(parts: ControlPlaneParts): Promise<Contro
     }
     if (control.telemetry !== undefined) {
       const lag = cleanup.use(new LoopLag().start());
-      const sources = telemetrySources({ machine, console, api, lag });
+      const sources = telemetrySources({
+        machine,
+        console,
+        api,
+        lag,
+        migration: () => migration?.loaded()?.status(),
+      });
       const labels = { namespace: identity.namespace, name: identity.name };
       const endpoint = control.telemetry;
       const telemetry = await opening("control.telemetry", () =>
@@ -84,7 +95,7 @@ export async function openControlPlane(parts: ControlPlaneParts): Promise<Contro
       console.close();
       await cleanup.disposeAsync();
     },
-    migrationResult: async () => (await migration?.())?.status().result,
+    migrationResult: async () => (await migration?.load())?.status().result,
   };
 }
 
@@ -94,8 +105,15 @@ async function suspendTo(machine: MovableMachine, directory: string, console: Gu
   await suspend(machine, directory, () => console.history());
 }
 
-function migrationOf(machine: MovableMachine, parts: ControlPlaneParts): () => Promise<MigrationControls> {
+interface LazyMigration {
+  readonly load: () => Promise<MigrationControls>;
+  /** Undefined until somebody has asked for it. */
+  readonly loaded: () => MigrationControls | undefined;
+}
+
+function migrationOf(machine: MovableMachine, parts: ControlPlaneParts): LazyMigration {
   let loading: Promise<MigrationControls> | undefined;
+  let loaded: MigrationControls | undefined;
   const load = async () => {
     const [{ Moves }, { MigrationControls }] = await Promise.all([
       import("../migration/moves.ts"),
@@ -105,11 +123,15 @@ function migrationOf(machine: MovableMachine, parts: ControlPlaneParts): () => P
     const { identity, migration: tls } = config;
     const consoles = () => console.history();
     const moves = new Moves({ machine, uid: identity.uid, launcherVersion, consoles, tls, log });
-    return new MigrationControls(moves, target ?? null);
+    loaded = new MigrationControls(moves, target ?? null);
+    return loaded;
   };
-  return () => {
-    loading ??= load();
-    return loading;
+  return {
+    load: () => {
+      loading ??= load();
+      return loading;
+    },
+    loaded: () => loaded,
   };
 }
 

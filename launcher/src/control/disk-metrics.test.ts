@@ -16,6 +16,17 @@ function scrape(machine: FakeMachine): string[] {
     .filter((line) => !line.startsWith("#"));
 }
 
+/** Requests up to 0.1, 1, 5, 20 and 100 ms, a second, and all. */
+function latency(operation: string, upTo: readonly number[], sum: number): string[] {
+  const labels = `name="web",drive="root",operation="${operation}"`;
+  const bounds = ["0.0001", "0.001", "0.005", "0.02", "0.1", "1", "+Inf"];
+  return [
+    ...bounds.map((le, i) => `request_seconds_bucket{${labels},le="${le}"} ${upTo[i]}`),
+    `request_seconds_sum{${labels}} ${sum}`,
+    `request_seconds_count{${labels}} ${upTo.at(-1)}`,
+  ];
+}
+
 describe("the metrics of disks", () => {
   it("tell what each has done", () => {
     const use = new DiskUse();
@@ -44,6 +55,9 @@ describe("the metrics of disks", () => {
         `discard_times_seconds_total{name="web",drive="root"} 0.001`,
         `write_zeroes_requests_total{name="web",drive="root"} 0`,
         `write_zeroes_times_seconds_total{name="web",drive="root"} 0`,
+        ...latency("read", [0, 0, 2, 2, 2, 2, 2], 0.005),
+        ...latency("write", [0, 1, 1, 2, 2, 2, 2], 0.008),
+        ...latency("flush", [0, 0, 0, 0, 0, 1, 1], 0.5),
         `errors_total{name="web",drive="root",operation="read"} 0`,
         `errors_total{name="web",drive="root",operation="write"} 1`,
         `errors_total{name="web",drive="root",operation="flush"} 0`,

@@ -1,6 +1,6 @@
 import type { MachineControls } from "../machine/control-surface.ts";
 import type { DiskReport } from "../virtio/block/disks.ts";
-import type { Metric, MetricSource } from "./prometheus.ts";
+import { histogramSamples, type Metric, type MetricSource } from "./prometheus.ts";
 
 /** What the machine's disks have done; label `drive` is a disk's name. */
 export function diskMetrics(machine: Pick<MachineControls, "diskUse">): MetricSource {
@@ -51,6 +51,16 @@ export function diskMetrics(machine: Pick<MachineControls, "diskUse">): MetricSo
         (disk) => disk.operations[kind].seconds,
       );
     }
+    yield {
+      name: "typevisor_vm_storage_request_seconds",
+      help: "How long requests took, from when the device took them until they ended.",
+      type: "histogram",
+      samples: disks.flatMap(({ name, operations }) =>
+        (["read", "write", "flush"] as const).flatMap((operation) =>
+          histogramSamples({ drive: name, operation }, operations[operation].latency),
+        ),
+      ),
+    };
     yield {
       name: "typevisor_vm_storage_errors_total",
       help: "Requests that failed in the disk's storage.",

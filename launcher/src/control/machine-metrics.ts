@@ -3,7 +3,7 @@ import type { MachineControls } from "../machine/control-surface.ts";
 import type { GuestConsole } from "./console/guest-console.ts";
 import type { LauncherApi } from "./launcher-api.ts";
 import type { LoopLag } from "./loop-lag.ts";
-import { type Metric, type MetricSource, metric } from "./prometheus.ts";
+import { histogramSamples, type Metric, type MetricSource, metric } from "./prometheus.ts";
 
 const STATES: readonly MachineState[] = ["Starting", "Running", "Paused", "Stopping", "Ended"];
 
@@ -55,6 +55,13 @@ export function machineMetrics(machine: MachineControls): MetricSource {
       "kind",
       Object.entries(status.exits),
     );
+    if (machine.roundTrips !== null)
+      yield {
+        name: "typevisor_vm_exit_round_trip_seconds",
+        help: "From an exit of the guest until its virtual processor was back in it with the answer; pauses are left out.",
+        type: "histogram",
+        samples: histogramSamples({}, machine.roundTrips),
+      };
     yield labelled(
       "gauge",
       "typevisor_vm_milestone_seconds",

@@ -38,6 +38,7 @@ export function memoryMetrics(directory: string): MetricSource {
       return kibibytes === undefined ? undefined : Number(kibibytes) * 1024;
     };
     const [anonymous, file, shared] = [bytes("RssAnon"), bytes("RssFile"), bytes("RssShmem")];
+    const [pageTables, swapped] = [bytes("VmPTE"), bytes("VmSwap")];
     if (anonymous === undefined || file === undefined || shared === undefined) return;
     yield metric(
       "gauge",
@@ -51,6 +52,13 @@ export function memoryMetrics(directory: string): MetricSource {
       "Resident memory of the launcher without the guest's: its own, and files that others may share.",
       anonymous + file,
     );
+    const kinds = Object.entries({ anonymous, file, page_tables: pageTables, swapped });
+    yield {
+      name: "typevisor_vm_launcher_memory_bytes",
+      help: "Memory of the launcher without the guest's, by kind: anonymous (heap, buffers, stacks), file (code, shared between launchers of a node), page_tables (of the guest's memory, too; not resident, but charged to the pod), swapped.",
+      type: "gauge",
+      samples: kinds.flatMap(([kind, value]): Metric["samples"] => (value === undefined ? [] : [[{ kind }, value]])),
+    };
   };
 }
 

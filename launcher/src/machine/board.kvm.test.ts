@@ -192,6 +192,24 @@ describe("a board", () => {
     expect(machine.counter.snapshot()).toMatchObject({ "io:0x3fd": 500 });
   });
 
+  it("counts the way of each exit and of its answer, whatever the halts between, and after the end", async () => {
+    using machine = await running("write 0xc0000000 4 1 200; flood 200");
+    const exits = () => Object.values(machine.counter.snapshot()).reduce((sum, count) => sum + count, 0);
+    const trips = () => Array.from(machine.runner.roundTrips?.counts ?? []).reduce((sum, count) => sum + count, 0);
+    await machine.said("flooded");
+    for (let round = 0; round < 3; round++) {
+      await machine.runner.halt();
+      expect(trips()).toBe(exits());
+      machine.runner.run();
+    }
+    await machine.runner.halt();
+    expect(trips()).toBe(exits());
+    expect(trips()).toBeGreaterThan(400);
+    expect(machine.runner.roundTrips?.sum).toBeGreaterThan(0);
+    machine.runner[Symbol.dispose]();
+    expect(trips()).toBe(exits());
+  });
+
   it("does not wait for what is halted or was never run", async () => {
     using machine = await TestBoard.make();
     await machine.runner.halt();

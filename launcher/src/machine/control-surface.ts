@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { LauncherStatus, MachineState, TerminationReason } from "../../api/control.ts";
 import type { DiskConfig, InterfaceConfig, LinkState } from "../../api/machine-config.ts";
+import type { HistogramReport } from "../measure/histogram.ts";
 import type { DiskReport } from "../virtio/block/disks.ts";
 import type { InterfaceReport } from "../virtio/net/interfaces.ts";
 import type { VsockUse } from "../virtio/vsock/vsock-use.ts";
@@ -25,6 +26,8 @@ export interface MachineControls {
   diskUse(): readonly DiskReport[];
   /** Spent on looking for the next request to a disk, for metrics. */
   readonly pollingSeconds: number;
+  /** Seconds from the guest's exits until it was back with their answers, for metrics; null without vCPUs. */
+  readonly roundTrips: HistogramReport | null;
   /** What the interfaces have carried, for metrics. */
   networkUse(): readonly InterfaceReport[];
   /** Streams to and from the guest; null without a vsock. */

@@ -8,6 +8,7 @@ import type { Vcpu } from "../kvm/vcpu.ts";
 import type { MachineEvents } from "../legacy/machine-events.ts";
 import { errorText } from "../log/error-text.ts";
 import type { Logger } from "../log/logger.ts";
+import type { HistogramReport } from "../measure/histogram.ts";
 import type { NetworkLink } from "../net/network-link.ts";
 import type { SysError } from "../sys/errors.ts";
 import type { LoopPoller } from "../sys/loop-poller.ts";
@@ -311,6 +312,10 @@ export class Machine implements StartableMachine, MovableMachine {
       case "Ended":
         return this.#termination ?? { reason: "LauncherError", message: "" };
     }
+  }
+
+  get roundTrips(): HistogramReport | null {
+    return this.#runner.roundTrips;
   }
 
   get vsock(): VsockControls | null {

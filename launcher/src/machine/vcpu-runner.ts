@@ -1,4 +1,5 @@
 import type { Vcpu } from "../kvm/vcpu.ts";
+import { type HistogramReport, sumOf } from "../measure/histogram.ts";
 import { SysError } from "../sys/errors.ts";
 import { EventFd } from "../sys/eventfd.ts";
 import { watchFd } from "../sys/fd-watch.ts";
@@ -75,6 +76,11 @@ export class VcpuRunner implements Disposable {
     return this.#halting.promise;
   }
 
+  /** Seconds from exits until their vCPUs were back in the guest, pauses left out; of all vCPUs. */
+  get roundTrips(): HistogramReport | null {
+    return sumOf(this.#processors.map(({ thread }) => thread.roundTrips));
+  }
+
   /** A vCPU has exited, of which the event loop is told as well. Looks at memory alone. */
   get hasExits(): boolean {
     return this.#processors.some(({ parked, thread }) => !parked && thread.hasExited);
@@ -124,7 +130,7 @@ export class VcpuRunner implements Disposable {
 
   #enter(processor: Processor): void {
     processor.parked = false;
-    processor.thread.resume();
+    processor.thread.enter();
   }
 
   #park(processor: Processor): void {

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { HistogramReport } from "../measure/histogram.ts";
 import { SysError } from "./errors.ts";
 import { loadKoffi } from "./koffi.ts";
 import { Mapping } from "./mapping.ts";
@@ -12,6 +13,13 @@ const FD = 4;
 const EXIT_FD = 5;
 const RUN_LOW = 6;
 const RUN_HIGH = 7;
+const UNCOUNTED = 10;
+/** In 64-bit words. */
+const TRIPS_NS = 6;
+const TRIPS = 7;
+
+/** `trip_bounds_ns` of vcpu.c, in seconds. */
+const TRIP_BOUNDS_SECONDS = [0.00001, 0.00003, 0.0001, 0.001, 0.01, 0.1] as const;
 
 const RUNNING = 0;
 const EXITED = 1;
@@ -48,8 +56,10 @@ export class VcpuThread implements Disposable {
   readonly #library = vcpuLibrary();
   readonly #memory = Mapping.anonymous(4096);
   readonly #words: Int32Array;
+  readonly #longs: BigInt64Array;
   readonly #address: number;
-  #joined = false;
+  /** Invariant: null until the thread is joined, when its memory goes. */
+  #finalTrips: HistogramReport | null = null;
 
   /**
    * `exitFd` is an eventfd, signalled after each exit; `runAddress` is where kvm_run is mapped.
@@ -57,6 +67,7 @@ export class VcpuThread implements Disposable {
    */
   constructor(vcpuFd: number, exitFd: number, runAddress: number) {
     this.#words = new Int32Array(this.#memory.buffer);
+    this.#longs = new BigInt64Array(this.#memory.buffer);
     this.#address = this.#memory.hostAddress;
     this.#words[STATE] = EXITED;
     this.#words[FD] = vcpuFd;
@@ -80,7 +91,18 @@ export class VcpuThread implements Disposable {
     return this.#words[ERROR] ?? 0;
   }
 
-  /** Into the guest; only when it has exited. The wake is only paid for when the thread sleeps by now. */
+  /** Seconds from exits of the guest until it was entered again with their answers. */
+  get roundTrips(): HistogramReport {
+    return this.#finalTrips ?? this.#readTrips();
+  }
+
+  /** Into the guest where that answers no exit: at first, or after a pause. Only when it has exited. */
+  enter(): void {
+    this.#words[UNCOUNTED] = 1;
+    this.resume();
+  }
+
+  /** Into the guest with the answer to its exit; only when it has exited. The wake is only paid for when the thread sleeps by now. */
   resume(): void {
     Atomics.store(this.#words, STATE, RUNNING);
     if (Atomics.load(this.#words, SLEEPING) !== 0) this.#library.vcpu_wake(this.#address);
@@ -93,9 +115,15 @@ export class VcpuThread implements Disposable {
 
   /** Gets the thread out of the guest and waits for its end. */
   [Symbol.dispose](): void {
-    if (this.#joined) return;
-    this.#joined = true;
+    if (this.#finalTrips !== null) return;
     this.#library.vcpu_join(this.#address);
+    this.#finalTrips = this.#readTrips();
     this.#memory[Symbol.dispose]();
+  }
+
+  #readTrips(): HistogramReport {
+    const at = (index: number) => Number(Atomics.load(this.#longs, index));
+    const counts = Array.from({ length: TRIP_BOUNDS_SECONDS.length + 1 }, (_, bucket) => at(TRIPS + bucket));
+    return { bounds: TRIP_BOUNDS_SECONDS, counts, sum: at(TRIPS_NS) / 1e9 };
   }
 }

@@ -5,6 +5,7 @@ import {
   type MachineControls,
   type VsockControls,
 } from "../../machine/control-surface.ts";
+import { Histogram, type HistogramReport } from "../../measure/histogram.ts";
 import type { DiskReport } from "../../virtio/block/disks.ts";
 import type { InterfaceReport } from "../../virtio/net/interfaces.ts";
 
@@ -86,6 +87,7 @@ export class FakeMachine implements MachineControls {
     return this.interfaces;
   }
   pollingSeconds = 0.25;
+  roundTrips: HistogramReport | null = new Histogram([0.001]);
 
   diskUse(): readonly DiskReport[] {
     return this.disks;

@@ -117,7 +117,7 @@ describe("virtio-blk", () => {
     storage.errno = 5;
     driver.run(blk.VIRTIO_BLK_T_FLUSH, 0);
     const seconds = expect.any(Number);
-    expect(device.use.operations).toEqual({
+    expect(device.use.operations).toMatchObject({
       read: { requests: 1, bytes: 1024, errors: 0, seconds },
       write: { requests: 2, bytes: 1536, errors: 0, seconds },
       flush: { requests: 1, bytes: 0, errors: 1, seconds },

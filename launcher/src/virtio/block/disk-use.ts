@@ -1,3 +1,4 @@
+import { Histogram, type HistogramReport } from "../../measure/histogram.ts";
 import {
   VIRTIO_BLK_T_DISCARD,
   VIRTIO_BLK_T_FLUSH,
@@ -14,9 +15,14 @@ export interface OperationUse {
   readonly bytes: number;
   /** Sum over all requests, from when the device took one until it ended. */
   readonly seconds: number;
+  /** How many took how long, in seconds. */
+  readonly latency: HistogramReport;
   /** Those that failed in the storage. */
   readonly errors: number;
 }
+
+/** From the page cache to storage that hangs. */
+const LATENCY_BOUNDS_SECONDS = [0.0001, 0.001, 0.005, 0.02, 0.1, 1];
 
 export type DiskOperation = "read" | "write" | "flush" | "discard" | "writeZeroes";
 
@@ -47,16 +53,22 @@ export class DiskUse {
   count(type: number, bytes: number, tookMs: number, hasFailed: boolean): void {
     const counter = this.#byType.get(type);
     if (!counter) return;
-    counter.requests++;
-    counter.seconds += tookMs / 1000;
+    counter.latency.observe(tookMs / 1000);
     if (hasFailed) counter.errors++;
     else counter.bytes += bytes;
   }
 }
 
 class Counter implements OperationUse {
-  requests = 0;
+  readonly latency = new Histogram(LATENCY_BOUNDS_SECONDS);
   bytes = 0;
-  seconds = 0;
   errors = 0;
+
+  get requests(): number {
+    return this.latency.count;
+  }
+
+  get seconds(): number {
+    return this.latency.sum;
+  }
 }
