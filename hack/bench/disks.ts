@@ -17,7 +17,9 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { say } from "../lib/step.ts";
 import { MIB } from "./bench-launcher.ts";
-import { type BenchDisk, BenchMachine, type Vmm } from "./disks/vmm.ts";
+import type { BenchMachine } from "./bench-machine.ts";
+import { compile, ticksPerSecond } from "./compile.ts";
+import { type BenchDisk, startWithDisk, type Vmm } from "./disks/vmm.ts";
 import { median, round, table } from "./statistics.ts";
 
 const { values } = parseArgs({
@@ -88,7 +90,7 @@ async function runLoad(machine: BenchMachine, load: Load, count: number): Promis
   console.type(`blkbench 0 ${load.depth} ${count} ${kind}\n`);
   const answer = /blkbench done (\d+) failed (\d+) ticks (\d+)\r\n/;
   const [, done, failed, ticks] = await console.see(answer, RUN_TIMEOUT_MS);
-  const seconds = Number(ticks) / ticksPerSecond;
+  const seconds = Number(ticks) / tscHz;
   if (Number(done) !== count || Number(failed) !== 0) throw new Error(`${load.name}: ${done} done, ${failed} failed`);
   const cpuSeconds = machine.cpuSeconds() - cpuBefore;
   return { requestsPerSecond: count / seconds, cpuUs: (cpuSeconds / count) * 1e6, seconds };
@@ -106,7 +108,7 @@ async function measure(machine: BenchMachine, load: Load): Promise<Figures> {
 const key = ({ name, engine, cache }: Vmm, load: Load) => `${name} ${engine} ${cache} ${load.name}`;
 
 async function measureAll(disk: BenchDisk, directory: string): Promise<Map<string, Figures[]>> {
-  const denier = compiled("deny-io-uring");
+  const denier = compile("disks/deny-io-uring", directory);
   const results = new Map<string, Figures[]>();
   for (let turn = 1; turn <= Number(values.rounds); turn++)
     for (const vmm of vmms) {
@@ -116,7 +118,7 @@ async function measureAll(disk: BenchDisk, directory: string): Promise<Map<strin
       // What another has left dirty is not to be written back in this one's time.
       execFileSync("sync");
       if (vmm.cache === "cached") readFileSync(join(disk.directory, "disk.img"));
-      await using machine = await BenchMachine.start(vmm, disk, directory, { denier, pollingUs });
+      await using machine = await startWithDisk(vmm, disk, directory, { denier, pollingUs });
       for (const load of wanted) {
         const figures = await measure(machine, load);
         results.set(key(vmm, load), [...(results.get(key(vmm, load)) ?? []), figures]);
@@ -158,15 +160,9 @@ function report(results: ReadonlyMap<string, readonly Figures[]>) {
   );
 }
 
-/** Compiles a program of disks/, and answers its path. */
-function compiled(name: string): string {
-  execFileSync("cc", ["-O2", "-o", join(directory, name), join(import.meta.dirname, "disks", `${name}.c`)]);
-  return join(directory, name);
-}
-
 const directory = mkdtempSync(join(values.directory, "bench-disks-"));
 const inMemory = mkdtempSync(join(MEMORY_DIRECTORY, "bench-disks-"));
-const ticksPerSecond = Number(execFileSync(compiled("tsc-frequency"), { encoding: "utf8" }));
+const tscHz = ticksPerSecond(directory);
 const sizeBytes = Number(values["size-mib"]) * MIB;
 const claim = join(directory, "claim");
 mkdirSync(claim);

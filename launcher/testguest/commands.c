@@ -333,6 +333,14 @@ static void command_netgarbage(struct arguments *a) {
   net_hostile(a->number[0], random_number);
 }
 
+// netbench DEPTH COUNT LENGTH [RETURNS [SEGMENT]]: frames of LENGTH bytes, DEPTH at a time, until COUNT of them are sent and
+// for each RETURNS have come back; TCP in segments of SEGMENT bytes where that is not 0.
+static void command_netbench(struct arguments *a) {
+  struct net_load load = {.depth = a->number[0], .count = a->number[1], .length = a->number[2],
+                          .returns = a->count > 3 ? a->number[3] : 0, .segment = a->count > 4 ? a->number[4] : 0};
+  net_benchmark(&load);
+}
+
 // vsockserve PORT: gives one stream of the host's back to it; vsockdial PORT: the same, but opens it.
 static void command_vsockserve(struct arguments *a) { vsock_serve((uint32_t)a->number[0]); }
 static void command_vsockdial(struct arguments *a) { vsock_dial((uint32_t)a->number[0]); }
@@ -385,6 +393,7 @@ static const struct {
     {"blkspeed", command_blkspeed}, {"blkgarbage", command_blkgarbage}, {"blkjournal", command_blkjournal},
     {"blkbench", command_blkbench}, {"rng", command_rng},
     {"netecho", command_netecho}, {"netsend", command_netsend}, {"netgarbage", command_netgarbage},
+    {"netbench", command_netbench},
     {"vsockserve", command_vsockserve}, {"vsockdial", command_vsockdial},
     {"hvcprint", command_hvcprint}, {"hvcread", command_hvcread},
     {"timer", command_timer},   {"ticks", command_ticks},       {"load", command_load},

@@ -122,6 +122,7 @@ struct virtio_ring {
 bool virtio_begin(uint16_t device, unsigned index, uint32_t features);
 void virtio_set_up_queue(uint16_t which, struct virtio_ring *its);
 bool virtio_ready(void);
+uint32_t virtio_features(void);  // the low ones that were agreed on
 void virtio_end(void);
 bool virtio_begin_disk(unsigned disk, bool event_index);
 void virtio_place_queue(uint16_t which, uint16_t entries, const uint64_t addresses[3]);  // descriptors, available, used
@@ -134,6 +135,12 @@ void virtio_publish(uint16_t which, struct virtio_ring *its, uint16_t head);  //
 void net_echo(uint64_t count);
 void net_send(const char *hex);
 void net_hostile(uint64_t rounds, uint64_t (*random)(void));
+
+// net-benchmark.c
+struct net_load {
+  uint64_t depth, count, length, returns, segment;
+};
+void net_benchmark(const struct net_load *wanted);
 
 // vsock.c: echoes one stream
 void vsock_serve(uint32_t port);

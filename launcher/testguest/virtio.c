@@ -143,6 +143,11 @@ bool virtio_ready(void) {
   return AT(uint8_t, common + STATUS) == READY;
 }
 
+uint32_t virtio_features(void) {
+  AT(uint32_t, common + FEATURE_SELECT) = 0;
+  return AT(uint32_t, common + FEATURES);
+}
+
 void virtio_end(void) { AT(uint8_t, common + STATUS) = 0; }
 
 uint64_t virtio_doorbell(uint16_t which) { return notify + which * notify_multiplier; }

@@ -20,6 +20,20 @@ export class TestNamespace implements Disposable {
     this.ip(`link set ${device} up`);
   }
 
+  /** Nothing of IPv6 is on its devices: without addresses nobody speaks but the test. */
+  withoutIpv6(): void {
+    this.#shell("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6");
+  }
+
+  /** Rules of nftables, as in a file. */
+  filter(rules: string): void {
+    this.#shell("nft -f -", rules);
+  }
+
+  #shell(line: string, input = ""): void {
+    execFileSync("ip", ["netns", "exec", this.name, "sh", "-c", line], { input });
+  }
+
   ip(command: string): string {
     return execFileSync("ip", ["-n", this.name, ...command.split(" ")], { encoding: "utf8" });
   }
