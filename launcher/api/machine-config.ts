@@ -37,8 +37,8 @@ export interface MachineConfig {
 }
 
 /**
- * After a request to a disk the next one is looked for, for a while that adapts, before the process sleeps. There is none
- * on a single processor.
+ * After a request to a disk, or a frame, the next one is looked for, for a while that adapts, before the process sleeps. There
+ * is none on a single processor.
  */
 export interface PollingConfig {
   /** The longest time to look, in microseconds: 0 (never) to 1000. */

@@ -29,7 +29,7 @@ export function machineMetrics(machine: MachineControls): MetricSource {
     yield metric(
       "counter",
       "typevisor_vm_disk_polling_seconds_total",
-      "Processor time spent on looking for the next request to a disk before sleeping.",
+      "Processor time spent on looking for the next request to a disk, or the next frame, before sleeping.",
       machine.pollingSeconds,
     );
     if (status.startedAt !== null)

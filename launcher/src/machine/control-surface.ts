@@ -24,7 +24,7 @@ export interface MachineControls {
   readonly deviceControls: DeviceControls;
   /** What the disks have done, for metrics. */
   diskUse(): readonly DiskReport[];
-  /** Spent on looking for the next request to a disk, for metrics. */
+  /** Spent on looking for the next request to a disk, or the next frame, for metrics. */
   readonly pollingSeconds: number;
   /** Seconds from the guest's exits until it was back with their answers, for metrics; null without vCPUs. */
   readonly roundTrips: HistogramReport | null;

@@ -2,7 +2,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
-import type { PollingConfig } from "../../api/machine-config.ts";
+import type { InterfaceConfig, PollingConfig } from "../../api/machine-config.ts";
+import { openLink } from "../net/open-link.ts";
+import { TestNamespace } from "../net/testing/network-namespace.ts";
 import { until } from "../testing/until.ts";
 import { TestMachine } from "./testing/test-machine.ts";
 
@@ -61,5 +63,60 @@ describe("a disk that is looked at", () => {
     test.machine.thaw();
     await loaded;
     expect(test.machine.status().state).toBe("Running");
+  });
+});
+
+describe("an interface that is looked at", () => {
+  const DEVICE = "tap0";
+
+  /** What the guest sends comes back to it at once. */
+  function mirror(space: TestNamespace): void {
+    space.withoutIpv6();
+    space.ip(`tuntap add dev ${DEVICE} mode tap vnet_hdr`);
+    space.ip(`link set ${DEVICE} up`);
+    space.filter(`table netdev mirror {
+      chain guest {
+        type filter hook ingress device "${DEVICE}" priority 0; policy drop;
+        fwd to "${DEVICE}"
+      }
+    }`);
+  }
+
+  const startWithInterface = (space: TestNamespace, polling: PollingConfig, more: Partial<InterfaceConfig> = {}) => {
+    const config: InterfaceConfig = {
+      ...{ name: "default", mac: "02:5a:00:12:34:56", queues: 1, link: "up", dataPath: "inProcess" },
+      attachment: { kind: "tap", device: DEVICE },
+      ...more,
+    };
+    return TestMachine.start({ polling, interfaces: [config], links: [space.within(() => openLink(config))] });
+  };
+
+  it.each<[string, PollingConfig]>([
+    ["as long as usual", { windowUs: 32, sharePercent: 50 }],
+    ["for so short that each answer is close to the end", { windowUs: 1, sharePercent: 100 }],
+    ["never", { windowUs: 0, sharePercent: 50 }],
+  ])("%s carries all frames, both ways", async (_how, polling) => {
+    using space = new TestNamespace();
+    mirror(space);
+    await using test = await startWithInterface(space, polling);
+    for (const [depth, count, bytes] of [
+      [1, 3000, 64],
+      [64, 6000, 64],
+      [2, 600, 20_000],
+    ] as const) {
+      const segment = bytes > 1514 ? 1448 : 0;
+      const said = await test.console.ask(`netbench ${depth} ${count} ${bytes} 1 ${segment}`, "ticks");
+      expect(said).toContain(`netbench sent ${count} received ${count} bytes ${count * (bytes + 12)} `);
+    }
+    expect(test.machine.pollingSeconds > 0).toBe(polling.windowUs > 0);
+  });
+
+  it("is not where it has a limit, for which its frames wait", async () => {
+    using space = new TestNamespace();
+    mirror(space);
+    const limits = { packetsPerSecond: 2000 };
+    await using test = await startWithInterface(space, { windowUs: 32, sharePercent: 100 }, { limits });
+    await test.console.ask("netbench 16 1000 64 1", "netbench sent 1000 received 1000 ");
+    expect(test.machine.pollingSeconds).toBe(0);
   });
 });

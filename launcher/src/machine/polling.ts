@@ -21,7 +21,7 @@ export interface PollingHost {
   readonly hasQuota: boolean;
 }
 
-/** How long to look for the next request to a disk before sleeping, on this host. */
+/** How long to look for the next request to a disk, or the next frame, before sleeping, on this host. */
 export function pollingHere(config: PollingConfig | undefined, host: PollingHost = thisHost()): Polling {
   const { windowUs = WINDOW_US, sharePercent = SHARE_PERCENT } = config ?? {};
   const off = (why: string): Polling => ({ settings: null, description: `off: ${why}` });

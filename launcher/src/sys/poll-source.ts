@@ -1,11 +1,11 @@
 /**
- * Something whose work shows in memory, so that it can be looked for instead of waited for. Whoever writes there (a guest's
- * driver, the kernel) makes an event of it only when asked to; while it is watched it is not asked to.
+ * Something whose work shows, so that it can be looked for instead of waited for: most of all in memory. Whoever writes there
+ * (a guest's driver, the kernel) makes an event of it only when asked to; while it is watched it is not asked to.
  */
 export interface PollSource {
   /** The poller's: while true it looks, and there need be no events. */
   isWatched: boolean;
-  /** Whether there is work. Looks at memory alone. */
+  /** Whether there is work: by a look at memory, or by one call of the kernel that waits for nothing and may do it as well. */
   isReady(): boolean;
   /** Does the work; called on the event loop. May not throw. */
   run(): void;

@@ -32,8 +32,6 @@ export interface VirtioDevice {
   readonly features: FeatureBits;
   /** Size of each queue, a power of two; the driver may make it smaller. */
   readonly queueSizes: readonly number[];
-  /** Drivers mostly ask it for one thing after the other: its queues are worth looking at for a while. */
-  readonly isPolled?: boolean;
 
   /** Reads device-specific configuration: 1, 2, 4 or 8 bytes. What does not exist reads as zero. */
   readConfig(offset: number, data: Uint8Array): void;
@@ -71,6 +69,9 @@ export interface VirtioDevice {
 
   /** Eventfd that is rung for a queue in place of `serve`, while there is one. */
   doorbellFd?(queueIndex: number): number | undefined;
+
+  /** Whether one request in a queue is often followed by the next: it is looked at for a while, where there is a poller. */
+  isPolled?(queueIndex: number): boolean;
 
   /** Gives up the driver. Undefined when nothing is under way, else a promise for when nothing is. */
   reset(): Promise<void> | undefined;

@@ -40,7 +40,6 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
   readonly name: string;
   readonly deviceType = protocol.DEVICE_TYPE_BLOCK;
   readonly pciClass = 0x018000;
-  readonly isPolled = true;
   readonly features: FeatureBits;
   readonly queueSizes: readonly number[];
   readonly use = new DiskUse();
@@ -90,6 +89,10 @@ export class BlockDevice implements VirtioDevice, RequestOwner {
     putCapacity(new DataView(this.#config.buffer), this.#storage);
     this.#target = this.#makeTarget();
     this.#driver?.signalConfigChange();
+  }
+
+  isPolled(): boolean {
+    return true;
   }
 
   readConfig(offset: number, data: Uint8Array): void {

@@ -3,6 +3,7 @@ import type { InterfaceLimits } from "../../../api/machine-config.ts";
 import { macBytes } from "../../net/addresses.ts";
 import { FrameFilter } from "../../net/frame-filter.ts";
 import { until } from "../../testing/until.ts";
+import { FakePoller } from "../testing/fake-poller.ts";
 import { NET_QUEUE_SIZE, NetDevice } from "./device.ts";
 import { InProcessPath } from "./in-process-path.ts";
 import * as protocol from "./protocol.ts";
@@ -20,6 +21,7 @@ interface Options {
   readonly answer?: (frame: Uint8Array) => Uint8Array | null;
   readonly start?: boolean;
   readonly chainLimit?: number;
+  readonly poller?: FakePoller;
 }
 
 let open = new DisposableStack();
@@ -28,15 +30,26 @@ afterEach(() => {
   open = new DisposableStack();
 });
 
-function setUp({ pairs = 1, filtered = false, limits, without = [], answer = () => null, start = true }: Options = {}) {
+function setUp(options: Options = {}) {
+  const { pairs = 1, filtered = false, limits, without = [], answer = () => null, start = true, poller } = options;
   const taps = Array.from({ length: pairs }, () => open.use(new FakeTap()));
   const identity = { mac: macBytes(MAC), ipv4: IPV4 };
   const filter = filtered
     ? new FrameFilter(identity, { drops: true, serves: true, standsForRouter: false })
     : undefined;
-  const path = open.use(new InProcessPath({ taps, chainLimit: NET_QUEUE_SIZE, mtuBytes: MTU, limits, filter, answer }));
-  const device = new NetDevice({ name: "default", mac: macBytes(MAC), mtuBytes: MTU, pairs, link: "up", path });
-  const driver = open.use(new NetDriver(device));
+  const parts = { taps, chainLimit: NET_QUEUE_SIZE, mtuBytes: MTU, limits, filter, poller, answer };
+  const path = open.use(new InProcessPath(parts));
+  const isPolled = poller !== undefined;
+  const device = new NetDevice({
+    name: "default",
+    mac: macBytes(MAC),
+    mtuBytes: MTU,
+    pairs,
+    link: "up",
+    path,
+    isPolled,
+  });
+  const driver = open.use(new NetDriver(device, poller));
   if (start) driver.start(without);
   open.defer(() => void device.reset());
   const tap = taps[0];
@@ -286,6 +299,71 @@ describe("a guest that receives", () => {
     expect(await driver.used(1)).toEqual([{ head: 0, writtenBytes: 102 }]);
     expect(driver.bytes(address, 102).slice(HEADER_BYTES)).toEqual(reply);
     expect(tap.received()).toEqual([]);
+  });
+});
+
+describe("an interface that is looked at", () => {
+  const setUpPolled = () => {
+    const poller = new FakePoller();
+    const { driver, tap, ...made } = setUp({ poller });
+    /** As a driver does: rings where it is asked to. Answers whether it was. */
+    const send = (frame: Uint8Array) => {
+      const address = driver.allocate(HEADER_BYTES + frame.length);
+      driver.pci.memory.write(address, Buffer.concat([new Uint8Array(HEADER_BYTES), frame]));
+      driver.ring(1).add([{ address, lengthBytes: HEADER_BYTES + frame.length }]);
+      const isRung = driver.ring(1).takeKick();
+      if (isRung) driver.pci.kick(1);
+      return isRung;
+    };
+    return { poller, driver, tap, send, ...made };
+  };
+
+  it("is rung for a frame, and then found to have more, and answers", () => {
+    const { poller, driver, tap, send } = setUpPolled();
+    driver.offer([256, 256]);
+    expect([send(frameOf(64)), send(frameOf(65))]).toEqual([true, false]);
+    expect(tap.received()).toHaveLength(1);
+    tap.send(frameOf(64, { seed: 3 }));
+    // No turn of the event loop in between: no event can have told.
+    poller.look();
+    expect(tap.received()).toHaveLength(1);
+    expect(driver.ring(0).takeUsed()).toEqual([{ head: 0, writtenBytes: HEADER_BYTES + 64 }]);
+  });
+
+  it("is looked at once a frame has come, and told of frames by events when nobody looks any more", async () => {
+    const { poller, driver, tap } = setUpPolled();
+    driver.offer([256, 256, 256]);
+    tap.send(frameOf(64));
+    await driver.used(1);
+    expect(poller.sources.size).toBe(1);
+    tap.send(frameOf(65));
+    poller.look();
+    expect(driver.ring(0).takeUsed()).toHaveLength(1);
+    poller.rest();
+    tap.send(frameOf(66));
+    await driver.used(1);
+  });
+
+  it("reads nothing where the guest has no room", () => {
+    const { poller, driver, tap, send } = setUpPolled();
+    send(frameOf(64));
+    tap.send(frameOf(64));
+    for (let i = 0; i < 3; i++) poller.look();
+    expect(driver.ring(0).takeUsed()).toEqual([]);
+    driver.offer([256]);
+    poller.look();
+    expect(driver.ring(0).takeUsed()).toHaveLength(1);
+  });
+
+  it("is not looked at once its driver is gone", async () => {
+    const { poller, driver, tap, send } = setUpPolled();
+    driver.offer([256]);
+    tap.send(frameOf(64));
+    await driver.used(1);
+    send(frameOf(64));
+    expect(poller.sources.size).toBe(2);
+    driver.pci.status = 0;
+    expect(poller.sources.size).toBe(0);
   });
 });
 

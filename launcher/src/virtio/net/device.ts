@@ -31,6 +31,8 @@ export interface NetDeviceOptions {
   readonly pairs: number;
   readonly link: LinkState;
   readonly path: DataPath;
+  /** Whether its transmit queues are looked at. */
+  readonly isPolled?: boolean;
   /** The driver is ready: it may be told of the network. */
   onStart?(): void;
   /** The guest came from another launcher, with its link up, and its frames are carried here from now on. */
@@ -85,6 +87,11 @@ export class NetDevice implements VirtioDevice {
     this.#putStatus(link === "up" && this.#driver ? protocol.VIRTIO_NET_S_ANNOUNCE : 0);
     if (this.#driver?.features.has(protocol.VIRTIO_NET_F_STATUS)) this.#driver.signalConfigChange();
     if (link === "up" && this.#driver) this.#options.onStart?.();
+  }
+
+  /** Buffers that come tell of nothing that follows. */
+  isPolled(queueIndex: number): boolean {
+    return queueIndex % 2 === 1 && (this.#options.isPolled ?? false);
   }
 
   doorbellFd(queueIndex: number): number | undefined {

@@ -1,6 +1,7 @@
 import type { InterfaceLimits } from "../../../api/machine-config.ts";
 import type { FrameFilter } from "../../net/frame-filter.ts";
 import { LinkLimiter } from "../../net/link-limiter.ts";
+import type { Poller } from "../../sys/poll-source.ts";
 import type { FeatureBits, VirtioDriver } from "../device.ts";
 import { type DataPath, type FrameQueue, tapOffloads } from "./data-path.ts";
 import { DirectionCounter, type NetworkUse } from "./network-use.ts";
@@ -15,6 +16,7 @@ export interface InProcessPathParts {
   readonly mtuBytes: number;
   readonly limits?: InterfaceLimits | undefined;
   readonly filter?: FrameFilter | undefined;
+  readonly poller?: Poller | undefined;
   /** The answer of the launcher's services to a frame of the guest. */
   answer(frame: Uint8Array): Uint8Array | null;
 }
@@ -30,7 +32,7 @@ export class InProcessPath implements DataPath {
   #driver: VirtioDriver | null = null;
   #pairs = 0;
 
-  constructor({ taps, limits, chainLimit, mtuBytes, filter, answer }: InProcessPathParts) {
+  constructor({ taps, limits, chainLimit, mtuBytes, filter, poller, answer }: InProcessPathParts) {
     const limiter = () => limits && new LinkLimiter(limits, performance.now());
     const [receiveLimiter, transmitLimiter] = [limiter(), limiter()];
     const onServed = (frame: Uint8Array) => {
@@ -39,7 +41,7 @@ export class InProcessPath implements DataPath {
     };
     this.#taps = taps;
     this.#receivers = taps.map(
-      (tap, i) => new Receiver({ tap, queueIndex: 2 * i, counter: this.#receive, limiter: receiveLimiter }),
+      (tap, i) => new Receiver({ tap, queueIndex: 2 * i, counter: this.#receive, limiter: receiveLimiter, poller }),
     );
     this.#transmitters = taps.map((tap, i) => {
       const own = { tap, queueIndex: 2 * i + 1, counter: this.#transmit, limiter: transmitLimiter };
@@ -64,7 +66,11 @@ export class InProcessPath implements DataPath {
 
   serve(queueIndex: number): boolean {
     const pair = queueIndex >>> 1;
-    if (queueIndex % 2 === 1) return this.#transmitters[pair]?.serve() ?? false;
+    if (queueIndex % 2 === 1) {
+      const hasMore = this.#transmitters[pair]?.serve() ?? false;
+      this.#receivers[pair]?.expectAnswer();
+      return hasMore;
+    }
     if (pair < this.#pairs) this.#receivers[pair]?.serve();
     return false;
   }

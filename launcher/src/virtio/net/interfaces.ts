@@ -83,8 +83,11 @@ export class NetworkInterface implements Disposable {
     const taps = link.taps.map((fd) => cleanup.use(new TapQueue(fd)));
     this.#taps = taps;
     const answer = (frame: Uint8Array) => services?.answer(frame) ?? null;
+    const { limits } = config;
+    // What has to wait for its limit is not to be looked at meanwhile.
+    const poller = limits ? undefined : host.poller;
     const inProcess = cleanup.use(
-      new InProcessPath({ taps, chainLimit: NET_QUEUE_SIZE, mtuBytes, limits: config.limits, filter, answer }),
+      new InProcessPath({ taps, chainLimit: NET_QUEUE_SIZE, mtuBytes, limits, filter, poller, answer }),
     );
     const vhost = link.vhosts.length > 0 ? cleanup.use(vhostPath(link, taps, cleanup)) : undefined;
     this.#switch = vhost && cleanup.use(new SwitchablePath(vhost, inProcess, taps.length));
@@ -106,6 +109,7 @@ export class NetworkInterface implements Disposable {
       pairs: this.#taps.length,
       link: config.link,
       path: this.#path,
+      isPolled: poller !== undefined,
       onStart: advertise,
       onArrival: () => this.#announcer.start(),
     });

@@ -1,6 +1,7 @@
 import type { LinkLimiter } from "../../net/link-limiter.ts";
 import { type FdWatch, watchFd } from "../../sys/fd-watch.ts";
 import { readFrame } from "../../sys/frame-io.ts";
+import type { Poller, PollSource } from "../../sys/poll-source.ts";
 import type { VirtioDriver } from "../device.ts";
 import type { Virtqueue } from "../queue.ts";
 import type { FrameQueue } from "./data-path.ts";
@@ -20,6 +21,8 @@ export interface ReceiverParts {
   readonly queueIndex: number;
   readonly counter: DirectionCounter;
   readonly limiter?: LinkLimiter | undefined;
+  /** Looks for frames as well; the TAP's event alone tells of them without. */
+  readonly poller?: Poller | undefined;
 }
 
 /**
@@ -30,6 +33,13 @@ export class Receiver implements Disposable {
   readonly #parts: ReceiverParts;
   readonly #buffers = new ReceiveBuffers();
   readonly #watch: FdWatch;
+  /** Reading is the look. Events of the TAP go on meanwhile, and cost nothing while nobody waits for them. */
+  readonly #source: PollSource = {
+    isWatched: false,
+    isReady: () => this.#isWatching && this.#receive(),
+    run: () => {},
+    rest: () => false,
+  };
   #driver: VirtioDriver | null = null;
   #isMergeable = false;
   #isWatching = true;
@@ -42,7 +52,10 @@ export class Receiver implements Disposable {
 
   constructor(parts: ReceiverParts) {
     this.#parts = parts;
-    this.#watch = watchFd(parts.tap.fd, { readable: true }, () => this.#receive());
+    this.#watch = watchFd(parts.tap.fd, { readable: true }, () => {
+      this.#parts.poller?.woken(this.#source);
+      this.#receive();
+    });
     this.#watch.unref();
     this.#setWatching(false);
   }
@@ -61,7 +74,13 @@ export class Receiver implements Disposable {
     this.#spilledBytes = 0;
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#parts.poller?.leave(this.#source);
     this.#setWatching(false);
+  }
+
+  /** The guest has sent something, whose answer may come soon. */
+  expectAnswer(): void {
+    if (this.#isWatching) this.#parts.poller?.join(this.#source);
   }
 
   /** Without a link frames are read, and lost. */
@@ -84,20 +103,24 @@ export class Receiver implements Disposable {
     this.#receive();
   }
 
-  #receive(): void {
+  /** False when nothing came. */
+  #receive(): boolean {
     const driver = this.#driver;
     const queue = driver?.queue(this.#parts.queueIndex);
     if (!driver?.isLive || !queue) {
       this.#setWatching(false);
-      return;
+      return false;
     }
+    const { counter, queueIndex } = this.#parts;
+    const before = counter.packets;
     try {
       this.#setWatching(this.#turn(driver, queue));
-      driver.signalUsed(this.#parts.queueIndex);
+      driver.signalUsed(queueIndex);
     } catch (error) {
       this.#setWatching(false);
       driver.fail(error);
     }
+    return counter.packets !== before;
   }
 
   /** False when there is nothing to watch for: until the driver adds buffers, or time has gone by. */

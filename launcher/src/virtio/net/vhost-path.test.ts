@@ -3,6 +3,7 @@ import { macBytes } from "../../net/addresses.ts";
 import type { VhostRegion, VhostRing } from "../../net/vhost-net.ts";
 import { readPacket, writePacket } from "../../sys/frame-io.ts";
 import { until } from "../../testing/until.ts";
+import { FakePoller } from "../testing/fake-poller.ts";
 import { NET_QUEUE_SIZE, NetDevice } from "./device.ts";
 import { InProcessPath } from "./in-process-path.ts";
 import { SwitchablePath } from "./switchable-path.ts";
@@ -58,7 +59,7 @@ afterEach(() => {
   open = new DisposableStack();
 });
 
-function setUp(pairs = 1) {
+function setUp(pairs = 1, poller?: FakePoller) {
   const taps = Array.from({ length: pairs }, () => open.use(new FakeTap()));
   const vhosts = Array.from({ length: pairs }, () => new FakeVhost());
   const use = {
@@ -66,10 +67,19 @@ function setUp(pairs = 1) {
     transmit: { packets: 5, bytes: 6, dropped: 7, errors: 8 },
   };
   const vhost = new VhostPath({ taps, vhosts, counters: { read: () => use } });
-  const inProcess = new InProcessPath({ taps, chainLimit: NET_QUEUE_SIZE, mtuBytes: 1500, answer: () => null });
+  const inProcess = new InProcessPath({ taps, chainLimit: NET_QUEUE_SIZE, mtuBytes: 1500, poller, answer: () => null });
   const path = open.use(new SwitchablePath(vhost, inProcess, pairs));
-  const device = new NetDevice({ name: "default", mac: macBytes(MAC), mtuBytes: 1500, pairs, link: "up", path });
-  const driver = open.use(new NetDriver(device));
+  const isPolled = poller !== undefined;
+  const device = new NetDevice({
+    name: "default",
+    mac: macBytes(MAC),
+    mtuBytes: 1500,
+    pairs,
+    link: "up",
+    path,
+    isPolled,
+  });
+  const driver = open.use(new NetDriver(device, poller));
   driver.start();
   open.defer(() => void device.reset());
   const [tap] = taps;
@@ -175,6 +185,19 @@ describe("an interface whose writes are to be logged", () => {
     // One of two receive buffers is used, and the other is the next.
     expect([first.rings[0]?.nextAvailable, first.rings[1]?.nextAvailable]).toEqual([1, 3]);
     expect(first.backends).toEqual([tap.fd, tap.fd]);
+  });
+
+  it("is looked at in the process alone", async () => {
+    const poller = new FakePoller();
+    const { driver, path, tap } = setUp(1, poller);
+    path.setLogged(true);
+    driver.offer([256]);
+    for (const seed of [1, 2]) driver.send(frame(seed));
+    tap.send(frame(3));
+    await driver.used(1);
+    expect(poller.sources.size).toBe(2);
+    path.setLogged(false);
+    expect(poller.sources.size).toBe(0);
   });
 
   it("keeps pairs and offloads as the driver asked", () => {

@@ -1,6 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
 import { gpa } from "../../memory/gpa.ts";
-import type { Poller, PollSource } from "../../sys/poll-source.ts";
 import {
   readConfigBytes,
   VIRTIO_F_EVENT_IDX,
@@ -10,6 +9,7 @@ import {
   type VirtioDriver,
 } from "../device.ts";
 import { VirtqueueError } from "../queue.ts";
+import { FakePoller } from "../testing/fake-poller.ts";
 import { VirtioPciDriver } from "../testing/virtio-pci-driver.ts";
 
 const CONFIG_INTERRUPT = 0;
@@ -28,7 +28,7 @@ class EchoDevice implements VirtioDevice {
   served = 0;
   held: number[] | null = null;
   error: Error | null = null;
-  isPolled = false;
+  isPolled = () => false;
   #atRest: (() => void) | null = null;
 
   readConfig(offset: number, data: Uint8Array): void {
@@ -496,38 +496,10 @@ describe("reset by the machine", () => {
   });
 });
 
-/** Watches what woke it until it is told otherwise. */
-class FakePoller implements Poller {
-  readonly sources = new Set<PollSource>();
-
-  woken(source: PollSource): void {
-    source.isWatched = true;
-    this.sources.add(source);
-  }
-
-  join(): void {}
-
-  leave(source: PollSource): void {
-    source.isWatched = false;
-    this.sources.delete(source);
-  }
-
-  look(): void {
-    for (const source of this.sources) if (source.isReady()) source.run();
-  }
-
-  rest(): void {
-    const resting = [...this.sources];
-    this.sources.clear();
-    for (const source of resting) source.isWatched = false;
-    for (const source of resting) if (source.rest()) source.run();
-  }
-}
-
 describe("a virtio-pci device whose queues are looked at", () => {
   const setUpPolled = (isPolled = true) => {
     const device = new EchoDevice();
-    device.isPolled = isPolled;
+    device.isPolled = () => isPolled;
     const poller = new FakePoller();
     const driver = new VirtioPciDriver(device, undefined, poller);
     const [ring] = driver.start();

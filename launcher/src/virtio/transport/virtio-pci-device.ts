@@ -84,7 +84,7 @@ export class VirtioPciDevice implements PciDevice {
     if (queueCount > VIRTIO_PCI_MAX_QUEUES) throw new RangeError(`${device.name}: ${queueCount} queues`);
     this.#device = device;
     this.#host = host;
-    this.#watched = new WatchedQueues((device.isPolled && host.poller) || null, (index) => this.#serve(index));
+    this.#watched = new WatchedQueues(host.poller ?? null, (index) => this.#serve(index));
     this.#msix = new Msix(queueCount + 1, host.msi);
     this.#common = new CommonConfig(device, queueCount + 1, {
       ready: () => this.#activate(),
@@ -237,7 +237,11 @@ export class VirtioPciDevice implements PciDevice {
     const session: DriverSession = new DriverSession(this.#host.memory, this.#common.negotiatedFeatures(), {
       queueUsed: (index) => this.#interrupt(this.#common.queueVector(index), ISR_QUEUE),
       wired: (index, event) => this.#wires.connect(index, event),
-      doorbellsChanged: () => this.#moveDoorbells(this.#barAddress),
+      doorbellsChanged: () => {
+        // Somebody else may serve the queues now, who is not to be meddled with.
+        this.#watched.clear();
+        this.#moveDoorbells(this.#barAddress);
+      },
       configChanged: () => {
         this.#common.raiseGeneration();
         this.#interrupt(this.#common.configVector, ISR_CONFIG);
@@ -283,7 +287,7 @@ export class VirtioPciDevice implements PciDevice {
 
   #rung(index: number): void {
     const queue = this.#session?.queues[index];
-    if (queue && !this.#isHeld) this.#watched.rung(index, queue);
+    if (queue && !this.#isHeld && this.#device.isPolled?.(index)) this.#watched.rung(index, queue);
     this.#serve(index);
   }
 

@@ -4,6 +4,7 @@ import { OwnedFd, setNonBlocking } from "../../../sys/fd.ts";
 import { readPacket, writePacket } from "../../../sys/frame-io.ts";
 import { libc } from "../../../sys/libc.ts";
 import { Mapping } from "../../../sys/mapping.ts";
+import type { Poller } from "../../../sys/poll-source.ts";
 import { until } from "../../../testing/until.ts";
 import { testMemory } from "../../testing/split-ring-driver.ts";
 import { VirtioPciDriver } from "../../testing/virtio-pci-driver.ts";
@@ -75,8 +76,8 @@ export class NetDriver implements Disposable {
   readonly #mapping = Mapping.anonymous(LOW_BYTES + HIGH_BYTES);
   #next = BUFFERS;
 
-  constructor(device: NetDevice) {
-    this.pci = new VirtioPciDriver(device, testMemory(LOW_BYTES, HIGH_BYTES, this.#mapping));
+  constructor(device: NetDevice, poller?: Poller) {
+    this.pci = new VirtioPciDriver(device, testMemory(LOW_BYTES, HIGH_BYTES, this.#mapping), poller);
   }
 
   /** Features of the device but those in `without`. */
