@@ -327,6 +327,9 @@ static void command_netecho(struct arguments *a) { net_echo(a->number[0]); }
 // netsend HEX: a frame with its header, as it stands.
 static void command_netsend(struct arguments *a) { net_send(a->text); }
 
+// netask HEX: such a frame, with a datagram over IPv4, and what comes back to it.
+static void command_netask(struct arguments *a) { net_ask(a->text); }
+
 // netgarbage ROUNDS [SEED]
 static void command_netgarbage(struct arguments *a) {
   random_state = a->count > 1 && a->number[1] ? a->number[1] : 88172645463325252ul;
@@ -392,8 +395,8 @@ static const struct {
     {"blkflush", command_blkflush}, {"blkzero", command_blkzero}, {"blkdiscard", command_blkdiscard},
     {"blkspeed", command_blkspeed}, {"blkgarbage", command_blkgarbage}, {"blkjournal", command_blkjournal},
     {"blkbench", command_blkbench}, {"rng", command_rng},
-    {"netecho", command_netecho}, {"netsend", command_netsend}, {"netgarbage", command_netgarbage},
-    {"netbench", command_netbench},
+    {"netecho", command_netecho}, {"netsend", command_netsend}, {"netask", command_netask},
+    {"netgarbage", command_netgarbage}, {"netbench", command_netbench},
     {"vsockserve", command_vsockserve}, {"vsockdial", command_vsockdial},
     {"hvcprint", command_hvcprint}, {"hvcread", command_hvcread},
     {"timer", command_timer},   {"ticks", command_ticks},       {"load", command_load},

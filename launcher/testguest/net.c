@@ -10,6 +10,7 @@ enum { ETHERTYPE = 12, TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806, TYPE_IPV6 = 0x86dd
 // Offsets in a frame.
 enum { ARP_OPERATION = 20, ARP_SENDER_MAC = 22, ARP_SENDER_IP = 28, ARP_TARGET_MAC = 32, ARP_TARGET_IP = 38, ARP_END = 42 };
 enum { IP_PROTOCOL = 23, IP_SOURCE = 26, IP_TARGET = 30, ICMP = 34, ICMP_CHECKSUM = 36, PROTOCOL_ICMP = 1, PROTOCOL_UDP = 17 };
+enum { UDP_HEADER = 8 };
 enum { IP_BYTES = 4, IP6_BYTES = 16, IP6_NEXT = 20, IP6_SOURCE = 22, IP6_TARGET = 38, IP6_PAYLOAD = 54 };
 
 static struct virtio_ring receive __attribute__((aligned(4096))), transmit __attribute__((aligned(4096)));
@@ -139,18 +140,65 @@ void net_echo(uint64_t count) {
   virtio_end();
 }
 
+static const char digits[] = "0123456789abcdef";
 static int digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-void net_send(const char *hex) {
+static uint32_t read_frame(const char *hex) {
   uint32_t length = 0;
   for (; digit(hex[0]) >= 0 && digit(hex[1]) >= 0 && length < MAX_SENT; hex += 2)
     sent[length++] = (uint8_t)(digit(hex[0]) << 4 | digit(hex[1]));
+  return length;
+}
+
+void net_send(const char *hex) {
+  uint32_t length = read_frame(hex);
   if (!net_start()) return;
   send(sent, length);
   print("net sent %u bytes\n", (uint64_t)length);
+  virtio_end();
+}
+
+static bool gave_up;
+static bool has_frame_or_line(void) {
+  static char line[16];
+  return has_frame() || gave_up || (gave_up = console_read_line(line, sizeof line));
+}
+
+// Whether a frame holds a datagram over IPv4 to the port that the sent one came from.
+static bool is_answer(const uint8_t *frame, uint32_t length) {
+  if (length < ICMP + UDP_HEADER || get16(frame + ETHERTYPE) != TYPE_IPV4 || frame[IP_PROTOCOL] != PROTOCOL_UDP) return false;
+  return same(frame + ICMP + 2, sent + HEADER + ICMP, 2);
+}
+
+static void print_payload(const uint8_t *frame, uint32_t length) {
+  print("net answer ");
+  for (uint32_t i = ICMP + UDP_HEADER; i < length; i++) {
+    print("%c%c", (int)digits[frame[i] >> 4], (int)digits[frame[i] & 15]);
+  }
+  print("\n");
+}
+
+// Sends a frame with a datagram over IPv4, and tells what comes back to it; a line that is typed ends the wait.
+void net_ask(const char *hex) {
+  uint32_t length = read_frame(hex);
+  if (!net_start()) return;
+  send(sent, length);
+  print("net asked\n");
+  bool answered = false;
+  for (gave_up = false; !answered && !gave_up;) {
+    while (!has_frame_or_line()) wait_for_interrupt_unless(has_frame_or_line);
+    if (!has_frame()) break;
+    uint32_t head = receive.used.entries[seen % QUEUE_SIZE].head, received_bytes = receive.used.entries[seen % QUEUE_SIZE].length;
+    seen++;
+    uint8_t *frame = received[head % QUEUE_SIZE] + HEADER;
+    if (received_bytes > HEADER && received_bytes <= BUFFER_BYTES) answered = is_answer(frame, received_bytes - HEADER);
+    if (answered) print_payload(frame, received_bytes - HEADER);
+    virtio_publish(RECEIVE, &receive, (uint16_t)head);
+  }
+  if (!answered) print("net no answer\n");
   virtio_end();
 }
 

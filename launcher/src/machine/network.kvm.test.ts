@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import type { InterfaceConfig } from "../../api/machine-config.ts";
 import { openLink } from "../net/open-link.ts";
@@ -37,6 +38,11 @@ const used = (test: TestMachine) => test.machine.networkUse()[0];
 /** What a frame of the guest is, as `netsend` takes it. */
 const hex = (...parts: readonly string[]) => parts.join("").replaceAll(/[ :]/g, "");
 const NO_HEADER = "00".repeat(12);
+const HELLO = Buffer.from("hello").toString("hex");
+const answerOneDatagram = `
+const socket = require("node:dgram").createSocket("udp4").bind(4000);
+socket.on("message", (message, { address, port }) => socket.send(message, port, address, () => socket.close()));
+`;
 const toAll = (source: string, etherType: string) => hex("ff".repeat(6), source, etherType);
 
 describe("a guest with a network interface", () => {
@@ -95,6 +101,24 @@ describe("a guest with a network interface", () => {
     expect(space.ip("neigh show dev tap0")).toBe("");
     await test.console.ask(`netsend ${hex(NO_HEADER, toAll(MAC, "0806"), arp(MAC, "0a000202"))}`, "net sent");
     expect(used(test)?.transmit).toMatchObject({ packets: 1 });
+  });
+
+  it("asks its neighbour by a datagram, and hears what comes back to it, if anything does", async () => {
+    await using test = await start({});
+    // As the node agent wires it: `netask` answers no ARP.
+    space.ip(`neigh replace 10.0.2.2 lladdr ${MAC} dev tap0`);
+    const gatewayMac = /link\/ether (\S+)/.exec(space.ip("link show tap0"))?.[1] ?? "";
+    // IPv4 from 10.0.2.2 to 10.0.2.1, UDP from port 4001 to 4000, without a checksum.
+    const ip = hex("45000021 00004000 401122ca", "0a000202 0a000201");
+    const question = hex(NO_HEADER, gatewayMac, MAC, "0800", ip, "0fa1 0fa0 000d 0000", HELLO);
+    test.console.type(`netask ${question}`);
+    await test.console.said("net asked\r\n");
+    test.console.type("enough");
+    await test.console.said("net no answer\r\n");
+    const server = space.run(process.execPath, "-e", answerOneDatagram);
+    await until(() => space.within(() => readFileSync("/proc/thread-self/net/udp", "latin1")).includes(":0FA0 "));
+    await test.console.ask(`netask ${question}`, `net answer ${HELLO}\r\n`);
+    expect(await server).toEqual({ code: 0, output: "" });
   });
 
   it("whose link is down neither hears nor is heard, until it is up again", async () => {
