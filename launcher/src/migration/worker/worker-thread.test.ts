@@ -36,10 +36,10 @@ describe("threads that are made before there is anything to do", () => {
     const worker = ready.start({ kind: "digest", fd: file.fd });
     const [other] = ready.waiting;
     if (!other) throw new Error("one waits");
-    const ended = once(other, "exit");
+    const [ended, said] = [once(other, "exit"), once(worker, "message")];
     ready[Symbol.dispose]();
     expect(await ended).toEqual([0]);
     expect([...ready.waiting]).toEqual([]);
-    expect(await once(worker, "message")).toHaveLength(1);
+    expect(await said).toHaveLength(1);
   });
 });
