@@ -65,7 +65,12 @@ function commandOnMachines(program: Command, name: string, about: string, timeou
 function addPowerCommands(program: Command, run: Run): void {
   const command = (name: string, about: string) =>
     commandOnMachines(program, name, about, [120_000, "2m"]).addOption(
-      new Option("-o, --output <format>", "print the objects").choices(["json", "yaml", "name"]),
+      new Option("-o, --output <format>", "print the machines as they are then").choices([
+        "json",
+        "yaml",
+        "wide",
+        "name",
+      ]),
     );
   const force = ["--force", "write the field although a GitOps tool or server-side apply declares it", false] as const;
   const power = <Options extends PowerOptions = PowerOptions>(act: (module: Power) => PowerAct<Options>) =>
@@ -235,7 +240,7 @@ function addInsightCommands(program: Command, run: Run): void {
     .command("describe <machine>")
     .summary("tell the story of a machine")
     .description("Shows conditions, pod, node, disks, interfaces, last termination and events of a machine.")
-    .addOption(new Option("-o, --output <format>", "all of it, for programs").choices(["json", "yaml"]))
+    .addOption(new Option("-o, --output <format>", "more of it, or all for programs").choices(["json", "yaml", "wide"]))
     .action(
       working<Named & { readonly output?: string }>(
         run,
@@ -275,9 +280,15 @@ function addInsightCommands(program: Command, run: Run): void {
     .command("doctor")
     .summary("look at what Typevisor needs of the cluster")
     .description(
-      "Checks Kubernetes, the API, operator and node agents, KVM, image volumes, seccomp, Pod Security and storage classes, and says what to do.",
+      "Checks Kubernetes, the API, operator and node agents, KVM, vhost-net, image volumes, seccomp, Pod Security, storage classes and what they share, and says what to do.",
     )
-    .addOption(new Option("-o, --output <format>", "for programs").choices(["json", "yaml", "wide"]))
+    .addOption(
+      new Option("-o, --output <format>", "nodes and storage classes as well, or for programs").choices([
+        "json",
+        "yaml",
+        "wide",
+      ]),
+    )
     .action(
       working<{ readonly output?: string }>(
         run,
@@ -306,7 +317,7 @@ function addTop(program: Command, run: Run): void {
         .choices(["name", "cpu", "memory", "disk", "network"])
         .default("cpu"),
     )
-    .addOption(new Option("-o, --output <format>", "more columns, or for programs").choices(["wide", "json", "yaml"]))
+    .addOption(new Option("-o, --output <format>", "more columns, or for programs").choices(["json", "yaml", "wide"]))
     .action(
       working<TopOptions>(
         run,

@@ -36,7 +36,7 @@ describe("kubectl vm", () => {
     [["start", "a", "--strategy", "Halted"], "Allowed choices are Always"],
     [["console"], "missing required argument 'machine'"],
     [["logs", "a", "--tail", "-1"], "whole number"],
-    [["describe", "a", "-o", "wide"], "Allowed choices are json, yaml"],
+    [["describe", "a", "-o", "name"], "Allowed choices are json, yaml, wide"],
     [["port-forward", "a", "80:"], "no pair of ports"],
     [["port-forward", "a", "80", "81", "--stdio"], "--stdio takes one port"],
     [["completion", "fish"], "not for fish"],

@@ -175,6 +175,7 @@ const cluster: Dashboard = {
         unit: "short",
         queries: {
           "KVM usable": "sum(typevisor_node_kvm_usable)",
+          "vhost-net": "sum(typevisor_node_vhost_net_usable)",
           registered: "sum(typevisor_device_plugin_registered)",
           agents: 'count(typevisor_build_info{component="node"})',
         },

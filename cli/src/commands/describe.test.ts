@@ -97,6 +97,20 @@ describe("kubectl vm describe", () => {
     expect(stdout).toBe(golden("describe.golden.txt", stdout));
   });
 
+  it("tells more of it with -o wide: all events, and what ties it to other records", async () => {
+    prepare();
+    for (let i = 0; i < 20; i++)
+      cli.api.write("events", event(POD_UID, "Pod", "2026-03-01T11:40:00Z", `Repeated${i}`, "Again"));
+    const { stdout } = await cli.run("describe", "web");
+    expect(stdout).toContain("(7 older ones are shown by -o wide)");
+    expect(stdout).not.toContain("Pod UID");
+    const wide = (await cli.run("describe", "web", "-o", "wide")).stdout;
+    expect(wide.match(/Repeated\d+/g)).toHaveLength(20);
+    expect(wide).toMatch(new RegExp(`Pod UID: +${POD_UID}`));
+    expect(wide).toMatch(/Labels: +app=web\n/);
+    expect(wide).not.toContain("older ones");
+  });
+
   it("gives programs all of it", async () => {
     prepare();
     const story = JSON.parse((await cli.run("describe", "web", "-o", "json")).stdout);

@@ -47,7 +47,8 @@ export async function describeMachine(
   environment: Environment,
 ): Promise<void> {
   const story = await collect(cluster, name);
-  if (options.output === undefined) environment.stdout.write(storyText(story, environment.now()));
+  const isWide = options.output === "wide";
+  if (options.output === undefined || isWide) environment.stdout.write(storyText(story, environment.now(), isWide));
   else printValue(environment, story, options.output);
 }
 
@@ -95,18 +96,18 @@ async function eventsOf(cluster: Cluster, machine: Machine): Promise<EventFacts[
   return lists.flat().sort((a, b) => lastTimeOf(a).localeCompare(lastTimeOf(b)));
 }
 
-/** The screen. */
-export function storyText(story: Story, nowMs: number): string {
+/** The screen; wide, with all events, and with what ties machine and pod to other records. */
+export function storyText(story: Story, nowMs: number, isWide: boolean): string {
   const { machine, events, missing } = story;
   const parts = [
-    fields(summary(story, nowMs)),
+    fields([...summary(story, nowMs), ...(isWide ? identity(story) : [])]),
     `\nConditions:\n${indented(conditionTable(machine, nowMs))}`,
     `\nDisks:\n${indented(diskTable(machine))}`,
     `\nInterfaces:\n${indented(interfaceTable(machine))}`,
     ...lastTermination(machine, nowMs),
     ...migrationUnderWay(machine),
     ...lastMigration(machine, nowMs),
-    `\nEvents:\n${indented(eventTable(events, nowMs))}`,
+    `\nEvents:\n${indented(eventTable(isWide ? events : events.slice(-EVENTS_SHOWN), events.length, nowMs))}`,
     ...missing.map((line) => `\nNot shown: ${line}\n`),
   ];
   return parts.join("");
@@ -140,6 +141,32 @@ function summary({ machine, pod, node }: Story, nowMs: number): [string, string]
     ...(status?.nextStartTime === undefined ? [] : [["Next start", status.nextStartTime] as [string, string]]),
     ...(status?.launcherVersion === undefined ? [] : [["Launcher", status.launcherVersion] as [string, string]]),
   ];
+}
+
+function identity({ machine, pod, node }: Story): [string, string][] {
+  const { metadata, status } = machine;
+  const container = pod?.spec?.containers[0];
+  const pairs: (readonly [string, string | undefined])[] = [
+    ["UID", metadata.uid],
+    ["Generation", `${metadata.generation}, of which the operator has seen ${status?.observedGeneration ?? "none"}`],
+    ["Labels", pairsOf(metadata.labels)],
+    ["Annotations", pairsOf(metadata.annotations)],
+    ["Pod UID", status?.podUID],
+    ["Image", container?.image],
+    ["Kubelet", node?.status?.nodeInfo?.kubeletVersion],
+    ["CPU level", node?.metadata?.labels?.["cpu.typevisor.io/level"]],
+  ];
+  return pairs.flatMap(([key, value]): [string, string][] =>
+    value === undefined || value === "" ? [] : [[key, value]],
+  );
+}
+
+/** A line for each; what kubectl apply keeps there is not for people. */
+function pairsOf(pairs: Readonly<Record<string, string>> | undefined): string {
+  return Object.entries(pairs ?? {})
+    .filter(([key]) => key !== "kubectl.kubernetes.io/last-applied-configuration")
+    .map(([key, value]) => `${key}=${value}`)
+    .join("\n");
 }
 
 function podText({ status }: Machine, pod: Pod | undefined): string {
@@ -252,10 +279,9 @@ function course({ name, phase, source, target }: Migration): [string, string][] 
   ];
 }
 
-function eventTable(events: readonly EventFacts[], nowMs: number): string {
-  if (events.length === 0) return "none\n";
-  const shown = events.slice(-EVENTS_SHOWN);
-  const older = events.length - shown.length;
+function eventTable(shown: readonly EventFacts[], count: number, nowMs: number): string {
+  if (count === 0) return "none\n";
+  const older = count - shown.length;
   const text = table(
     ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"],
     shown.map((event) => [
@@ -266,7 +292,7 @@ function eventTable(events: readonly EventFacts[], nowMs: number): string {
       (event.message ?? "").replaceAll(/\s+/g, " ").trim(),
     ]),
   );
-  return older > 0 ? `${text}(${older} older ones are not shown)\n` : text;
+  return older > 0 ? `${text}(${older} older ones are shown by -o wide)\n` : text;
 }
 
 function timesText(event: EventFacts): string {

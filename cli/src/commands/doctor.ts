@@ -1,5 +1,6 @@
 import type { Cluster } from "../cluster/cluster.ts";
 import { diagnose, type Finding } from "../doctor/checks.ts";
+import { details } from "../doctor/details.ts";
 import { readFacts } from "../doctor/facts.ts";
 import type { Environment } from "../environment.ts";
 import { type ExitCode, exitCodes } from "../exit-codes.ts";
@@ -12,8 +13,10 @@ export async function doctor(
   options: { readonly output?: string },
   environment: Environment,
 ): Promise<ExitCode> {
-  const findings = diagnose(await readFacts(cluster), cliVersion);
-  if (options.output === undefined || options.output === "wide") environment.stdout.write(report(findings, cluster));
+  const facts = await readFacts(cluster);
+  const findings = diagnose(facts, cliVersion);
+  if (options.output === undefined) environment.stdout.write(report(findings, cluster));
+  else if (options.output === "wide") environment.stdout.write(report(findings, cluster) + details(facts));
   else printValue(environment, findings, options.output);
   return findings.some(({ verdict }) => verdict === "fail") ? exitCodes.unhealthy : exitCodes.ok;
 }

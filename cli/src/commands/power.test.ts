@@ -197,6 +197,9 @@ describe("kubectl vm start, stop, pause, resume and restart", () => {
     const { stdout } = await cli.run("pause", "web", "-o", "json");
     expect(JSON.parse(stdout)).toMatchObject({ kind: "VirtualMachine", spec: { paused: true } });
     expect((await cli.run("resume", "web", "-o", "name")).stdout).toBe("virtualmachine.typevisor.io/web\n");
+    expect((await cli.run("resume", "web", "-o", "wide")).stdout).toMatch(
+      /^NAME +PHASE +READY +NODE +IP .*\nweb +Running +True +node-1 +10\.244\.0\.12 +Always +no +1\n$/,
+    );
     expect((await cli.run("resume", "web", "-o", "yaml")).stdout).toContain("kind: VirtualMachine\n");
   });
 });

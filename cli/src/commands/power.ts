@@ -15,7 +15,7 @@ export interface PowerOptions extends MachineSelection {
   readonly force: boolean;
   readonly wait: boolean;
   readonly timeoutMs: number;
-  /** json, yaml or name; a sentence for each machine when absent. */
+  /** json, yaml, wide or name; a sentence for each machine when absent. */
   readonly output?: string;
 }
 

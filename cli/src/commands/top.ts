@@ -1,13 +1,13 @@
-import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { VM_LABEL } from "../../../operator/src/controllers/virtualmachine/names.ts";
 import { ApiError, messageOf } from "../../../operator/src/runtime/errors.ts";
 import { type Pod, resources } from "../../../operator/src/runtime/wire.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { listAll } from "../cluster/machines.ts";
+import { readPodMetrics } from "../cluster/pod-metrics.ts";
 import { type Environment, say } from "../environment.ts";
 import { CliError, exitCodes } from "../exit-codes.ts";
-import { Scrape } from "../metrics-text.ts";
+import type { Scrape } from "../metrics-text.ts";
 import { printValue } from "../output/objects.ts";
 import { bytesText, digits } from "../output/quantities.ts";
 import { table } from "../output/table.ts";
@@ -63,7 +63,6 @@ export interface Row {
 }
 
 const AT_ONCE = 8;
-const SCRAPE_TIMEOUT_MS = 5_000;
 const CLEAR_SCREEN = "\u001b[H\u001b[J";
 
 /** `top`: what machines use, again and again on a terminal, once elsewhere. */
@@ -129,14 +128,9 @@ function targetOf({ metadata, spec }: Pod): Target {
   };
 }
 
-/** Through the API server: nothing needs to reach the pod network from here. */
 async function scrape(cluster: Cluster, target: Target): Promise<Scraped> {
-  const { namespace, pod, port } = target;
   try {
-    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(pod)}:${port}/proxy/metrics`;
-    const body = await cluster.client.open(path, { signal: AbortSignal.timeout(SCRAPE_TIMEOUT_MS) });
-    const text = Buffer.concat(await body.toArray()).toString("utf8");
-    return { target, scrape: new Scrape(text, performance.now()) };
+    return { target, scrape: await readPodMetrics(cluster, target) };
   } catch (error) {
     return { target, error };
   }

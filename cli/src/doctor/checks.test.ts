@@ -4,9 +4,11 @@ import { exitCodes } from "../exit-codes.ts";
 import { golden, TestCli } from "../testing/cli.ts";
 import { condition, machine } from "../testing/fixtures.ts";
 import { diagnose, type Verdict } from "./checks.ts";
+import { details } from "./details.ts";
 import type { ClusterFacts } from "./facts.ts";
 
 const labels = { "app.kubernetes.io/version": "0.1.0" };
+const componentOfNode = { "app.kubernetes.io/part-of": "typevisor", "app.kubernetes.io/component": "node" };
 const nodeInfo = { kubeletVersion: "v1.37.2", containerRuntimeVersion: "containerd://2.4.2" };
 
 function node(name: string, kvm: string | undefined, info = nodeInfo): never {
@@ -26,7 +28,13 @@ const operator = (available: number, args: string[] = []) =>
 const namespace = (enforce: string): never =>
   ({ metadata: { name: "typevisor-system", labels: { "pod-security.kubernetes.io/enforce": enforce } } }) as never;
 const storageClass = (name: string, isDefault: boolean): never =>
-  ({ metadata: { name, annotations: { "storageclass.kubernetes.io/is-default-class": `${isDefault}` } } }) as never;
+  ({
+    metadata: { name, annotations: { "storageclass.kubernetes.io/is-default-class": `${isDefault}` } },
+    provisioner: `csi.of.${name}`,
+  }) as never;
+
+const volume = (storageClassName: string, mode: string, volumeMode = "Filesystem"): never =>
+  ({ metadata: { name: "pv" }, spec: { storageClassName, accessModes: [mode], volumeMode } }) as never;
 
 const healthy: ClusterFacts = {
   serverVersion: "v1.37.2",
@@ -41,6 +49,8 @@ const healthy: ClusterFacts = {
   agentPods: [],
   namespaces: [namespace("privileged")],
   storageClasses: [storageClass("fast", true)],
+  volumes: [volume("fast", "ReadWriteMany")],
+  vhostNet: new Map([["node-1", true]]),
   machines: [machine()],
 };
 
@@ -83,6 +93,28 @@ describe("kubectl vm doctor", () => {
     ],
     ["KVM", { nodes: [node("a", "0"), node("b", undefined)] }, "fail", /no node offers/],
     ["KVM", { nodes: [node("a", "1000"), node("b", "0")] }, "warn", /these cannot: b/],
+    ["vhost-net", { vhostNet: new Map() }, "unknown", /no node agent says/],
+    ["vhost-net", { vhostNet: { unreadable: "no right" } }, "unknown", /no right/],
+    [
+      "vhost-net",
+      {
+        vhostNet: new Map([
+          ["a", true],
+          ["b", false],
+        ]),
+      },
+      "warn",
+      /^not on b$/,
+    ],
+    ["Shared storage", { volumes: [volume("fast", "ReadWriteOnce")] }, "warn", /two nodes can have/],
+    ["Shared storage", { volumes: [volume("other", "ReadWriteMany")] }, "warn", /two nodes can have/],
+    ["Shared storage", { volumes: { unreadable: "no right" } }, "unknown", /no right/],
+    [
+      "Shared storage",
+      { volumes: [], storageClasses: [{ metadata: { name: "rook" }, provisioner: "rook.rbd.csi.ceph.com" }] },
+      "ok",
+      /^rook: /,
+    ],
     [
       "Image volumes",
       { nodes: [node("a", "1", { ...nodeInfo, containerRuntimeVersion: "containerd://1.7.30" })] },
@@ -128,6 +160,57 @@ describe("kubectl vm doctor", () => {
     const facts = { ...healthy, nodes: [node("a", "0")], storageClasses: { unreadable: "no right" } };
     const text = report(diagnose(facts, "0.1.0"), { context: "prod", server: "https://10.0.0.1:6443" });
     expect(text).toBe(golden("doctor.golden.txt", text));
+  });
+
+  it("shows nodes and storage classes one by one with -o wide, and leaves out what may not be read", () => {
+    const facts = {
+      ...healthy,
+      volumes: [
+        volume("fast", "ReadWriteMany", "Block"),
+        volume("fast", "ReadWriteOnce"),
+        volume("fast", "ReadWriteOnce"),
+      ],
+    };
+    const text = details(facts);
+    expect(text).toMatch(/node-1 +1k +yes +- +v1\.37\.2 +containerd:\/\/2\.4\.2\n/);
+    expect(text).toMatch(/control-plane +- +- /);
+    expect(text).toMatch(/fast +csi\.of\.fast +Immediate +no +yes +ReadWriteMany Block, ReadWriteOnce Filesystem\n/);
+    const unreadable = { unreadable: "no right" };
+    expect(details({ ...facts, nodes: unreadable, storageClasses: unreadable })).toBe("");
+    expect(details({ ...facts, vhostNet: unreadable, volumes: unreadable })).toMatch(/node-1 +1k +\? /);
+  });
+
+  it("asks each node agent whether its node has vhost-net", async () => {
+    await using cli = await TestCli.start();
+    const agentPod = (name: string, phase = "Running") =>
+      ({
+        metadata: { name, namespace: "typevisor-system", labels: componentOfNode },
+        spec: {
+          nodeName: `on-${name}`,
+          containers: [{ name: "node", ports: [{ name: "http", containerPort: 8080 }] }],
+        },
+        status: { phase },
+      }) as never;
+    for (const name of ["with", "without", "old", "silent"]) cli.api.write("pods", agentPod(name));
+    cli.api.write("pods", agentPod("pending", "Pending"));
+    const answers: Record<string, string> = {
+      with: "typevisor_node_vhost_net_usable 1\n",
+      without: "typevisor_node_vhost_net_usable 0\n",
+      old: "typevisor_node_kvm_usable 1\n",
+    };
+    cli.api.intercept = ({ path }) => {
+      if (path === "/version") return { kind: "text", text: '{"gitVersion":"v1.37.2"}' };
+      const pod = /pods\/(\w+):8080\/proxy\/metrics$/.exec(path)?.[1];
+      if (pod === undefined) return undefined;
+      const text = answers[pod];
+      return text === undefined
+        ? { kind: "answer", status: { code: 503, reason: "ServiceUnavailable", message: "no" } }
+        : { kind: "text", text };
+    };
+    const findings = JSON.parse((await cli.run("doctor", "-o", "json")).stdout);
+    expect(findings).toContainEqual(
+      expect.objectContaining({ check: "vhost-net", verdict: "warn", message: "not on on-without" }),
+    );
   });
 
   it("reads an empty cluster, says what to install, and ends with 7", async () => {

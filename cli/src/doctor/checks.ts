@@ -2,6 +2,7 @@ import { parseQuantity } from "../../../crds/src/quantity.ts";
 import { KVM_RESOURCE } from "../../../launcher/api/agent.ts";
 import type { Node } from "../../../operator/src/runtime/wire.ts";
 import { type ClusterFacts, type DaemonSet, type Deployment, isUnreadable } from "./facts.ts";
+import { sharedClasses } from "./storage.ts";
 import { isAtLeast } from "./versions.ts";
 
 /** "fail": machines cannot run. "warn": something is off, or could be better. "unknown": it could not be looked at. */
@@ -137,6 +138,18 @@ const checks: Readonly<Record<string, Check>> = {
     }
     return ok(`${offering.length} of ${nodes.length} nodes offer it: ${names(offering)}`);
   },
+  "vhost-net": ({ vhostNet }) => {
+    if (isUnreadable(vhostNet)) return unknown(vhostNet.unreadable);
+    const without = [...vhostNet].filter(([, isUsable]) => !isUsable).map(([node]) => node);
+    if (vhostNet.size === 0) return unknown("no node agent says whether its node has it");
+    if (without.length > 0) {
+      return warn(
+        `not on ${without.join(", ")}`,
+        "modprobe vhost_net there, and have it loaded at boot; interfaces work without, but cost the launcher's processor time",
+      );
+    }
+    return ok(`nodes with an agent have it (${vhostNet.size}): the kernel carries machines' frames`);
+  },
   "Image volumes": ({ nodes, serverVersion }) => {
     if (isUnreadable(nodes)) return unknown(nodes.unreadable);
     const offering = nodes.filter((node) => kvmOf(node) > 0);
@@ -208,6 +221,18 @@ const checks: Readonly<Record<string, Check>> = {
     }
     const grows = storageClasses.filter(({ allowVolumeExpansion }) => allowVolumeExpansion === true).length;
     return ok(`${storageClasses.length}, default ${defaults[0]?.metadata?.name}; ${grows} let claims grow`);
+  },
+  "Shared storage": ({ storageClasses, volumes }) => {
+    if (isUnreadable(storageClasses)) return unknown(storageClasses.unreadable);
+    if (isUnreadable(volumes)) return unknown(volumes.unreadable);
+    const shared = sharedClasses(storageClasses, volumes);
+    if (shared.length === 0) {
+      return warn(
+        "no class is known to give volumes that two nodes can have (ReadWriteMany)",
+        "machines whose disks are on other claims migrate and drain only to other claims (kubectl vm migrate --target-claim): see docs/migration.md",
+      );
+    }
+    return ok(`${shared.join(", ")}: machines on claims with accessModes [ReadWriteMany] migrate live`);
   },
   Machines: ({ machines }) => {
     if (isUnreadable(machines)) return unknown(machines.unreadable);

@@ -1,4 +1,4 @@
-import type { V1DaemonSet, V1Deployment, V1Namespace, V1StorageClass } from "@kubernetes/client-node";
+import type { V1DaemonSet, V1Deployment, V1Namespace } from "@kubernetes/client-node";
 import { ApiError } from "../../../operator/src/runtime/errors.ts";
 import {
   type KubernetesObject,
@@ -10,6 +10,8 @@ import {
 } from "../../../operator/src/runtime/wire.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { listAll, type Machine, virtualMachines } from "../cluster/machines.ts";
+import { readPodMetrics } from "../cluster/pod-metrics.ts";
+import type { PersistentVolume, StorageClass } from "./storage.ts";
 
 /** What could not be read, since the user lacks the right. */
 export interface Unreadable {
@@ -21,7 +23,6 @@ export type Readable<T> = T | Unreadable;
 export type Namespace = Wire<V1Namespace>;
 export type DaemonSet = Wire<V1DaemonSet>;
 export type Deployment = Wire<V1Deployment>;
-export type StorageClass = Wire<V1StorageClass>;
 
 /** As much of a CustomResourceDefinition as is looked at. */
 export interface Definition extends KubernetesObject {
@@ -41,6 +42,9 @@ export interface ClusterFacts {
   readonly agentPods: Readable<readonly Pod[]>;
   readonly namespaces: Readable<readonly Namespace[]>;
   readonly storageClasses: Readable<readonly StorageClass[]>;
+  readonly volumes: Readable<readonly PersistentVolume[]>;
+  /** By node, of the node agents that say. */
+  readonly vhostNet: Readable<ReadonlyMap<string, boolean>>;
   /** Empty where the API is not installed. */
   readonly machines: Readable<readonly Machine[]>;
 }
@@ -71,14 +75,25 @@ const storageClasses: Resource = {
   kind: "StorageClass",
   namespaced: false,
 };
+const volumes: Resource = {
+  group: "",
+  version: "v1",
+  plural: "persistentvolumes",
+  kind: "PersistentVolume",
+  namespaced: false,
+};
 const component = (name: string) => `app.kubernetes.io/part-of=typevisor,app.kubernetes.io/component=${name}`;
+
+const VHOST_NET_METRIC = "typevisor_node_vhost_net_usable";
+const AGENTS_AT_ONCE = 8;
 
 /** Reads them all at once; only the API server's silence is an error. */
 export async function readFacts(cluster: Cluster): Promise<ClusterFacts> {
   const all = <T extends KubernetesObject>(resource: Resource, labelSelector?: string) =>
     readable(listAll<T>(cluster, resource, labelSelector === undefined ? {} : { labelSelector }), resource.plural);
-  const [serverVersion, definition, nodes, operators, agents, agentPods, spaces, classes, machines] = await Promise.all(
-    [
+  const agentPods = await all<Pod>(resources.pods, component("node"));
+  const [serverVersion, definition, nodes, operators, agents, spaces, classes, disks, machines, vhostNet] =
+    await Promise.all([
       readVersion(cluster),
       readable(
         missingAs(cluster.client.get<Definition>(definitions, "", "virtualmachines.typevisor.io"), undefined),
@@ -87,12 +102,14 @@ export async function readFacts(cluster: Cluster): Promise<ClusterFacts> {
       all<Node>(resources.nodes),
       all<Deployment>(apps("deployments", "Deployment"), component("controllers")),
       all<DaemonSet>(apps("daemonsets", "DaemonSet"), component("node")),
-      all<Pod>(resources.pods, component("node")),
       all<Namespace>(namespaces),
       all<StorageClass>(storageClasses),
+      all<PersistentVolume>(volumes),
       readable(missingAs(listAll<Machine>(cluster, virtualMachines, {}), []), virtualMachines.plural),
-    ],
-  );
+      isUnreadable(agentPods)
+        ? agentPods
+        : readable(readVhostNet(cluster, agentPods), "metrics of node agents (pods/proxy)"),
+    ]);
   return {
     serverVersion,
     definition,
@@ -102,8 +119,37 @@ export async function readFacts(cluster: Cluster): Promise<ClusterFacts> {
     agentPods,
     namespaces: spaces,
     storageClasses: classes,
+    volumes: disks,
+    vhostNet,
     machines,
   };
+}
+
+/** Agents that do not answer, or are of a version that does not say, are left out. */
+async function readVhostNet(cluster: Cluster, pods: readonly Pod[]): Promise<ReadonlyMap<string, boolean>> {
+  const found = new Map<string, boolean>();
+  const queue = pods.filter(({ status }) => status?.phase === "Running");
+  const worker = async () => {
+    for (let pod = queue.shift(); pod !== undefined; pod = queue.shift()) {
+      const usable = await askAgent(cluster, pod);
+      if (usable !== undefined) found.set(pod.spec?.nodeName ?? "", usable);
+    }
+  };
+  await Promise.all(Array.from({ length: AGENTS_AT_ONCE }, worker));
+  return found;
+}
+
+async function askAgent(cluster: Cluster, { metadata, spec }: Pod): Promise<boolean | undefined> {
+  const ports = spec?.containers.flatMap((container) => container.ports ?? []) ?? [];
+  const port = ports.find(({ name }) => name === "http")?.containerPort;
+  const target = { namespace: metadata?.namespace ?? "", pod: metadata?.name ?? "", port };
+  try {
+    const usable = (await readPodMetrics(cluster, target)).sum(VHOST_NET_METRIC);
+    return usable === undefined ? undefined : usable > 0;
+  } catch (error) {
+    if (error instanceof ApiError && error.isForbidden) throw error;
+    return undefined;
+  }
 }
 
 async function readVersion(cluster: Cluster): Promise<string> {

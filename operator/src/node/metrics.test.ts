@@ -11,9 +11,11 @@ describe("the metrics of a node agent", () => {
     expect(await samples()).toContain("typevisor_device_plugin_registered 0");
     metrics.kvmUsable(true);
     metrics.watchPlugin({ deviceCount: 7, isRegistered: () => true });
+    metrics.watchVhostNet(() => true);
     expect(await samples()).toEqual([
       'typevisor_build_info{component="node",version="1.2.3"} 1',
       "typevisor_node_kvm_usable 1",
+      "typevisor_node_vhost_net_usable 1",
       "typevisor_device_plugin_registered 1",
       "typevisor_device_plugin_devices 7",
     ]);

@@ -3,6 +3,7 @@ import { installLauncherSeccomp } from "../launcher-seccomp/install.ts";
 import type { Logger } from "../runtime/logger.ts";
 import { AgentServer } from "./agent/agent-server.ts";
 import { loadNftables } from "./agent/network/libnftables.ts";
+import { hasVhostNet } from "./agent/network/tap-grant.ts";
 import { PodCgroups } from "./agent/pod-identity.ts";
 import { selinuxLabeller } from "./agent/selinux-label.ts";
 import { DevicePlugin } from "./device-plugin/device-plugin.ts";
@@ -52,6 +53,7 @@ export async function startNodeAgent(
       label: selinuxLabeller(log),
     }),
   );
+  metrics.watchVhostNet(() => hasVhostNet(VHOST_NET_PATH));
   readyForNetworks(log);
   await agent.listen();
   log.info({ directory: options.agentDir, reason: "AgentListens" }, "agent listens");

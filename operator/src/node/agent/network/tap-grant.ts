@@ -23,6 +23,16 @@ export async function grantTap(peer: Peer, want: TapWant, vhostNetPath: string):
   return { fds: [...queues, ...vhost, ...(answering ? [answering] : [])], grant: { ...grant, vhost: hasVhost } };
 }
 
+/** Whether launchers on this node are given vhost-net; opening it is what loads its module. */
+export function hasVhostNet(path: string): boolean {
+  try {
+    using fd = openFile(path, { write: true });
+    return fd.fd >= 0;
+  } catch {
+    return false;
+  }
+}
+
 /** None where the node has no vhost-net. */
 function openVhost(path: string, count: number): readonly OwnedFd[] {
   using cleanup = new DisposableStack();
