@@ -18,6 +18,7 @@ import type { MachineConfig } from "../../launcher/api/machine-config.ts";
 import { TestAuthority } from "../../launcher/src/testing/certificates.ts";
 import { say } from "../lib/step.ts";
 import { MIB } from "./bench-launcher.ts";
+import { ticksPerSecond } from "./compile.ts";
 import { LauncherGuest } from "./migration/launcher.ts";
 import type { MovingGuest } from "./migration/moving-guest.ts";
 import { Pulse } from "./migration/pulse.ts";
@@ -87,9 +88,7 @@ const authority = await TestAuthority.create();
 const { cert, key } = await authority.issue("CN=machine");
 for (const [name, text] of Object.entries({ cert, key, ca: authority.certificate }))
   writeFileSync(join(directory, name), text);
-const cc = ["-O2", "-o", join(directory, "tsc-frequency"), join(import.meta.dirname, "disks/tsc-frequency.c")];
-execFileSync("cc", cc);
-const ticksPerSecond = Math.round(Number(execFileSync(join(directory, "tsc-frequency"), { encoding: "utf8" })));
+const ticks = Math.round(ticksPerSecond(directory));
 
 function disksOf(own: string, { diskMiB = 0 }: Work): (role: string) => MachineConfig["disks"] {
   if (diskMiB === 0) return () => [];
@@ -121,10 +120,10 @@ async function measure(vmm: Vmm, work: Work): Promise<Row> {
     const count = (diskMiB * MIB) / WRITE_BYTES;
     await machine.ask(`blkbench 0 8 ${count} ${WRITE_BYTES} 0 1`, new RegExp(`blkbench done ${count} failed 0 `));
   }
-  await machine.ask(`timer ${Math.round(ticksPerSecond / 1000)} 1`, /timer runs\r\n/);
+  await machine.ask(`timer ${Math.round(ticks / 1000)} 1`, /timer runs\r\n/);
   if (writes) {
     const pages = Math.ceil((writes.mibPerSecond * PAGES_OF_MIB) / STEPS_A_SECOND);
-    const period = Math.round(ticksPerSecond / STEPS_A_SECOND);
+    const period = Math.round(ticks / STEPS_A_SECOND);
     await machine.ask(`pace ${WRITE_ADDRESS} ${writes.ofMiB * PAGES_OF_MIB} ${pages} ${period}`, /pace runs\r\n/);
   }
   using pulse = await Pulse.of(await machine.pids());
