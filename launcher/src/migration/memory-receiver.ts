@@ -1,8 +1,11 @@
+import { createServer, type Server, type Socket } from "node:net";
 import type { Worker } from "node:worker_threads";
 import type { MovableMachine } from "../machine/movable-machine.ts";
+import { duplicateFd } from "../sys/fd.ts";
+import { listenOptions } from "../sys/listen-address.ts";
 import type { ReceivedDisks } from "./received-disks.ts";
 import type { MachineTls } from "./tls.ts";
-import type { ReceiverMessage } from "./worker/receive-memory.ts";
+import type { ConnectionMessage, ReceiverMessage } from "./worker/receive-memory.ts";
 import { endWorker, type ReadyWorkers } from "./worker/worker-thread.ts";
 
 export interface MemoryReceiverParts {
@@ -20,41 +23,45 @@ export interface MemoryReceiverParts {
   readonly onBroken: (error: Error) => void;
 }
 
-/** The threads that put what the source sends into guest RAM and disks. */
+/** Listens for the connections that bring memory, and gives them in turn to the threads that put it into guest RAM and disks. */
 export class MemoryReceiver {
+  /** Rejects where the port cannot be had. */
   readonly listening: Promise<void>;
   readonly #parts: MemoryReceiverParts;
   readonly #workers: readonly Worker[];
+  readonly #server: Server;
   readonly #ends = new Map<number, number>();
   #isClosed = false;
 
   constructor(parts: MemoryReceiverParts) {
     this.#parts = parts;
     const { workers, memory, disks, connections, address, port, tls, token } = parts;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.listening = promise;
-    let silent = connections;
     this.#workers = Array.from({ length: connections }, () =>
       workers.start({
         kind: "receive",
         memoryFd: memory.fd,
         sizeBytes: memory.memory.sizeBytes,
         disks: disks.tasks,
-        address,
-        port,
         tls,
         token,
       }),
     );
     for (const worker of this.#workers) {
       worker.on("message", (message: ReceiverMessage) => {
-        if (message === "listening") {
-          if (--silent === 0) resolve();
-        } else if ("passEnd" in message) this.#onPassEnd(message.passEnd);
+        if ("passEnd" in message) this.#onPassEnd(message.passEnd);
         else this.#onBroken(new Error(message.broken));
       });
       worker.on("error", (error: Error) => this.#onBroken(error));
     }
+    let came = 0;
+    this.#server = createServer({ pauseOnConnect: true }, (socket) => {
+      // Two connections on one thread are as slow as one.
+      giveTo(this.#workers[came++ % connections], socket);
+    });
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.listening = promise;
+    this.#server.on("error", reject);
+    this.#server.listen(listenOptions({ address, port }), resolve);
   }
 
   #onPassEnd(pass: number): void {
@@ -74,7 +81,15 @@ export class MemoryReceiver {
   /** Resolves when no thread is left that could write to guest RAM or disks. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#server.close();
     await Promise.all(this.#workers.map((worker) => endWorker(worker)));
     this.#parts.disks[Symbol.dispose]();
   }
+}
+
+/** Nothing was read from it. The thread has a descriptor of its own; this one's closing ends nothing. */
+function giveTo(worker: Worker | undefined, socket: Socket): void {
+  const { fd = -1 } = (socket as Socket & { readonly _handle?: { readonly fd?: number } })._handle ?? {};
+  if (fd >= 0) worker?.postMessage({ connection: duplicateFd(fd).take() } satisfies ConnectionMessage);
+  socket.destroy();
 }

@@ -182,10 +182,13 @@ export class MigrationTarget {
         if (this.phase === "Receiving") this.#fail(error.message);
       },
     });
-    void this.#receiver.listening.then(() => {
-      link.send("welcome", { version: hello.version, token: new Uint8Array(token), memoryPort: port + 1 });
-      if (hello.version >= DISKS_VERSION) link.send("wantDisks", { disks: wanted });
-    });
+    this.#receiver.listening.then(
+      () => {
+        link.send("welcome", { version: hello.version, token: new Uint8Array(token), memoryPort: port + 1 });
+        if (hello.version >= DISKS_VERSION) link.send("wantDisks", { disks: wanted });
+      },
+      (error: unknown) => this.#fail(`nothing can listen for memory: ${errorText(error)}`),
+    );
   }
 
   #refusal(hello: HelloPayload): string | undefined {

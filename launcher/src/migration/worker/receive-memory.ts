@@ -1,10 +1,9 @@
+import { Socket } from "node:net";
 import { createServer, type TLSSocket } from "node:tls";
 import { parentPort } from "node:worker_threads";
-import { punchHole } from "../../sys/file-io.ts";
-import { listenOptions } from "../../sys/listen-address.ts";
+import { punchHole, pwriteFully } from "../../sys/file-io.ts";
 import { type MachineTls, strangerAt, tlsOptions } from "../tls.ts";
 import { DiskFile, type ReceivedDisk } from "./disk-files.ts";
-import { GuestPages } from "./guest-pages.ts";
 import { MemoryStream, type MemoryTarget } from "./memory-stream.ts";
 
 export interface ReceiveMemoryTask {
@@ -12,27 +11,30 @@ export interface ReceiveMemoryTask {
   readonly memoryFd: number;
   readonly sizeBytes: number;
   readonly disks: readonly ReceivedDisk[];
-  readonly address: string;
-  readonly port: number;
   readonly tls: MachineTls;
   readonly token: Uint8Array;
 }
 
-/** What a receiving thread says: that it listens, that a connection has all of a pass, or why one that was let in broke. */
-export type ReceiverMessage = "listening" | { readonly passEnd: number } | { readonly broken: string };
+/** Gives a thread the descriptor of a connection that came in, of whomever it is. */
+export interface ConnectionMessage {
+  readonly connection: number;
+}
+
+/** What a receiving thread says: that a connection has all of a pass, or why one that was let in broke. */
+export type ReceiverMessage = { readonly passEnd: number } | { readonly broken: string };
 
 const HANDSHAKE_LIMIT_MS = 5_000;
 const CONNECTION_LIMIT = 16;
 
-/** Listens beside other threads on one port, and puts what connections bring into guest RAM and disks; ends with the thread. */
+/** Puts what the connections that it is given bring into guest RAM and disks; ends with the thread. */
 export function receiveMemory(task: ReceiveMemoryTask): void {
-  const pages = new GuestPages(task.memoryFd, task.sizeBytes);
   const say = (message: ReceiverMessage) => parentPort?.postMessage(message);
   const disks = task.disks.map((disk) => new DiskFile(disk));
   const target: MemoryTarget = {
     sizeBytes: task.sizeBytes,
     disks,
-    write: (offsetBytes, bytes) => pages.bytes.set(bytes, offsetBytes),
+    // The first time it takes half as long as a copy into a mapping, whose pages would fault one by one.
+    write: (offsetBytes, bytes) => pwriteFully(task.memoryFd, bytes, offsetBytes),
     zero: (offsetBytes, lengthBytes) => punchHole(task.memoryFd, offsetBytes, lengthBytes),
     passEnded: (passEnd) => {
       // In each pass, so that little is left for the last one.
@@ -46,14 +48,22 @@ export function receiveMemory(task: ReceiveMemoryTask): void {
     rejectUnauthorized: true,
     handshakeTimeout: HANDSHAKE_LIMIT_MS,
   });
-  server.maxConnections = CONNECTION_LIMIT;
   server.on("secureConnection", (socket) => {
     if (strangerAt(socket) === undefined) follow(socket, new MemoryStream(target, task.token), say);
     else socket.destroy();
   });
   // Strangers and their broken handshakes are nobody's business.
   server.on("tlsClientError", () => {});
-  server.listen({ ...listenOptions(task), reusePort: true }, () => say("listening"));
+  let open = 0;
+  parentPort?.on("message", (message: ConnectionMessage | object) => {
+    if (!("connection" in message)) return;
+    const socket = new Socket({ fd: message.connection });
+    socket.on("close", () => open--);
+    if (++open > CONNECTION_LIMIT) socket.destroy();
+    else server.emit("connection", socket);
+  });
+  // It waits for connections, as others wait for what they have open.
+  parentPort?.ref();
 }
 
 function follow(socket: TLSSocket, stream: MemoryStream, say: (message: ReceiverMessage) => void): void {
