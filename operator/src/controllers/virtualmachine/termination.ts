@@ -2,6 +2,7 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { Termination, VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import { exitCodes, type TerminationMessage, type TerminationReason } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { claimOfPodsDisk } from "./claims.ts";
 import { hasGuestLiveness } from "./guest-probes.ts";
 import { LAUNCHER_CONTAINER } from "./names.ts";
 
@@ -160,7 +161,10 @@ function lastWord(pod: Pod, terminated: Terminated, halted: boolean): { reason: 
     // The launcher only knows that it was told to stop; the pod knows by whom.
     return ended && disruption !== undefined
       ? { reason: disruption, message: disruptionMessage(pod, said.message) }
-      : { reason: said.reason, message: said.message };
+      : {
+          reason: said.reason,
+          message: said.reason === "DiskUnavailable" ? withClaim(said.message, pod) : said.message,
+        };
   }
   if (terminated.reason === "OOMKilled") {
     const limit = pod.spec?.containers[0]?.resources?.limits?.["memory"];
@@ -178,6 +182,14 @@ function lastWord(pod: Pod, terminated: Terminated, halted: boolean): { reason: 
   }
   const log = terminated.message === undefined ? "" : `; its log ended with: ${terminated.message.trim().slice(-1000)}`;
   return { reason: "LauncherError", message: `The launcher ended with exit code ${terminated.exitCode}${log}` };
+}
+
+/** The launcher knows the disk alone ("disk NAME: ..."), and whoever mends it needs the claim. */
+function withClaim(message: string, pod: Pod): string {
+  const diskName = /^disk ([a-z0-9-]+): /.exec(message)?.[1];
+  const claimName = diskName === undefined ? undefined : claimOfPodsDisk(pod, diskName);
+  if (claimName === undefined) return message;
+  return message.replace(":", ` (PersistentVolumeClaim ${claimName}):`);
 }
 
 function disruptionMessage(pod: Pod, otherwise: string): string {
