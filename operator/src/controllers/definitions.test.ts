@@ -1,10 +1,36 @@
 import { beforeEach, describe, expect, it } from "@jest/globals";
 import type { FieldSchema } from "../../../crds/src/field-paths.ts";
+import { knownFields } from "../../../crds/src/known-fields.ts";
 import { ApiError } from "../runtime/errors.ts";
 import { FakeClock } from "../runtime/testing/fake-clock.ts";
 import { RecordingLogger } from "../runtime/testing/recording-logger.ts";
 import { until } from "../runtime/testing/until.ts";
 import { Definitions, differences, type OpenApi } from "./definitions.ts";
+
+/** The schema that has these paths, of those that fieldPaths gives. */
+function schemaOf(paths: readonly string[]): FieldSchema {
+  const steps = paths.map((path) => path.split(/\.|(?=\[\]|\{\}|=)/));
+  return nested(steps);
+}
+
+function nested(paths: readonly (readonly string[])[]): FieldSchema {
+  const below = new Map<string, string[][]>();
+  for (const [step, ...rest] of paths) {
+    if (step === undefined) continue;
+    below.set(step, [...(below.get(step) ?? []), rest]);
+  }
+  const steps = [...below].map(([step, rest]) => ({ step, schema: nested(rest) }));
+  const items = steps.find(({ step }) => step === "[]")?.schema;
+  const additionalProperties = steps.find(({ step }) => step === "{}")?.schema;
+  const words = steps.filter(({ step }) => step.startsWith("=")).map(({ step }) => step.slice(1));
+  const fields = steps.filter(({ step }) => /^\w/.test(step)).map(({ step, schema }) => [step, schema] as const);
+  return {
+    properties: Object.fromEntries(fields),
+    ...(items && { items }),
+    ...(additionalProperties && { additionalProperties }),
+    enum: words,
+  };
+}
 
 const published = (kinds: Record<string, Record<string, FieldSchema>>): OpenApi => ({
   components: {
@@ -73,6 +99,23 @@ describe("Definitions", () => {
     expect(definitions.problem).toBeUndefined();
     const levels = logger.lines.map(({ level }) => level);
     expect(levels).toEqual(["error", "error", "warn"]);
+  });
+
+  it("that are newer than the operator do not keep it from its work, and are told once", async () => {
+    const schemas = Object.entries(knownFields).map(([kind, paths]) => {
+      const newer = schemaOf([...paths, "spec.later", "status.phase=Later"]);
+      return [kind, { ...newer, "x-kubernetes-group-version-kind": [{ kind }] }] as const;
+    });
+    answers = [() => ({ components: { schemas: Object.fromEntries(schemas) } })];
+    const definitions = make();
+    expect(await definitions.fit(stop.signal)).toBe(true);
+    expect(definitions.problem).toBeUndefined();
+    expect(logger.lines).toMatchObject([
+      {
+        level: "warn",
+        fields: { unknown: expect.arrayContaining(schemas.map(([kind]) => `${kind} spec.later`)) },
+      },
+    ]);
   });
 
   it("are looked at no more when the operator is to stop", async () => {
