@@ -120,8 +120,11 @@ function withoutPod(c: ClaimCase, prime: ClaimFacts): ClaimPlan {
     const lost = { kind: "delete-claim", namespace: prime.namespace, name: prime.name, uid: prime.uid } as const;
     return waiting(c, "ImportWaiting", "the volume is lost, and is made anew", [lost]);
   }
-  if (isOf(previous, claim) && previous?.phase === "Retrying" && c.nowMs < Date.parse(previous.nextAttemptTime ?? ""))
-    return { entry: previous, actions: [], wakeAtMs: Date.parse(previous.nextAttemptTime ?? "") };
+  if (isOf(previous, claim) && previous?.phase === "Retrying") {
+    const dueMs = recordedRetryMs(c, previous.attempts ?? 1);
+    if (c.nowMs < dueMs)
+      return { entry: { ...previous, nextAttemptTime: formatTime(dueMs) }, actions: [], wakeAtMs: dueMs };
+  }
   const action: Action = { kind: "create-pod", claim, prime, source };
   return waiting(c, "ImportWaiting", "makes the importer's pod", [action]);
 }
@@ -178,10 +181,8 @@ function afterFailure(c: ClaimCase, pod: Pod): ClaimPlan {
       found: end.progress,
     };
   }
-  const delayMs = Math.min(settings.backOffMinMs * 2 ** Math.min(attempts - 1, 30), settings.backOffMaxMs);
-  const dueAtMs = isCounted ? Date.parse(previous?.nextAttemptTime ?? "") : nowMs + delayMs;
-  const againAtMs = Number.isNaN(dueAtMs) ? nowMs : dueAtMs;
-  const nextAttemptTime = formatTime(Math.ceil(againAtMs / 1000) * 1000);
+  const dueMs = isCounted ? recordedRetryMs(c, attempts) : wholeSecond(nowMs + backOffMs(settings, attempts));
+  const nextAttemptTime = formatTime(dueMs);
   const entry: ImportStatus = {
     ...base,
     phase: "Retrying",
@@ -189,10 +190,24 @@ function afterFailure(c: ClaimCase, pod: Pod): ClaimPlan {
     nextAttemptTime,
   };
   const actions = [...told, ...marked(c, `Retrying: ${end.message}`)];
-  const dueMs = Date.parse(nextAttemptTime);
   // Only once the failure is on record may its evidence go.
   if (isCounted && nowMs >= dueMs) return { entry, actions: [...actions, removePod(pod)], found: end.progress };
   return { entry, actions, wakeAtMs: dueMs, found: end.progress };
+}
+
+/** When a failure that is on record is due to be tried again; by a clock that was ahead no later than by this one. */
+function recordedRetryMs({ previous, settings, nowMs }: ClaimCase, attempts: number): number {
+  const saidMs = Date.parse(previous?.nextAttemptTime ?? "");
+  return wholeSecond(Number.isNaN(saidMs) ? nowMs : Math.min(saidMs, nowMs + backOffMs(settings, attempts)));
+}
+
+function backOffMs({ backOffMinMs, backOffMaxMs }: ImportSettings, attempts: number): number {
+  return Math.min(backOffMinMs * 2 ** Math.min(attempts - 1, 30), backOffMaxMs);
+}
+
+/** Times in a status are whole seconds; none is too early. */
+function wholeSecond(ms: number): number {
+  return Math.ceil(ms / 1000) * 1000;
 }
 
 function whileRunning(c: ClaimCase, pod: Pod): ClaimPlan {

@@ -55,6 +55,31 @@ describe("an import", () => {
     ]);
   });
 
+  it.each([
+    ["while the pod that failed is there", false],
+    ["when that is gone", true],
+  ])(
+    "is tried again by the operator's own clock where the one before it was ten minutes ahead, %s",
+    async (_, isGone) => {
+      await using simulation = await ImportSimulation.start();
+      simulation.storage.outcomes = ["SourceUnreachable", "Completed"];
+      simulation.createImage();
+      simulation.createClaim();
+      await simulation.until("it is to be tried again", () => entry(simulation)?.phase === "Retrying");
+      const startedMs = simulation.clock.now();
+      const ahead = new Date(startedMs + 610_000).toISOString().replace(/\.\d+Z$/, "Z");
+      simulation.server.edit<StoredImage>("virtualmachineimages", "shop", "debian", ({ status }) => {
+        for (const each of status?.imports ?? []) Object.assign(each, { nextAttemptTime: ahead });
+      });
+      if (isGone)
+        for (const { metadata } of simulation.server.all<Pod>("pods"))
+          simulation.server.erase("pods", "shop", metadata?.name ?? "");
+      await simulation.until("the claim is bound", () => isBound(simulation));
+      expect(simulation.clock.now() - startedMs).toBeLessThan(60_000);
+      expect(simulation.storage).toMatchObject({ attempts: 2, sins: [] });
+    },
+  );
+
   it("shows how far it is, on the image and on the claim", async () => {
     await using simulation = await ImportSimulation.start();
     simulation.storage.outcomes = ["runs"];
