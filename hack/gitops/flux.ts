@@ -1,87 +1,137 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { closeSync, openSync } from "node:fs";
-import { cp, mkdir, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { cached } from "../dev-cluster/tools/cache.ts";
-import { findGo } from "../dev-cluster/tools/go.ts";
-import { type RunOptions, run } from "../lib/step.ts";
+import { CLUSTER_NAME, type TestCluster } from "../../e2e/support/cluster.ts";
+import type { Kubectl } from "../../e2e/support/kubectl.ts";
+import { freePorts } from "../../launcher/src/testing/free-ports.ts";
+import { layoutOf } from "../dev-cluster/layout.ts";
+import { installDefinitions, withoutFinalizers } from "./definitions.ts";
+import { ensureFlux, type FluxPrograms } from "./flux-build.ts";
+import { BRANCH } from "./git-repository.ts";
+import { Program } from "./program.ts";
+import { INTERVAL_SECONDS, type Tool, type Verdict, type Way } from "./tool.ts";
 
-/** Of kustomize-controller and of the kinds of source-controller: the newest that Go 1.26 builds. */
-const VERSION = "1.9.6";
+const NAMESPACE = "gitops-flux";
+const NAME = "shop";
+const INTERVAL = `${INTERVAL_SECONDS}s`;
 
-export interface Flux {
-  /** kustomize-controller */
-  readonly program: string;
-  /** CustomResourceDefinitions of Kustomizations and of all kinds of sources. */
-  readonly definitions: string;
+interface KustomizationStatus {
+  readonly lastAppliedRevision?: string;
+  readonly conditions?: readonly {
+    readonly type: string;
+    readonly status: string;
+    readonly reason: string;
+    readonly message: string;
+  }[];
 }
 
-/** Flux's kustomize-controller and the kinds that it works with, from Go modules: four minutes on two cores that do nothing else. */
-export async function ensureFlux(): Promise<Flux> {
-  const dir = await cached({
-    key: `flux-${VERSION}`,
-    title: `Building Flux's kustomize-controller ${VERSION}`,
-    estimateSeconds: 240,
-    build: async (dir, logFile) => {
-      const go = goIn(await findGo(), logFile);
-      const source = join(dir, "source");
-      // A module is read-only, and the one of its API, which it has beside itself by a `replace`, is another one.
-      await copyModule(go, "github.com/fluxcd/kustomize-controller", source);
-      await copyModule(go, "github.com/fluxcd/kustomize-controller/api", join(source, "api"));
-      await copyModule(go, "github.com/fluxcd/source-controller", join(dir, "sources"));
-      const definitions = join(dir, "definitions");
-      await cp(join(source, "config/crd/bases"), definitions, { recursive: true });
-      await cp(join(dir, "sources/config/crd/bases"), definitions, { recursive: true });
-      const program = join(dir, "kustomize-controller");
-      await go(["build", "-trimpath", "-ldflags", "-s -w", "-o", program, "."], source);
-      for (const done of [source, join(dir, "sources")]) await rm(done, { recursive: true });
+/** Flux's source-controller and kustomize-controller on this machine, as an administrator of the cluster. */
+export async function startFlux(cluster: TestCluster): Promise<Tool> {
+  const programs = await ensureFlux();
+  await using cleanup = new AsyncDisposableStack();
+  cleanup.use(await installDefinitions(cluster, programs.definitions));
+  cleanup.defer(() => cluster.dropNamespace(NAMESPACE));
+  const kubectl = await cluster.namespace(NAMESPACE);
+  const { logDir } = layoutOf(CLUSTER_NAME);
+  const logFile = join(logDir, "kustomize-controller.log");
+  cleanup.defer(() => withoutFinalizers(kubectl, ["kustomization", "gitrepository"]));
+  const controllers = await startControllers(programs, { logDir, logFile }, cleanup);
+  const owned = cleanup.move();
+  return {
+    ways: [fluxWay(kubectl)],
+    logFile,
+    async mustRun() {
+      for (const controller of controllers) await controller.mustRun();
     },
-  });
-  return { program: join(dir, "kustomize-controller"), definitions: join(dir, "definitions") };
-}
-
-type Go = (args: readonly string[], cwd: string) => Promise<string>;
-
-function goIn(program: string, logFile: string): Go {
-  const env = { GOTOOLCHAIN: "local", GOFLAGS: "-mod=readonly", GOWORK: "off", CGO_ENABLED: "0" };
-  const advice = "check that the Go module proxy can be reached (GOPROXY), then run this again";
-  return (args, cwd) => run([program, ...args], { cwd, env, logFile, advice } satisfies RunOptions);
-}
-
-async function copyModule(go: Go, module: string, target: string): Promise<void> {
-  await mkdir(target, { recursive: true });
-  const { Dir } = JSON.parse(await go(["mod", "download", "-json", `${module}@v${VERSION}`], target)) as {
-    Dir: string;
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
-  await cp(Dir, target, { recursive: true });
-  await run(["chmod", "-R", "u+w", target]);
 }
 
-/** kustomize-controller on this machine, as an administrator of the cluster; ends with its `using`. */
-export async function startFlux(
-  { program }: Flux,
-  cluster: { readonly kubeconfig: string; readonly namespace: string },
-  logFile: string,
-): Promise<AsyncDisposable> {
-  const log = openSync(logFile, "w");
+async function startControllers(
+  { sourceController, kustomizeController }: FluxPrograms,
+  { logDir, logFile }: { readonly logDir: string; readonly logFile: string },
+  cleanup: AsyncDisposableStack,
+): Promise<readonly Program[]> {
+  const storage = await mkdtemp(join(tmpdir(), "typevisor-flux-"));
+  cleanup.defer(() => rm(storage, { recursive: true }));
+  const [port = 0] = await freePorts(1);
   const args = [
-    "--feature-gates=ExternalArtifact=true",
     "--enable-leader-election=false",
     "--metrics-addr=127.0.0.1:0",
     "--health-addr=127.0.0.1:0",
     "--log-encoding=json",
   ];
-  const env = { ...process.env, KUBECONFIG: cluster.kubeconfig, RUNTIME_NAMESPACE: cluster.namespace };
-  const child: ChildProcess = spawn(program, args, { env, stdio: ["ignore", log, log] });
-  closeSync(log);
-  await once(child, "spawn");
+  const served = [
+    `--storage-path=${storage}`,
+    `--storage-addr=127.0.0.1:${port}`,
+    `--storage-adv-addr=127.0.0.1:${port}`,
+  ];
+  const env = { KUBECONFIG: layoutOf(CLUSTER_NAME).kubeconfig, RUNTIME_NAMESPACE: NAMESPACE };
+  return [
+    cleanup.use(
+      await Program.start({
+        program: sourceController,
+        args: [...args, ...served],
+        env,
+        logFile: join(logDir, "source-controller.log"),
+      }),
+    ),
+    cleanup.use(await Program.start({ program: kustomizeController, args, env, logFile })),
+  ];
+}
+
+function fluxWay(kubectl: Kubectl): Way {
   return {
-    async [Symbol.asyncDispose]() {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      const ended = once(child, "exit");
-      child.kill();
-      await ended;
+    title: "Flux",
+    kubectl,
+    manager: "kustomize-controller",
+    async follow(url) {
+      await kubectl.apply(gitRepository(url));
+      await kubectl.apply(kustomization());
+    },
+    async verdict(): Promise<Verdict> {
+      const { status } = (await kubectl.get("kustomization", NAME)) ?? {};
+      const { lastAppliedRevision, conditions } = (status ?? {}) as KustomizationStatus;
+      const ready = conditions?.find(({ type }) => type === "Ready");
+      const failed = ready?.status === "False" && ready.reason === "HealthCheckFailed";
+      return {
+        commit: lastAppliedRevision?.replace(`${BRANCH}@sha1:`, ""),
+        health: ready?.status === "True" ? "healthy" : failed ? "failed" : "under way",
+        words: `${ready?.reason}: ${ready?.message}`,
+      };
+    },
+    hasCompared: (line) => line.includes('"Reconciliation finished in') || line.includes("server-side apply completed"),
+    hasCorrected: (line) => /"(configured|created|deleted)"/.test(line),
+    async forget() {
+      await kubectl.run(["delete", "kustomization", NAME, "--timeout=90s"], { timeoutMs: 100_000 });
+      await kubectl.run(["delete", "gitrepository", NAME]);
+    },
+  };
+}
+
+function gitRepository(url: string): object {
+  return {
+    apiVersion: "source.toolkit.fluxcd.io/v1",
+    kind: "GitRepository",
+    metadata: { name: NAME },
+    spec: { interval: INTERVAL, url, ref: { branch: BRANCH } },
+  };
+}
+
+function kustomization(): object {
+  return {
+    apiVersion: "kustomize.toolkit.fluxcd.io/v1",
+    kind: "Kustomization",
+    metadata: { name: NAME },
+    spec: {
+      interval: INTERVAL,
+      retryInterval: INTERVAL,
+      timeout: "90s",
+      path: "./",
+      prune: true,
+      wait: true,
+      targetNamespace: NAMESPACE,
+      sourceRef: { kind: "GitRepository", name: NAME },
     },
   };
 }
