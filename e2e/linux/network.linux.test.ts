@@ -5,6 +5,7 @@ import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
 import { openLab } from "../../hack/linux-lab/open.ts";
 import type { InterfaceConfig } from "../../launcher/api/machine-config.ts";
 import { bootGuest, type Guest } from "./guest.ts";
+import { loadWeb, received } from "./network-load.ts";
 import { makeNetworkPeer, type NetworkPeer, streamChecksum, streamServer, vsockCaller } from "./network-peer.ts";
 
 const MAC = "02:5a:00:12:34:56";
@@ -135,6 +136,30 @@ describe("a Debian on a network", () => {
     // Two streams out: with one frame a segment it would be as many as the bytes need.
     const packets = Number(await peer.run(`cat /sys/class/net/${peer.device}/statistics/rx_packets`));
     expect(packets).toBeLessThan((2 * STREAM_BYTES) / MTU / 2);
+  });
+
+  it.each(["10.0.2.2", "fd10:0:2::2"])("carries a load of TCP and UDP both ways, at %s", async (address) => {
+    await shell("iperf3 --server --daemon --pidfile /run/iperf3; until ss -ltn | grep -q :5201; do sleep 0.1; done");
+    const silent: string[] = [];
+    for (const protocol of ["TCP", "UDP"] as const)
+      for (const way of ["to the guest", "from the guest"] as const)
+        if (!((await received(peer, { address, protocol, way })) > 0)) silent.push(`${protocol} ${way}`);
+    expect(silent).toEqual([]);
+    await shell("pkill --pidfile /run/iperf3");
+  });
+
+  it("serves ten thousand requests for a web page without an error", async () => {
+    await shell("systemctl start nginx");
+    expect(await peer.run("busybox wget -q -O - http://10.0.2.2/")).toContain("Welcome to nginx");
+    const { requests, errors } = await loadWeb(peer, "10.0.2.2", 10_000);
+    expect(requests).toBeGreaterThanOrEqual(10_000);
+    expect(errors).toEqual([]);
+    expect(await loadWeb(peer, "fd10:0:2::2", 100)).toMatchObject({ errors: [] });
+    // The guest's own record. 499 is what a client did not wait for: the last requests when wrk's time is over.
+    const answers = await shell("cut -d' ' -f9 /var/log/nginx/access.log | sort | uniq -c");
+    expect(Number(/(\d+) 200$/m.exec(answers)?.[1])).toBeGreaterThanOrEqual(10_100);
+    expect(answers).not.toMatch(/ (?!200$|499$)\d+$/m);
+    await shell("systemctl stop nginx");
   });
 
   it("moves streams by the kernel's own path where there is one", async () => {

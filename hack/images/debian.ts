@@ -1,6 +1,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { cached } from "../dev-cluster/tools/cache.ts";
+import { run } from "../lib/step.ts";
 import { basePackages, bootstrap, configure, makeFileSystem } from "./guest/debian-system.ts";
 import { buildInitramfs } from "./guest/initramfs.ts";
 import { kernelPackages, unpackedKernel } from "./guest/kernel.ts";
@@ -9,12 +10,14 @@ import { keyOf } from "./key.ts";
 
 const rootUuid = "7e9f7a9e-0000-4000-8000-000000000001";
 /** What tests and benchmarks run in it. */
-const toolPackages = ["fio"];
+const toolPackages = ["fio", "iperf3", "nginx"];
+/** Of these: they are started by whoever wants them. */
+const toolServices = ["nginx.service"];
 
 /** A whole Debian with systemd on an ext4 disk, and Debian's kernel beside it. */
 export const debian: ImageRecipe = {
   name: "guest-debian",
-  about: "Debian with systemd on an ext4 disk, and fio",
+  about: "Debian with systemd on an ext4 disk, and fio, iperf3 and nginx",
   inputs: async (tools) => [{ value: await kernelPackages(tools) }],
   make: async (tools) => {
     const kernel = await unpackedKernel(tools);
@@ -47,6 +50,7 @@ async function rootDisk(tools: ImageTools): Promise<string> {
       const root = join(directory, "root");
       await bootstrap(root, [...basePackages, ...toolPackages, kernel], logFile);
       await configure(root, [overlay]);
+      await run(["chroot", root, "systemctl", "disable", ...toolServices]);
       await makeFileSystem(root, join(directory, "disk.img"), rootUuid);
       await rm(root, { recursive: true });
     },

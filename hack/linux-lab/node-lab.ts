@@ -29,8 +29,8 @@ const layout = layoutOf(`lab-${createHash("sha256").update(repository).digest("h
 const node = nodeIdentity(1);
 const memoryMiB = 2560;
 
-/** QEMU to compare with, and the libraries that Node is linked to. */
-const extraPackages = ["libatomic1", "libstdc++6", "qemu-system-x86"];
+/** QEMU to compare with, what loads guests' networks, and the libraries that Node is linked to. */
+const extraPackages = ["iperf3", "libatomic1", "libstdc++6", "qemu-system-x86", "wrk"];
 
 const paths = {
   node: "/usr/local/bin/node",
