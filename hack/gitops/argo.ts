@@ -173,7 +173,7 @@ function argoWay(kubectl: Kubectl, spec: ApplicationSpec): Way {
       const found = await kubectl.get("application", name);
       return verdictOf((found?.status ?? {}) as ApplicationStatus);
     },
-    hasCompared: (line) => isAboutIt(line) && line.includes("Reconciliation completed"),
+    hasCompared: (line) => isAboutIt(line) && line.includes("Comparing app state"),
     hasCorrected: (line) =>
       isAboutIt(line) && /Updated sync status|Initiated automated sync|(Applying|Deleting) resource/.test(line),
     async forget() {

@@ -100,7 +100,7 @@ function fluxWay(kubectl: Kubectl): Way {
         words: `${ready?.reason}: ${ready?.message}`,
       };
     },
-    hasCompared: (line) => line.includes('"Reconciliation finished in') || line.includes("server-side apply completed"),
+    hasCompared: (line) => line.includes("server-side apply completed"),
     hasCorrected: (line) => /"(configured|created|deleted)"/.test(line),
     async forget() {
       await kubectl.run(["delete", "kustomization", NAME, "--timeout=90s"], { timeoutMs: 100_000 });
