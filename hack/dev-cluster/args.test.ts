@@ -31,6 +31,11 @@ describe("the command line of hack/cluster", () => {
     expect(parseCommandLine(["up"])).not.toHaveProperty("multus");
   });
 
+  it("has NetworkPolicies enforced where it is asked for", () => {
+    expect(parseCommandLine(["up", "--network-policies"])).toMatchObject({ networkPolicies: true });
+    expect(parseCommandLine(["up"])).not.toHaveProperty("networkPolicies");
+  });
+
   it.each(["kubectl", "helm", "ssh"])("leaves everything behind %s alone", (command) => {
     const rest = ["get", "--name", "x", "-n", "y", "--help", "--", "z"];
     expect(parseCommandLine(["--name", "dev", command, ...rest])).toEqual({ command, name: "dev", rest });
@@ -64,6 +69,7 @@ describe("the command line of hack/cluster", () => {
     [["up", "--ip-families", "ipv4,ipv4"], "--ip-families is one of ipv4 ipv6 ipv4,ipv6 ipv6,ipv4, not 'ipv4,ipv4'"],
     [["up", "--ip-families", "constructor"], "--ip-families is one of"],
     [["up", "--nodes", "qemu", "--multus"], "--multus is for native clusters"],
+    [["up", "--nodes", "native", "--network-policies"], "--network-policies is for qemu clusters"],
     [["up", "--force"], "--force"],
   ])("refuses %j", (argv, message) => {
     expect(() => parseCommandLine(argv)).toThrow(UsageError);

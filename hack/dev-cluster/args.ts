@@ -25,10 +25,13 @@ Options:
   --workers N               node VMs (qemu only), default 2
   --node-memory SIZE        memory of a node VM, default 3G
   --multus                  pods get networks by Multus, too (native only); a cluster that is there gets it as well
+  --network-policies        NetworkPolicies are enforced (qemu only); a cluster that is there enforces them as well
   --ip-families LIST        ipv4, ipv6, ipv4,ipv6 or ipv6,ipv4: what pods and Services have, default ipv4,ipv6
 `;
 
 export const multusIsNative = "--multus is for native clusters; node VMs do not have it";
+export const networkPoliciesAreQemu =
+  "--network-policies is for qemu clusters; what this machine's kernel can do is not known";
 
 /** Nothing was done: the command line is wrong. */
 export class UsageError extends Error {
@@ -60,6 +63,8 @@ export interface CommandLine {
   readonly families?: IpFamilies;
   /** Never false: what a cluster has it keeps. */
   readonly multus?: true;
+  /** Never false, as above. */
+  readonly networkPolicies?: true;
   /** What stands behind the command; untouched for kubectl, helm and ssh. */
   readonly rest: readonly string[];
 }
@@ -71,6 +76,7 @@ const options = {
   "node-memory": { type: "string" },
   "ip-families": { type: "string" },
   multus: { type: "boolean" },
+  "network-policies": { type: "boolean" },
   help: { type: "boolean", short: "h" },
 } as const;
 
@@ -88,6 +94,7 @@ export function parseCommandLine(argv: readonly string[], env: NodeJS.ProcessEnv
   const nodeMemoryMiB = parseMemory(values["node-memory"]);
   const families = parseFamilies(values["ip-families"]);
   if (values.multus && flavour === "qemu") throw new UsageError(multusIsNative);
+  if (values["network-policies"] && flavour === "native") throw new UsageError(networkPoliciesAreQemu);
   return {
     command: command as Command,
     ...(name ? { name } : {}),
@@ -96,6 +103,7 @@ export function parseCommandLine(argv: readonly string[], env: NodeJS.ProcessEnv
     ...(nodeMemoryMiB ? { nodeMemoryMiB } : {}),
     ...(families ? { families } : {}),
     ...(values.multus ? { multus: true } : {}),
+    ...(values["network-policies"] ? { networkPolicies: true } : {}),
     rest: [...positionals, ...passed],
   };
 }

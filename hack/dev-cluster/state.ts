@@ -14,6 +14,8 @@ export interface ClusterState {
   readonly families: IpFamilies;
   /** Whether pods get their networks through Multus. */
   readonly multus?: boolean;
+  /** Whether nodes enforce NetworkPolicies. */
+  readonly networkPolicies?: boolean;
 }
 
 const file = (layout: Layout) => join(layout.stateDir, "cluster.json");

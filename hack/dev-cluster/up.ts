@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { ensureDebianPackages } from "../lib/debian-packages.ts";
 import { withLock } from "../lib/lock.ts";
 import { say, step, waitFor } from "../lib/step.ts";
-import { type CommandLine, multusIsNative } from "./args.ts";
+import { type CommandLine, multusIsNative, networkPoliciesAreQemu } from "./args.ts";
 import { ensureCgroup } from "./cgroups.ts";
 import { ensureControlPlane, ensureServiceProxy, kubectl } from "./control-plane.ts";
 import { ensureClusterDns } from "./dns/cluster-dns.ts";
@@ -11,13 +11,14 @@ import { type Flavour, type IpFamilies, type Layout, layoutOf, type NodeIdentity
 import { ensureMultus } from "./multus/multus.ts";
 import { ensureNativeNode } from "./native/node.ts";
 import { ensureNetwork, ensurePodRoutes } from "./network.ts";
+import { ensureNetworkPolicies } from "./network-policies/network-policies.ts";
 import { ensurePki } from "./pki.ts";
 import { chooseAcceleration } from "./qemu/acceleration.ts";
 import { ensureQemuNodes, kubernetesNodeImage } from "./qemu/nodes.ts";
 import { type ClusterState, freePort, nodesOf, readState, setCurrentName, writeState } from "./state.ts";
 import { ensureLocalPath } from "./storage/local-path.ts";
 import { ownGo } from "./tools/go.ts";
-import { ensureMultusPrograms, ensureTools, type Tools } from "./tools/tools.ts";
+import { ensureKubeNetworkPolicies, ensureMultusPrograms, ensureTools, type Tools } from "./tools/tools.ts";
 
 const defaultWorkers = 2;
 const defaultNodeMemoryMiB = 3072;
@@ -41,6 +42,7 @@ export async function up(options: CommandLine): Promise<Layout> {
     // Built before the clock of the next step runs; it finds it in the cache.
     if (flavour === "qemu") await kubernetesNodeImage(tools);
     if (state.multus) await ensureMultusPrograms();
+    if (state.networkPolicies) await ensureKubeNetworkPolicies();
     await writeState(layout, state);
     await setCurrentName(layout.name);
     await step(`Cluster ${layout.name} (${flavour})`, flavour === "native" ? 15 : 60, () =>
@@ -69,8 +71,12 @@ async function chooseCluster(options: CommandLine): Promise<{ layout: Layout; fl
 
 async function decideState(layout: Layout, flavour: Flavour, options: CommandLine): Promise<ClusterState> {
   if (options.multus && flavour !== "native") throw new ClusterMismatchError(multusIsNative);
+  if (options.networkPolicies && flavour !== "qemu") throw new ClusterMismatchError(networkPoliciesAreQemu);
   const existing = await readState(layout);
-  const multus = options.multus ?? existing?.multus ?? false;
+  const additions = {
+    multus: options.multus ?? existing?.multus ?? false,
+    networkPolicies: options.networkPolicies ?? existing?.networkPolicies ?? false,
+  };
   if (!existing) {
     return {
       flavour,
@@ -78,7 +84,7 @@ async function decideState(layout: Layout, flavour: Flavour, options: CommandLin
       nodeMemoryMiB: options.nodeMemoryMiB ?? defaultNodeMemoryMiB,
       apiPort: await freePort(firstApiPort),
       families: options.families ?? defaultFamilies,
-      multus,
+      ...additions,
     };
   }
   const families = options.families ?? existing.families;
@@ -86,7 +92,7 @@ async function decideState(layout: Layout, flavour: Flavour, options: CommandLin
     String(families) === String(existing.families) &&
     (options.workers ?? existing.workers) === existing.workers &&
     (options.nodeMemoryMiB ?? existing.nodeMemoryMiB) === existing.nodeMemoryMiB;
-  if (fits) return { ...existing, multus };
+  if (fits) return { ...existing, ...additions };
   throw new ClusterMismatchError(
     `cluster '${layout.name}' has ${existing.workers} nodes of ${existing.nodeMemoryMiB} MiB with ${existing.families}, and keeps them. ` +
       `Next: take another --name, or remove it with 'hack/cluster down --name ${layout.name}'`,
@@ -119,6 +125,7 @@ async function bringUp(layout: Layout, state: ClusterState, tools: Tools): Promi
     ensureServiceProxy(layout, { tools, cgroupProcs, families, node: first }),
     ensureLocalPath(layout, { tools, cgroupProcs }),
     ensureClusterDns(layout, { tools, cgroupProcs, families }),
+    ...(state.networkPolicies ? [ensureNetworkPolicies(layout, state, tools)] : []),
   ]);
 }
 

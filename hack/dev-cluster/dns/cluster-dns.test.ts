@@ -1,23 +1,14 @@
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, it } from "@jest/globals";
+import { modulesOf, sharedWithKubernetes } from "../tools/go-modules.ts";
 import { versions } from "../tools/versions.ts";
 import { renderCorefile } from "./cluster-dns.ts";
 
-/** Versions by module, as a go.mod names them. */
-function modulesOf(directory: string): Map<string, string> {
-  const text = readFileSync(join(import.meta.dirname, "..", directory, "go.mod"), "utf8");
-  const lines = text.matchAll(/^(?:\t|require )([a-z][^\s]*\.[^\s]+) (v[^\s]+)/gm);
-  return new Map([...lines].map(([, name = "", version = ""]) => [name, version]));
-}
-
 describe("the cluster's DNS service", () => {
   it("is built of the modules that Kubernetes is built of, which are compiled by then", () => {
-    const [dns, kube] = [modulesOf("dns"), modulesOf("kube")];
-    expect(dns.get("github.com/coredns/coredns")).toBe(`v${versions.coredns}`);
-    const shared = [...dns].filter(([name]) => kube.has(name));
+    expect(modulesOf("dns").get("github.com/coredns/coredns")).toBe(`v${versions.coredns}`);
+    const { shared, others } = sharedWithKubernetes("dns");
     expect(shared.length).toBeGreaterThan(40);
-    expect(shared.filter(([name, version]) => kube.get(name) !== version)).toEqual([]);
+    expect(others).toEqual([]);
   });
 
   it("answers for the cluster alone, at the control plane's address", () => {

@@ -1,31 +1,21 @@
 import { mkdtempSync, rmSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import { layoutOf, nodeIdentity } from "../layout.ts";
+import { modulesOf, sharedWithKubernetes } from "../tools/go-modules.ts";
 import { versions } from "../tools/versions.ts";
 import { askMultus, MultusRefused } from "./daemon.ts";
 import { multusCertificate, multusSocket, renderMultusConfig } from "./multus.ts";
 
-/** Versions by module, as a go.mod names them. */
-async function modulesOf(directory: string): Promise<Map<string, string>> {
-  const content = await readFile(join(import.meta.dirname, "..", directory, "go.mod"), "utf8");
-  const lines = content.matchAll(/^(?:\t|require )([a-z][^\s]*\.[^\s]+) (v[^\s]+)/gm);
-  return new Map([...lines].map(([, name = "", version = ""]) => [name, version]));
-}
-
 describe("Multus of a dev cluster", () => {
-  it("is built of the modules that Kubernetes is built of, which are compiled by then, but for one API", async () => {
-    const [multus, kube] = [await modulesOf("multus"), await modulesOf("kube")];
-    expect(multus.get("gopkg.in/k8snetworkplumbingwg/multus-cni.v4")).toBe(`v${versions.multus}`);
-    const shared = [...multus].filter(([name]) => kube.has(name));
+  it("is built of the modules that Kubernetes is built of, which are compiled by then, but for one API", () => {
+    expect(modulesOf("multus").get("gopkg.in/k8snetworkplumbingwg/multus-cni.v4")).toBe(`v${versions.multus}`);
+    const { shared, others } = sharedWithKubernetes("multus");
     expect(shared.length).toBeGreaterThan(40);
-    expect(shared.filter(([name, version]) => kube.get(name) !== version).map(([name]) => name)).toEqual([
-      "k8s.io/kubelet",
-    ]);
+    expect(others).toEqual(["k8s.io/kubelet"]);
   });
 
   it("listens where its plugin looks, and has the certificate that it would ask the cluster for", () => {

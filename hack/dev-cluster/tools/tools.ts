@@ -26,6 +26,7 @@ export interface Tools {
 const kubeSource = join(import.meta.dirname, "../kube");
 const dnsSource = join(import.meta.dirname, "../dns");
 const multusSource = join(import.meta.dirname, "../multus");
+const networkPoliciesSource = join(import.meta.dirname, "../network-policies");
 export const kubePrograms = [
   "kube-apiserver",
   "kube-controller-manager",
@@ -78,6 +79,24 @@ export function ensureMultusPrograms(): Promise<string> {
       const programs = ["multus-daemon", "multus-shim"].map((program) => `${commands}/${program}`);
       await go(["build", "-trimpath", "-ldflags", compact, "-o", `${dir}/`, ...programs], {
         cwd: multusSource,
+        logFile,
+      });
+    },
+  });
+}
+
+/** The directory with kube-network-policies, for clusters that are to enforce NetworkPolicies. */
+export function ensureKubeNetworkPolicies(): Promise<string> {
+  return cached({
+    key: `kube-network-policies-${versions.kubeNetworkPolicies}-${sourceKey(networkPoliciesSource)}`,
+    title: `Building kube-network-policies ${versions.kubeNetworkPolicies}`,
+    estimateSeconds: 40,
+    build: async (dir, logFile) => {
+      const command = "sigs.k8s.io/kube-network-policies/cmd";
+      // It is alone in its image. The packages are compiled as kube() has them; without cgo all would be compiled anew.
+      const ldflags = `${compact} -linkmode external -extldflags -static`;
+      await go(["build", "-trimpath", "-ldflags", ldflags, "-o", join(dir, "kube-network-policies"), command], {
+        cwd: networkPoliciesSource,
         logFile,
       });
     },

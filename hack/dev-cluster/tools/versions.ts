@@ -14,6 +14,8 @@ export const versions = {
   coredns: "1.14.6",
   /** Not all clusters have it; multus/go.mod must name the same. */
   multus: "4.2.3",
+  /** Not all clusters have it; network-policies/go.mod must name the same. */
+  kubeNetworkPolicies: "0.8.0",
   /** Checks renders of the chart. */
   kubeconform: "0.8.0",
   /** Its CustomResourceDefinitions are what the chart's monitors and rules are checked against. */
