@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe } from "@jest/globals";
 import type { TestCluster } from "../support/cluster.ts";
 import type { Kubectl } from "../support/kubectl.ts";
 import { migrationTests } from "./migration.ts";
+import { networkPolicyTests } from "./network-policies.ts";
 import { closeQemuCluster, openQemuCluster } from "./qemu-cluster.ts";
 import { storageTests } from "./storage.ts";
 import { applyVolumes, NAMESPACE } from "./volumes.ts";
@@ -20,4 +21,5 @@ describe("a cluster of two nodes", () => {
 
   storageTests(() => kubectl);
   migrationTests(() => ({ cluster, kubectl }));
+  networkPolicyTests(() => cluster);
 });

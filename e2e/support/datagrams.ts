@@ -9,6 +9,12 @@ export interface Endpoint {
   readonly port: number;
 }
 
+interface NodePod {
+  /** What its Node runs. */
+  readonly program?: string;
+  readonly nodeName?: string;
+}
+
 /** Sends a word to each endpoint, five times at most, for a datagram may be lost, and prints what came back from each. */
 const ASK = `
 const { createSocket } = require("node:dgram");
@@ -33,13 +39,24 @@ const ask = async ({ address, port }) => {
 Promise.all(JSON.parse(process.argv[1]).map(ask)).then((answers) => console.log(JSON.stringify(answers)));
 `;
 
-/** A pod with Node, in which datagrams are sent: busybox has no program for them. */
-export function nodePod(name: string): object {
+/** Sends datagrams back, and prints what is in them. */
+export const echoServer = (port: number) => `
+const { createSocket } = require("node:dgram");
+const socket = createSocket("udp6").bind(${port});
+socket.on("message", (message, { address, port }) => {
+  console.log(String(message));
+  socket.send(message, port, address);
+});
+`;
+
+/** A pod with Node, in which datagrams are sent: busybox has no program for them. By default it waits to be told to. */
+export function nodePod(name: string, { program = "setInterval(() => {}, 1e9)", ...spec }: NodePod = {}): object {
   return {
     apiVersion: "v1",
     kind: "Pod",
     metadata: { name, labels: { app: name } },
     spec: {
+      ...spec,
       automountServiceAccountToken: false,
       terminationGracePeriodSeconds: 0,
       securityContext: { runAsNonRoot: true, runAsUser: 10001, seccompProfile: { type: "RuntimeDefault" } },
@@ -48,7 +65,7 @@ export function nodePod(name: string): object {
           name: "node",
           image: "docker.io/typevisor/operator:dev",
           imagePullPolicy: "IfNotPresent",
-          command: ["/usr/local/bin/node", "-e", "setInterval(() => {}, 1e9)"],
+          command: ["/usr/local/bin/node", "-e", program],
           securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } },
         },
       ],
