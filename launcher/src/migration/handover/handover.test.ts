@@ -21,6 +21,8 @@ interface World {
   /** What each end has noticed of a link that is down. */
   readonly sourceKnows: boolean;
   readonly targetKnows: boolean;
+  /** Once it has all, it does not notice that its source is gone: one that speaks to a source of an older protocol, say. */
+  readonly targetIsDeaf: boolean;
   readonly decision: HandOverDecision | null;
   /** The arbiter cannot reach them for a while. */
   readonly sourceHidden: boolean;
@@ -36,6 +38,7 @@ const start: World = {
   link: "up",
   sourceKnows: false,
   targetKnows: false,
+  targetIsDeaf: false,
   decision: null,
   sourceHidden: false,
   targetHidden: false,
@@ -121,7 +124,8 @@ function steps(world: World): World[] {
       found.push(sourceTakes(noticed, "linkLost") ?? sourceTakes(noticed, "failed") ?? noticed);
     }
     // A target that nobody calls waits for ever; who made it takes it away.
-    if (!world.targetKnows && world.toTarget.length === 0) {
+    const hears = !(world.targetIsDeaf && world.target === "Prepared");
+    if (hears && !world.targetKnows && world.toTarget.length === 0) {
       const noticed = { ...world, targetKnows: true };
       found.push(targetTakes(noticed, "linkLost") ?? noticed);
     }
@@ -164,7 +168,7 @@ function runners(world: World): string[] {
 }
 
 function explore(): { all: World[]; last: World[] } {
-  const seen = new Map<string, World>([[JSON.stringify(start), start]]);
+  const seen = new Map([start, { ...start, targetIsDeaf: true }].map((world) => [JSON.stringify(world), world]));
   const last: World[] = [];
   for (const world of seen.values()) {
     const next = steps(world);

@@ -19,7 +19,15 @@ export type TargetEvent =
 export const targetTransitions: Readonly<Record<TargetPhase, Partial<Readonly<Record<TargetEvent, TargetPhase>>>>> = {
   Listening: { welcomed: "Receiving", failed: "Failed", decidedSource: "Failed", decidedNeither: "Failed" },
   Receiving: { prepared: "Prepared", failed: "Failed", linkLost: "Failed" },
-  Prepared: { commit: "Running", failed: "Failed", linkLost: "Undecided", decidedSource: "Failed" },
+  // Who sees both sides may know before this one does that no Commit comes.
+  Prepared: {
+    commit: "Running",
+    failed: "Failed",
+    linkLost: "Undecided",
+    decidedTarget: "Running",
+    decidedSource: "Failed",
+    decidedNeither: "Failed",
+  },
   Undecided: { decidedTarget: "Running", decidedSource: "Failed", decidedNeither: "Failed" },
   Running: { decidedTarget: "Running" },
   Failed: { decidedSource: "Failed", decidedNeither: "Failed" },
