@@ -1,5 +1,7 @@
 import type { TLSSocket } from "node:tls";
 import { errorText } from "../log/error-text.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import type { MigrationLimits } from "./limits.ts";
 import { encodeFrame, type Frame, type FrameName, FrameReader, type PayloadOf } from "./protocol.ts";
 
 /** How long the other side may take to close behind the last words. */
@@ -17,12 +19,14 @@ export class ControlLink implements Disposable {
   readonly #socket: TLSSocket;
   #isLost = false;
   #isEnding = false;
+  #heartbeat: Heartbeat | null = null;
   #why = "the other launcher closed the connection";
 
   constructor(socket: TLSSocket, listener: LinkListener) {
     this.#socket = socket;
     const reader = new FrameReader();
     socket.on("data", (chunk: Buffer) => {
+      this.#heartbeat?.heard();
       try {
         for (const frame of reader.push(chunk)) if (!this.#isLost && !this.#isEnding) listener.received(frame);
       } catch (error) {
@@ -34,9 +38,21 @@ export class ControlLink implements Disposable {
       this.#why = error.message;
     });
     socket.on("close", () => {
+      this.#heartbeat?.[Symbol.dispose]();
       if (this.#isLost) return;
       this.#isLost = true;
       listener.lost(this.#why);
+    });
+  }
+
+  /** From now on both sides say that they are alive; one that does not is lost. `work` is asked at each beat. */
+  keepAlive(limits: MigrationLimits, work: () => number): void {
+    this.#heartbeat = new Heartbeat(limits, {
+      beat: () => this.send("alive", { work: work() >>> 0 }),
+      silent: () => {
+        this.#why = `nothing came from the other launcher for ${limits.silentBeats * limits.beatMs} ms`;
+        this.#socket.destroy();
+      },
     });
   }
 
@@ -51,6 +67,7 @@ export class ControlLink implements Disposable {
    */
   async end(): Promise<void> {
     this.#isEnding = true;
+    this.#heartbeat?.[Symbol.dispose]();
     const socket = this.#socket;
     if (socket.closed) return;
     const { promise: closed, resolve } = Promise.withResolvers<void>();
@@ -64,6 +81,7 @@ export class ControlLink implements Disposable {
   /** Ends it at once; nobody is told. */
   [Symbol.dispose](): void {
     this.#isLost = true;
+    this.#heartbeat?.[Symbol.dispose]();
     this.#socket.destroy();
   }
 }

@@ -16,10 +16,18 @@ export class ImageDigests implements Disposable {
   readonly done: Promise<readonly ImageDigest[]>;
   #worker: Worker | null = null;
   #isDisposed = false;
+  #isAtWork = true;
 
   constructor(images: readonly ImageOfDisk[]) {
     this.done = this.#all(images);
-    this.done.catch(() => {});
+    const ended = () => {
+      this.#isAtWork = false;
+    };
+    this.done.then(ended, ended);
+  }
+
+  get isAtWork(): boolean {
+    return this.#isAtWork;
   }
 
   async #all(images: readonly ImageOfDisk[]): Promise<readonly ImageDigest[]> {

@@ -31,12 +31,17 @@ export class MemoryReceiver {
   readonly #workers: readonly Worker[];
   readonly #server: Server;
   readonly #ends = new Map<number, number>();
+  /** A word of each thread, see ReceiveMemoryTask.turns. */
+  readonly #turns: Int32Array;
+  #turnsSeen: Int32Array;
   #isClosed = false;
 
   constructor(parts: MemoryReceiverParts) {
     this.#parts = parts;
     const { workers, memory, disks, connections, address, port, tls, token } = parts;
-    this.#workers = Array.from({ length: connections }, () =>
+    this.#turns = new Int32Array(new SharedArrayBuffer(4 * connections));
+    this.#turnsSeen = this.#turns.slice();
+    this.#workers = Array.from({ length: connections }, (_, index) =>
       workers.start({
         kind: "receive",
         memoryFd: memory.fd,
@@ -44,6 +49,8 @@ export class MemoryReceiver {
         disks: disks.tasks,
         tls,
         token,
+        turns: this.#turns.buffer as SharedArrayBuffer,
+        index,
       }),
     );
     for (const worker of this.#workers) {
@@ -76,6 +83,13 @@ export class MemoryReceiver {
 
   #onBroken(error: Error): void {
     if (!this.#isClosed) this.#parts.onBroken(error);
+  }
+
+  /** Whether a thread has taken something since this was asked last, or is writing what it took. */
+  hasWorked(): boolean {
+    const before = this.#turnsSeen;
+    this.#turnsSeen = this.#turns.slice();
+    return this.#turnsSeen.some((turns, i) => turns % 2 !== 0 || turns !== before[i]);
   }
 
   /** Resolves when no thread is left that could write to guest RAM or disks. */

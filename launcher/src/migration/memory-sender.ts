@@ -91,6 +91,11 @@ export class MemorySender implements Disposable {
     return Math.max(0, this.#diskBytes - Atomics.load(this.#words, SHARED.doneOfDisks) * SHARED_DISK_BYTES);
   }
 
+  /** Some thread sends nothing just now, so as not to exceed its bandwidth. */
+  get isPacing(): boolean {
+    return Atomics.load(this.#words, SHARED.pacing) > 0;
+  }
+
   /** Resolves when all of `contents` is with the connections. One pass at a time. */
   async send(pass: number, { bitmap, disks, diskBytes }: PassContents): Promise<void> {
     this.#sentBytes = this.sentBytes;

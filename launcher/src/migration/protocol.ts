@@ -14,6 +14,7 @@
  *   Commit (Committed)           ->      (Running)
  *                                <-      Running; the source is Gone
  *   Abort  (before Commit)       ->      (Failed)
+ *   Alive                        <->     from Hello on, every few seconds (since version 3)
  *
  * A frame that is not expected in a phase, or is not whole, ends the connection; what that means is handover/'s business.
  * The memory connections have frames of their own: type u32 · length u32 · value u64, see MEMORY_FRAME.
@@ -42,10 +43,12 @@ import {
 import { CodecError } from "../codec/codec-error.ts";
 
 /** Raised when frames change their meaning, or there are more; a target takes those from OLDEST_PROTOCOL_VERSION on. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 export const OLDEST_PROTOCOL_VERSION = 1;
 /** The first that copies disks. */
 export const DISKS_VERSION = 2;
+/** The first whose launchers say that they are alive. */
+export const ALIVE_VERSION = 3;
 
 export const TOKEN_BYTES = 32;
 export const MAX_CONNECTIONS = 8;
@@ -108,6 +111,8 @@ const frames = {
     }),
   },
   imagesMatch: { type: 12, payload: nothing },
+  /** Of a target `work` is another number as long as it is taking something in, or writing it. */
+  alive: { type: 13, payload: record({ work: u32 }) },
 } as const;
 
 export type FrameName = keyof typeof frames;

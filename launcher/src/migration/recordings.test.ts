@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
@@ -10,7 +11,9 @@ import { preadFully } from "../sys/file-io.ts";
 import { createMemfd } from "../sys/mapping.ts";
 import { freePorts } from "../testing/free-ports.ts";
 import { recordingLog } from "../testing/recording-log.ts";
+import { until } from "../testing/until.ts";
 import { STATE_VERSION } from "./codec/sections.ts";
+import { MIGRATION_LIMITS } from "./limits.ts";
 import { type Frame, FrameReader, MEMORY_HEADER_BYTES, PROTOCOL_VERSION, TOKEN_BYTES } from "./protocol.ts";
 import { MigrationTarget } from "./target.ts";
 import { MigrationLab } from "./testing/migration-lab.ts";
@@ -108,6 +111,7 @@ describe("what launchers of each version sent", () => {
       tls: lab.tls,
       log: recordingLog().log,
       restoreConsoles: () => {},
+      limits: { ...MIGRATION_LIMITS, beatMs: 10, silentBeats: Number.MAX_SAFE_INTEGER },
     });
     await target.listen();
     const control = await connectToPeer("127.0.0.1", port, lab.tls);
@@ -130,10 +134,20 @@ describe("what launchers of each version sent", () => {
     control.write(hello);
     const { payload: welcome } = await answer("welcome");
     expect(welcome.version).toBe(recording.protocolVersion);
+    await until(() => hasKeepAlive(port));
     const stream = Buffer.from(unpacked(recording.memory));
+    const firstPage = MEMORY_HEADER_BYTES + TOKEN_BYTES;
+    const pageAt = pageIn(stream, firstPage);
+    // Once more as it was then, by who has the certificate: its token lets nobody in here.
+    const replayed = await connectToPeer("127.0.0.1", welcome.memoryPort, lab.tls);
+    replayed.on("error", () => {});
+    replayed.resume().write(stream);
+    await once(replayed, "close");
+    expect(bytesOf(memory.fd, pageAt.offsetBytes, PAGE_SIZE)).toEqual(new Uint8Array(PAGE_SIZE));
     stream.set(welcome.token, MEMORY_HEADER_BYTES);
     const carrier = await connectToPeer("127.0.0.1", welcome.memoryPort, lab.tls);
     carrier.write(stream);
+    if (recording.protocolVersion >= 3) await answer("alive");
     control.write(state);
     await answer("prepared");
     control.write(commit);
@@ -143,14 +157,25 @@ describe("what launchers of each version sent", () => {
     expect(restored).toMatchObject([{ facts: { uid: said.payload.uid, memoryBytes }, board: { vcpus: [{}] } }]);
     // Of an old source nothing is asked that it does not know.
     expect(answers.some(({ name }) => name === "wantDisks")).toBe(recording.protocolVersion >= 2);
-    const firstPage = MEMORY_HEADER_BYTES + TOKEN_BYTES;
-    const pageAt = pageIn(stream, firstPage);
+    expect(answers.some(({ name }) => name === "alive")).toBe(recording.protocolVersion >= 3);
     expect(bytesOf(memory.fd, pageAt.offsetBytes, PAGE_SIZE)).toEqual(new Uint8Array(pageAt.bytes));
     for (const file of files.values()) expect(bytesOf(file.fd, 5 * 512, 8)[0]).toBe(77);
     carrier.destroy();
     control.destroy();
   });
 });
+
+/** Whether the kernel looks after the connection that somebody has to a port here (proc_net_tcp, "timer_active"). */
+function hasKeepAlive(port: number): boolean {
+  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const [established, keepAlive] = ["01", "02"];
+  return readFileSync("/proc/net/tcp", "utf8")
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/))
+    .some(
+      ([, from, , state, , timer]) => from === local && state === established && timer?.startsWith(`${keepAlive}:`),
+    );
+}
 
 /** The last page of memory that a stream sends. */
 function pageIn(stream: Buffer, from: number): { offsetBytes: number; bytes: Buffer } {

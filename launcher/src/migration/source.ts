@@ -18,7 +18,9 @@ import { ControlLink } from "./control-link.ts";
 import { Convergence } from "./convergence.ts";
 import { Phases } from "./handover/phases.ts";
 import { type SourceEvent, sourceTransitions } from "./handover/source-states.ts";
+import { StallWatch } from "./heartbeat.ts";
 import { ImageDigests } from "./image-digests.ts";
+import { MIGRATION_LIMITS, type MigrationLimits } from "./limits.ts";
 import { MemorySender } from "./memory-sender.ts";
 import { MigrationError } from "./migration-error.ts";
 import { type Frame, type FrameName, type PayloadOf, PROTOCOL_VERSION } from "./protocol.ts";
@@ -28,8 +30,6 @@ import { ReadyWorkers } from "./worker/worker-thread.ts";
 
 /** For the disks to come to rest; the guest stands still meanwhile. */
 const REST_LIMIT_MS = 5_000;
-/** For each answer once the guest stands still. */
-const ANSWER_LIMIT_MS = 10_000;
 /** For the target to say why it closed a memory connection. */
 const REASON_LIMIT_MS = 1_000;
 /** What of the downtime is left for the last pass, beside halting, state and resuming. */
@@ -42,6 +42,8 @@ export interface SourceParts {
   readonly consoles: () => ConsoleHistory;
   readonly tls: MachineTls;
   readonly log: Logger;
+  /** MIGRATION_LIMITS when absent. */
+  readonly limits?: MigrationLimits;
 }
 
 export type MigrationPlan = Required<Omit<MigrationRequest, "id">> & Pick<MigrationRequest, "id">;
@@ -56,6 +58,7 @@ interface Dirty {
 export class MigrationSource {
   readonly #parts: SourceParts;
   readonly #plan: MigrationPlan;
+  readonly #limits: MigrationLimits;
   readonly #phases = new Phases<Phase, SourceEvent>(sourceTransitions, "Connecting");
   readonly #tracking: DirtyTracking;
   readonly #startedMs = performance.now();
@@ -70,6 +73,9 @@ export class MigrationSource {
   readonly #waiting = new Map<FrameName, (frame: Frame) => void>();
   /** Frames that came before somebody waited for them. */
   #early: Frame[] = [];
+  readonly #stallWatch: StallWatch;
+  /** What the target said last of how far it is, see the protocol's Alive. */
+  #targetWork = 0;
   #message = "connecting to the target";
   #result: MigrationResult | null = null;
   #rounds = 0;
@@ -83,6 +89,8 @@ export class MigrationSource {
   constructor(parts: SourceParts, plan: MigrationPlan) {
     this.#parts = parts;
     this.#plan = plan;
+    this.#limits = parts.limits ?? MIGRATION_LIMITS;
+    this.#stallWatch = new StallWatch(this.#limits);
     const { memory, vmFd } = parts.machine.memory;
     this.#tracking = new DirtyTracking(vmFd, memory);
     this.#workers = new ReadyWorkers(plan.connections);
@@ -165,6 +173,7 @@ export class MigrationSource {
       connections,
       processors: machine.processors().map((cpuid) => ({ cpuid })),
     });
+    this.#link.keepAlive(this.#limits, () => this.#beat());
     const { token, memoryPort } = await this.#answer("welcome");
     this.#disks = new SentDisks((await this.#answer("wantDisks")).disks, machine.disks);
     this.#sender = new MemorySender({
@@ -221,6 +230,22 @@ export class MigrationSource {
     return pages * PAGE_SIZE + sumOf(disks);
   }
 
+  /**
+   * A link whose control connection lives may hold up memory all the same, and a thread of either side may hang. While the
+   * guest stands still there is another limit.
+   */
+  #beat(): number {
+    const sender = this.#sender;
+    const isWatched = this.phase === "Connecting" || this.phase === "Copying";
+    if (!isWatched || sender?.isPacing || this.#images?.isAtWork) return 0;
+    const marks = [this.#rounds, sender?.remainingBytes ?? 0, sender?.diskRemainingBytes ?? 0, this.#targetWork];
+    if (this.#stallWatch.isStalled(marks)) {
+      const { idleBeats, beatMs } = this.#limits;
+      this.#abort.abort(new MigrationError(`the target has got nothing more for ${idleBeats * beatMs} ms`));
+    }
+    return 0;
+  }
+
   /** An overlay is worth nothing over another image. */
   async #compareImages(): Promise<void> {
     const images = this.#disks?.images ?? [];
@@ -243,27 +268,10 @@ export class MigrationSource {
   }
 
   async #handOver(): Promise<void> {
-    const { machine, consoles } = this.#parts;
+    const { machine } = this.#parts;
     // What is written now is not written while the guest stands still.
     await this.#orAborted(machine.flushDisks());
-    const haltedMs = performance.now();
-    await machine.freeze(REST_LIMIT_MS);
-    machine.throttle(0);
-    this.#phases.take("frozen");
-    this.#note("the guest stands still for the last pass");
-    this.#abort.signal.throwIfAborted();
-    await this.#orAborted(machine.flushDisks());
-    const restMs = performance.now();
-    const state = encodeState(machine.save(), consoles());
-    const stateMs = performance.now();
-    this.#collect(this.#leftover);
-    const pass = this.#rounds;
-    this.#link?.send("state", { pass, state });
-    const prepared = this.#answer("prepared", ANSWER_LIMIT_MS);
-    prepared.catch(() => {});
-    await this.#pass(this.#leftover);
-    const passedMs = performance.now();
-    const { loadMs } = await prepared;
+    const times = await this.#sendAll();
     // From here to the message there is no other turn: whoever cancels came before, or is too late.
     this.#abort.signal.throwIfAborted();
     const running = this.#answerOfCommit();
@@ -275,14 +283,8 @@ export class MigrationSource {
     const endedMs = performance.now();
     this.#result = {
       totalMs: round(endedMs - this.#startedMs),
-      downtimeMs: round(endedMs - haltedMs),
-      split: {
-        haltMs: round(restMs - haltedMs),
-        lastPassMs: round(passedMs - stateMs),
-        stateMs: round(stateMs - restMs),
-        loadMs,
-        resumeMs,
-      },
+      downtimeMs: round(endedMs - times.haltedMs),
+      split: { ...times.split, resumeMs },
       sentBytes: this.#sender?.sentBytes ?? 0,
       diskSentBytes: this.#sender?.diskSentBytes ?? 0,
       rounds: this.#rounds,
@@ -291,6 +293,38 @@ export class MigrationSource {
     this.#parts.log.info("machine is migrated", { reason: "Migrated", ...this.#result.split, ...flat(this.#result) });
     this.#close();
     await machine.leave("Migrated", GONE);
+  }
+
+  /** Halts the guest, and resolves when the target has all of it. */
+  async #sendAll(): Promise<{ haltedMs: number; split: Omit<MigrationResult["split"], "resumeMs"> }> {
+    const { machine, consoles } = this.#parts;
+    const limitMs = this.#plan.maxDowntimeMs + this.#limits.standstillMs;
+    const late = () => new MigrationError(`the guest stood still for ${limitMs} ms, and the target has not got all`);
+    const limit = setTimeout(() => this.#abort.abort(late()), limitMs);
+    try {
+      const haltedMs = performance.now();
+      await machine.freeze(REST_LIMIT_MS);
+      machine.throttle(0);
+      this.#phases.take("frozen");
+      this.#note("the guest stands still for the last pass");
+      this.#abort.signal.throwIfAborted();
+      await this.#orAborted(machine.flushDisks());
+      const restMs = performance.now();
+      const state = encodeState(machine.save(), consoles());
+      const stateMs = performance.now();
+      this.#collect(this.#leftover);
+      this.#link?.send("state", { pass: this.#rounds, state });
+      const prepared = this.#answer("prepared");
+      prepared.catch(() => {});
+      await this.#pass(this.#leftover);
+      const passedMs = performance.now();
+      const { loadMs } = await prepared;
+      const [haltMs, lastPassMs, savedMs] = [restMs - haltedMs, passedMs - stateMs, stateMs - restMs];
+      const split = { haltMs: round(haltMs), lastPassMs: round(lastPassMs), stateMs: round(savedMs), loadMs };
+      return { haltedMs, split };
+    } finally {
+      clearTimeout(limit);
+    }
   }
 
   async #failed(error: unknown): Promise<void> {
@@ -339,6 +373,10 @@ export class MigrationSource {
       this.#abort.abort(new MigrationError(`the target refuses: ${frame.payload.message}`));
       return;
     }
+    if (frame.name === "alive") {
+      this.#targetWork = frame.payload.work;
+      return;
+    }
     const waiting = this.#waiting.get(frame.name);
     if (waiting) {
       this.#waiting.delete(frame.name);
@@ -358,9 +396,8 @@ export class MigrationSource {
   }
 
   /** The payload of the next frame of that name. */
-  async #answer<Name extends FrameName>(name: Name, limitMs?: number): Promise<PayloadOf<Name>> {
-    const answered = this.#orAborted(this.#next(name));
-    return limitMs === undefined ? await answered : await within(limitMs, answered, noAnswer(name, limitMs));
+  async #answer<Name extends FrameName>(name: Name): Promise<PayloadOf<Name>> {
+    return await this.#orAborted(this.#next(name));
   }
 
   async #next<Name extends FrameName>(name: Name): Promise<PayloadOf<Name>> {
@@ -381,7 +418,9 @@ export class MigrationSource {
     const lost = new Promise<never>((_, reject) => {
       this.#lostLink = () => reject(new MigrationError("the connection broke"));
     });
-    return within(ANSWER_LIMIT_MS, Promise.race([this.#next("running"), lost]), noAnswer("running", ANSWER_LIMIT_MS));
+    const { answerMs } = this.#limits;
+    const late = () => new MigrationError(`nothing within ${answerMs} ms`);
+    return within(answerMs, Promise.race([this.#next("running"), lost]), late);
   }
 
   async #orAborted<Value>(work: Promise<Value>): Promise<Value> {
@@ -421,10 +460,6 @@ const GONE = "the machine goes on in the target";
 
 function flat({ totalMs, downtimeMs, sentBytes, diskSentBytes, rounds }: MigrationResult) {
   return { totalMs, downtimeMs, sentBytes, diskSentBytes, rounds };
-}
-
-function noAnswer(name: FrameName, limitMs: number): () => MigrationError {
-  return () => new MigrationError(`no ${name} from the target within ${limitMs} ms`);
 }
 
 function sumOf(disks: readonly BlockBitmap[]): number {

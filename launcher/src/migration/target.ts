@@ -12,9 +12,11 @@ import { ControlLink } from "./control-link.ts";
 import { Phases } from "./handover/phases.ts";
 import { type TargetEvent, targetTransitions } from "./handover/target-states.ts";
 import { firstOtherImage, type ImageDigest, ImageDigests } from "./image-digests.ts";
+import { MIGRATION_LIMITS, type MigrationLimits } from "./limits.ts";
 import { MemoryReceiver } from "./memory-receiver.ts";
 import { MigrationError } from "./migration-error.ts";
 import {
+  ALIVE_VERSION,
   DISKS_VERSION,
   type Frame,
   type HelloPayload,
@@ -24,7 +26,7 @@ import {
   USUAL_CONNECTIONS,
 } from "./protocol.ts";
 import { ReceivedDisks } from "./received-disks.ts";
-import { type MachineTls, strangerAt, tlsOptions } from "./tls.ts";
+import { type MachineTls, noticeLoss, strangerAt, tlsOptions } from "./tls.ts";
 import { ReadyWorkers } from "./worker/worker-thread.ts";
 
 const HANDSHAKE_LIMIT_MS = 5_000;
@@ -43,6 +45,8 @@ export interface TargetParts {
   readonly tls: MachineTls;
   readonly log: Logger;
   readonly restoreConsoles: (history: ConsoleHistory) => void;
+  /** MIGRATION_LIMITS when absent. */
+  readonly limits?: MigrationLimits;
 }
 
 /** Takes one machine over from another launcher. */
@@ -61,6 +65,10 @@ export class MigrationTarget {
   #images: ImageDigests | null = null;
   /** Whether the images of all overlays are those of the source; there may be none. */
   #imagesMatch = false;
+  /** See the protocol's Alive. */
+  #work = 0;
+  /** For memory. */
+  #isListening = false;
   #lastPass = -1;
   #state: { readonly pass: number; readonly decoded: DecodedState; readonly arrivedMs: number } | null = null;
 
@@ -130,6 +138,7 @@ export class MigrationTarget {
       return;
     }
     socket.setNoDelay(true);
+    noticeLoss(socket);
     const silence = setTimeout(() => socket.destroy(), HELLO_LIMIT_MS);
     const link: ControlLink = new ControlLink(socket, {
       received: (frame) => {
@@ -156,8 +165,9 @@ export class MigrationTarget {
       void link.end();
       return;
     }
-    const { machine, address, port, tls } = this.#parts;
+    const { machine, address, port, tls, limits = MIGRATION_LIMITS } = this.#parts;
     this.#link = link;
+    if (hello.version >= ALIVE_VERSION) link.keepAlive(limits, () => this.#beat());
     this.#phases.take("welcomed");
     this.#note(`receiving from launcher ${hello.launcherVersion}`);
     const token = randomBytes(TOKEN_BYTES);
@@ -184,11 +194,18 @@ export class MigrationTarget {
     });
     this.#receiver.listening.then(
       () => {
+        this.#isListening = true;
         link.send("welcome", { version: hello.version, token: new Uint8Array(token), memoryPort: port + 1 });
         if (hello.version >= DISKS_VERSION) link.send("wantDisks", { disks: wanted });
       },
       (error: unknown) => this.#fail(`nothing can listen for memory: ${errorText(error)}`),
     );
+  }
+
+  #beat(): number {
+    const isAtWork = !this.#isListening || this.#images?.isAtWork || this.#receiver?.hasWorked();
+    if (isAtWork) this.#work++;
+    return this.#work;
   }
 
   #refusal(hello: HelloPayload): string | undefined {
@@ -234,6 +251,8 @@ export class MigrationTarget {
         return;
       case "abort":
         if (this.#phases.may("failed")) this.#fail(`the source gave up: ${frame.payload.message}`);
+        return;
+      case "alive":
         return;
       default:
         throw new MigrationError(`${frame.name} is no message of a source`);

@@ -2,7 +2,7 @@ import { Socket } from "node:net";
 import { createServer, type TLSSocket } from "node:tls";
 import { parentPort } from "node:worker_threads";
 import { punchHole, pwriteFully } from "../../sys/file-io.ts";
-import { type MachineTls, strangerAt, tlsOptions } from "../tls.ts";
+import { type MachineTls, noticeLoss, strangerAt, tlsOptions } from "../tls.ts";
 import { DiskFile, type ReceivedDisk } from "./disk-files.ts";
 import { MemoryStream, type MemoryTarget } from "./memory-stream.ts";
 
@@ -13,6 +13,9 @@ export interface ReceiveMemoryTask {
   readonly disks: readonly ReceivedDisk[];
   readonly tls: MachineTls;
   readonly token: Uint8Array;
+  /** Word `index` is this thread's: one more when it takes what came, and one more when that is where it belongs. */
+  readonly turns: SharedArrayBuffer;
+  readonly index: number;
 }
 
 /** Gives a thread the descriptor of a connection that came in, of whomever it is. */
@@ -30,6 +33,8 @@ const CONNECTION_LIMIT = 16;
 export function receiveMemory(task: ReceiveMemoryTask): void {
   const say = (message: ReceiverMessage) => parentPort?.postMessage(message);
   const disks = task.disks.map((disk) => new DiskFile(disk));
+  const turns = new Int32Array(task.turns);
+  const turn = () => void Atomics.add(turns, task.index, 1);
   const target: MemoryTarget = {
     sizeBytes: task.sizeBytes,
     disks,
@@ -49,8 +54,12 @@ export function receiveMemory(task: ReceiveMemoryTask): void {
     handshakeTimeout: HANDSHAKE_LIMIT_MS,
   });
   server.on("secureConnection", (socket) => {
-    if (strangerAt(socket) === undefined) follow(socket, new MemoryStream(target, task.token), say);
-    else socket.destroy();
+    if (strangerAt(socket) !== undefined) {
+      socket.destroy();
+      return;
+    }
+    noticeLoss(socket);
+    follow(socket, new MemoryStream(target, task.token), { say, turn });
   });
   // Strangers and their broken handshakes are nobody's business.
   server.on("tlsClientError", () => {});
@@ -66,14 +75,22 @@ export function receiveMemory(task: ReceiveMemoryTask): void {
   parentPort?.ref();
 }
 
-function follow(socket: TLSSocket, stream: MemoryStream, say: (message: ReceiverMessage) => void): void {
+interface Following {
+  readonly say: (message: ReceiverMessage) => void;
+  readonly turn: () => void;
+}
+
+function follow(socket: TLSSocket, stream: MemoryStream, { say, turn }: Following): void {
   let whyBroken = "the source closed a memory connection";
   socket.on("data", (chunk: Buffer) => {
+    turn();
     try {
       stream.push(chunk);
     } catch (error) {
       whyBroken = error instanceof Error ? error.message : String(error);
       socket.destroy();
+    } finally {
+      turn();
     }
   });
   socket.on("error", (error) => {

@@ -29,8 +29,16 @@ export interface SendMemoryTask {
   readonly bytesPerSecond: number;
 }
 
-/** Words of `shared`. Of disks they count in units of SHARED_DISK_BYTES. */
-export const SHARED = { nextChunk: 0, sentPages: 1, donePages: 2, sentOfDisks: 3, doneOfDisks: 4, words: 5 } as const;
+/** Words of `shared`. Of disks they count in units of SHARED_DISK_BYTES; `pacing` is how many threads wait for their bandwidth. */
+export const SHARED = {
+  nextChunk: 0,
+  sentPages: 1,
+  donePages: 2,
+  sentOfDisks: 3,
+  doneOfDisks: 4,
+  pacing: 5,
+  words: 6,
+} as const;
 export const SHARED_DISK_BYTES = 4096;
 
 /** Asks a thread to take part in a pass: the pages of `bitmap`, and the blocks of each disk's, which are all threads'. */
@@ -175,7 +183,10 @@ class Sender {
     if (bytesPerSecond === 0) return;
     const nowMs = performance.now();
     this.#paidUntilMs = Math.max(this.#paidUntilMs, nowMs) + (sentBytes / bytesPerSecond) * 1000;
-    if (this.#paidUntilMs > nowMs) await new Promise((resolve) => setTimeout(resolve, this.#paidUntilMs - nowMs));
+    if (this.#paidUntilMs <= nowMs) return;
+    Atomics.add(this.#shared, SHARED.pacing, 1);
+    await new Promise((resolve) => setTimeout(resolve, this.#paidUntilMs - nowMs));
+    Atomics.sub(this.#shared, SHARED.pacing, 1);
   }
 }
 
