@@ -13,8 +13,11 @@ export interface RelayedFrame {
   readonly bytes: Buffer;
 }
 
-/** What becomes of a frame: what goes on in its place, or where the link ends: with it (it is lost), or behind it. */
-export type RelayVerdict = readonly Uint8Array[] | "cut" | "cutBehind";
+/**
+ * What becomes of a frame: what goes on in its place, or where the link ends: with it (it is lost), or behind it; or that from
+ * it on nothing goes on either way, of all connections or of those for memory, which stay open.
+ */
+export type RelayVerdict = readonly Uint8Array[] | "cut" | "cutBehind" | "stall" | "stallMemory";
 
 export interface TlsRelayOptions {
   /** Where it listens; the target is at the same two ports of another address, which is what its answer says. */
@@ -31,6 +34,7 @@ export class TlsRelay implements AsyncDisposable {
   readonly #options: TlsRelayOptions;
   readonly #servers: ReturnType<typeof createServer>[] = [];
   readonly #sockets = new Set<TLSSocket>();
+  readonly #stalled = new Set<RelayedFrame["channel"]>();
   #memoryConnections = 0;
 
   constructor(options: TlsRelayOptions) {
@@ -73,6 +77,11 @@ export class TlsRelay implements AsyncDisposable {
     const framer = new Framer(way.channel);
     from.on("data", (chunk: Buffer) => {
       for (const { type, bytes } of framer.push(chunk)) {
+        if (this.#stalled.has(way.channel)) {
+          // What is sent to it piles up, as on a link that takes nothing.
+          from.pause();
+          return;
+        }
         const verdict = this.#options.onFrame?.({ ...way, type, bytes }) ?? [bytes];
         if (verdict === "cut") {
           this.cut();
@@ -80,6 +89,14 @@ export class TlsRelay implements AsyncDisposable {
         }
         if (verdict === "cutBehind") {
           to.write(bytes, () => this.cut());
+          return;
+        }
+        if (verdict === "stall" || verdict === "stallMemory") {
+          this.#stalled.add("memory");
+          if (verdict === "stall") this.#stalled.add("control");
+          // Of a stalled memory connection the word that came by the control connection goes on.
+          if (this.#stalled.has(way.channel)) from.pause();
+          else to.write(bytes);
           return;
         }
         for (const each of verdict) to.write(each);
