@@ -64,7 +64,9 @@ const spec = withRules(
       .int()
       .min(1)
       .max(60_000)
-      .describe("How long the guest may stand still, 1 to 60000. Default: the cluster's policy, 300 unless changed.")
+      .describe(
+        "Copying ends once the guest is expected to stand still no longer, 1 to 60000; one that stood still for 10 s more runs on where it was. Default: the cluster's policy, 300 unless changed.",
+      )
       .exactOptional(),
     deadlineSeconds: z
       .int()
@@ -136,11 +138,11 @@ const end = (which: string) =>
 
 const progress = z
   .strictObject({
-    rounds: count("Passes over memory so far, the one under way included."),
-    transferred: anyQuantity("Memory that was sent, in bytes; pages of zeroes are left out.").exactOptional(),
-    remaining: anyQuantity("Bytes that the pass under way has left, about.").exactOptional(),
+    rounds: count("Passes over memory and the disks that are copied so far, the one under way included."),
+    transferred: anyQuantity("What was sent of memory and disks, in bytes; zeroes are left out.").exactOptional(),
+    remaining: anyQuantity("Bytes of memory and disks that the pass under way has left, about.").exactOptional(),
     rate: text("Bytes a second of the last pass, e.g. 120Mi/s."),
-    dirtyRate: text("Bytes a second that the guest wrote in the last pass, e.g. 4Mi/s."),
+    dirtyRate: text("Bytes a second that the guest changed in the last pass, e.g. 4Mi/s."),
     throttlePercent: count("How much of the time the guest is held back, in percent."),
   })
   .describe("How far the copying is; written every few seconds at most.");
@@ -154,14 +156,14 @@ const result = z
     downtime: z
       .strictObject({
         halt: milliseconds("Bringing guest and devices to rest."),
-        lastPass: milliseconds("Sending the last memory."),
+        lastPass: milliseconds("Sending the last of memory and disks."),
         state: milliseconds("Taking the state of processors and devices."),
         load: milliseconds("Loading it in the new pod."),
         resume: milliseconds("Taking the disks, and letting the guest go on."),
       })
       .describe("Parts of the downtime, in milliseconds."),
-    transferred: anyQuantity("Memory that was sent, in bytes.").exactOptional(),
-    rounds: count("Passes over memory."),
+    transferred: anyQuantity("What was sent of memory and disks, in bytes.").exactOptional(),
+    rounds: count("Passes over memory and the disks that are copied."),
   })
   .describe("Figures of a migration that succeeded; absent where the old pod ended before it could be asked.");
 

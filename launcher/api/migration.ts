@@ -18,7 +18,7 @@ export interface MigrationRequest {
   readonly port: number;
   /** Connections that carry memory, 1 to 8; 2 when absent. */
   readonly connections?: number;
-  /** How long the guest may stand still, 1 to 60000; 300 when absent. */
+  /** The guest is stopped once the rest is expected to take no longer, 1 to 60000; 300 when absent. */
   readonly maxDowntimeMs?: number;
   /** After this the migration is given up, and the machine runs on; 3600000 when absent. */
   readonly deadlineMs?: number;
@@ -51,7 +51,7 @@ export interface MigrationStatus {
 }
 
 export interface MigrationProgress {
-  /** Passes over memory so far, the one under way included. */
+  /** Passes over memory and disks so far, the one under way included. */
   readonly rounds: number;
   /** Memory that was sent, pages of zeroes left out. */
   readonly sentBytes: number;
