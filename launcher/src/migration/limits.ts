@@ -16,6 +16,6 @@ export const MIGRATION_LIMITS: MigrationLimits = {
   answerMs: 10_000,
   standstillMs: 10_000,
   beatMs: 3_000,
-  silentBeats: 5,
+  silentBeats: 10,
   idleBeats: 10,
 };
