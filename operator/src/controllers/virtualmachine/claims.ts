@@ -126,11 +126,6 @@ export function isOnClaim(pod: Pod, diskName: string, claimName: string): boolea
   return claimOfPod(pod, diskName) === claimName;
 }
 
-/** The claim that a launcher's pod has for a disk. */
-export function claimOfPodsDisk(pod: Pod, diskName: string): string | undefined {
-  return pod.spec?.volumes?.find(({ name }) => name === volumeNameOf(diskName))?.persistentVolumeClaim?.claimName;
-}
-
 function claimVolumes(pod: Pod) {
   return (pod.spec?.volumes ?? []).flatMap((volume) => volume.persistentVolumeClaim ?? []);
 }

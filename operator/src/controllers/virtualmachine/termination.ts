@@ -2,7 +2,7 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { Termination, VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import { exitCodes, type TerminationMessage, type TerminationReason } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
-import { claimOfPodsDisk } from "./claims.ts";
+import { claimOfPod } from "./claims.ts";
 import { hasGuestLiveness } from "./guest-probes.ts";
 import { LAUNCHER_CONTAINER } from "./names.ts";
 
@@ -187,7 +187,7 @@ function lastWord(pod: Pod, terminated: Terminated, halted: boolean): { reason: 
 /** The launcher knows the disk alone ("disk NAME: ..."), and whoever mends it needs the claim. */
 function withClaim(message: string, pod: Pod): string {
   const diskName = /^disk ([a-z0-9-]+): /.exec(message)?.[1];
-  const claimName = diskName === undefined ? undefined : claimOfPodsDisk(pod, diskName);
+  const claimName = diskName === undefined ? undefined : claimOfPod(pod, diskName);
   if (claimName === undefined) return message;
   return message.replace(":", ` (PersistentVolumeClaim ${claimName}):`);
 }
