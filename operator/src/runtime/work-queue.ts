@@ -1,3 +1,4 @@
+import { doubling } from "./back-off.ts";
 import type { Clock } from "./clock.ts";
 import type { WorkQueueMetrics } from "./work-queue-metrics.ts";
 
@@ -94,7 +95,7 @@ export class WorkQueue {
     const failures = this.#failures.get(key) ?? 0;
     this.#failures.set(key, failures + 1);
     this.#metrics?.retried();
-    const delayMs = Math.min(this.#maxBackoffMs, this.#minBackoffMs * 2 ** Math.min(failures, 20));
+    const delayMs = doubling(this.#minBackoffMs, this.#maxBackoffMs, failures + 1);
     this.#notBefore.set(key, this.#clock.monotonic() + Math.min(delayMs, HOT_KEY_DELAY_MS));
     this.addAfter(key, delayMs);
   }

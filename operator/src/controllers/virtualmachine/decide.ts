@@ -1,5 +1,6 @@
 import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { Termination, VirtualMachineStatus } from "../../../../crds/src/status.ts";
+import { doubling } from "../../runtime/back-off.ts";
 import { formatTime } from "../../runtime/clock.ts";
 import { controllerOf, type Pod } from "../../runtime/wire.ts";
 import { isOver } from "../virtualmachinemigration/stored.ts";
@@ -31,7 +32,7 @@ import {
   underWay,
 } from "./plan.ts";
 import { nameConflict } from "./refusal.ts";
-import { countEnd, doubling, restartDelayMs, startsAgain } from "./restart.ts";
+import { countEnd, restartDelayMs, startsAgain } from "./restart.ts";
 import type { Settings } from "./settings.ts";
 import { SpecError } from "./spec-error.ts";
 import { buildStatus, type StatusRecord, sameStatus, type View, type VolumeFacts } from "./status.ts";

@@ -1,6 +1,7 @@
 import type { Disk } from "../../../../crds/src/disk.ts";
 import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { DiskStatus, LauncherStatus } from "../../../../launcher/api/control.ts";
+import { doubling } from "../../runtime/back-off.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { askAgainAtMs } from "./ask-again.ts";
 import { type Attachment, attachmentNames, attachmentOf, hotDisks } from "./attachments.ts";
@@ -11,7 +12,6 @@ import { startedDisks } from "./drift.ts";
 import { hotDiskConfig } from "./machine-config.ts";
 import type { Observation } from "./observation.ts";
 import type { Action } from "./plan.ts";
-import { doubling } from "./restart.ts";
 import type { Settings } from "./settings.ts";
 import type { VolumeState } from "./status.ts";
 import { parseTerminationMessage } from "./termination.ts";

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import { MULTUS_NETWORKS_ANNOTATION, type NetworkInterface } from "../../../../crds/src/interface.ts";
 import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { InterfaceStatus, LauncherStatus } from "../../../../launcher/api/control.ts";
+import { doubling } from "../../runtime/back-off.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { askAgainAtMs } from "./ask-again.ts";
 import { interfaceKey } from "./device-refused.ts";
@@ -11,7 +12,6 @@ import { interfaceConfigs, type MultusNetwork, multusNetworks, podInterfaceOf } 
 import { annotations } from "./names.ts";
 import type { Observation } from "./observation.ts";
 import type { Action } from "./plan.ts";
-import { doubling } from "./restart.ts";
 import type { Settings } from "./settings.ts";
 
 /** How long the CNI side may take to put an interface into a running pod before it is taken for one that never does. */

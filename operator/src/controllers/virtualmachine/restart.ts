@@ -1,5 +1,6 @@
 import type { Termination, VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { RunStrategy } from "../../../../crds/src/virtualmachine.ts";
+import { doubling } from "../../runtime/back-off.ts";
 import { classOf, runDurationMs } from "./termination.ts";
 
 /** Delays before the next start, as the kubelet has them for containers. */
@@ -62,9 +63,4 @@ export function restartDelayMs(termination: Termination, counters: Counters): nu
     case "disruption":
       return 0;
   }
-}
-
-/** `minimum` for the first time, twice as long each time after it, never more than `maximum`. */
-export function doubling(minimumMs: number, maximumMs: number, times: number): number {
-  return Math.min(maximumMs, minimumMs * 2 ** Math.min(Math.max(0, times - 1), 30));
 }

@@ -1,6 +1,7 @@
 import { formatBytes } from "../../../../crds/src/quantity.ts";
 import type { ImportPhase, ImportStatus } from "../../../../crds/src/virtualmachineimage.ts";
 import { type ImportProgress, type ImportReason, LASTING_IMPORT_REASONS } from "../../../../launcher/api/import.ts";
+import { doubling } from "../../runtime/back-off.ts";
 import { formatTime } from "../../runtime/clock.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { REFUSED } from "../claim-import.ts";
@@ -202,7 +203,7 @@ function recordedRetryMs({ previous, settings, nowMs }: ClaimCase, attempts: num
 }
 
 function backOffMs({ backOffMinMs, backOffMaxMs }: ImportSettings, attempts: number): number {
-  return Math.min(backOffMinMs * 2 ** Math.min(attempts - 1, 30), backOffMaxMs);
+  return doubling(backOffMinMs, backOffMaxMs, attempts);
 }
 
 /** Times in a status are whole seconds; none is too early. */
