@@ -1,4 +1,6 @@
 import type { Command, Option } from "commander";
+import type { KubernetesObject } from "../../../operator/src/runtime/wire.ts";
+import type { Cluster } from "../cluster/cluster.ts";
 import type { ClusterOptions, Environment } from "../environment.ts";
 
 /** What a shell offers; `about` is shown beside it where the shell can. */
@@ -113,56 +115,60 @@ function isHidden(command: Command): boolean {
   return command.name().startsWith("__");
 }
 
-async function machineNames(line: CommandLine, typed: string, environment: Environment): Promise<Candidate[]> {
+function machineNames(line: CommandLine, typed: string, environment: Environment): Promise<Candidate[]> {
   const user = line.command?.name() === "ssh" ? typed.slice(0, typed.lastIndexOf("@") + 1) : "";
-  const { virtualMachines } = await import("../../../operator/src/controllers/virtualmachine/names.ts");
-  const { openCluster } = await import("../cluster/cluster.ts");
-  return quietly(async () => {
-    using cluster = openCluster(line.cluster, environment);
-    const { items } = await cluster.client.list(virtualMachines, { namespace: cluster.namespace, ...deadline() });
-    const names = items.map(({ metadata }) => metadata?.name ?? "");
+  return inCluster(line, environment, async ({ client, namespace }) => {
+    const { virtualMachines } = await import("../../../operator/src/controllers/virtualmachine/names.ts");
+    const names = namesOf(await client.list(virtualMachines, { namespace, ...deadline() }));
     return names.filter((name) => !line.operands.includes(name)).map((name) => ({ value: user + name }));
   });
 }
 
-async function namespaces(line: CommandLine, environment: Environment): Promise<Candidate[]> {
-  const { openCluster } = await import("../cluster/cluster.ts");
-  return quietly(async () => {
-    using cluster = openCluster(line.cluster, environment);
-    const resource = { group: "", version: "v1", plural: "namespaces", kind: "Namespace", namespaced: false };
-    const { items } = await cluster.client.list(resource, deadline());
-    return items.map(({ metadata }) => ({ value: metadata?.name ?? "" }));
-  });
+function namespaces(line: CommandLine, environment: Environment): Promise<Candidate[]> {
+  const resource = { group: "", version: "v1", plural: "namespaces", kind: "Namespace", namespaced: false };
+  return inCluster(line, environment, async ({ client }) =>
+    namesOf(await client.list(resource, deadline())).map((value) => ({ value })),
+  );
 }
 
-async function nodes(line: CommandLine, environment: Environment): Promise<Candidate[]> {
-  const { openCluster } = await import("../cluster/cluster.ts");
-  const { resources } = await import("../../../operator/src/runtime/wire.ts");
-  return quietly(async () => {
-    using cluster = openCluster(line.cluster, environment);
-    const { items } = await cluster.client.list(resources.nodes, deadline());
-    return items.map(({ metadata }) => ({ value: metadata?.name ?? "" }));
+function nodes(line: CommandLine, environment: Environment): Promise<Candidate[]> {
+  return inCluster(line, environment, async ({ client }) => {
+    const { resources } = await import("../../../operator/src/runtime/wire.ts");
+    return namesOf(await client.list(resources.nodes, deadline())).map((value) => ({ value }));
   });
 }
 
 /** Disks of the machine that are on claims, each with the claims of the namespace that no disk of it is on. */
-async function targetClaims(line: CommandLine, environment: Environment): Promise<Candidate[]> {
-  const { openCluster } = await import("../cluster/cluster.ts");
-  const { resources } = await import("../../../operator/src/runtime/wire.ts");
-  const { getMachine } = await import("../cluster/machines.ts");
-  return quietly(async () => {
-    using cluster = openCluster(line.cluster, environment);
+function targetClaims(line: CommandLine, environment: Environment): Promise<Candidate[]> {
+  return inCluster(line, environment, async (cluster) => {
+    const { resources } = await import("../../../operator/src/runtime/wire.ts");
+    const { getMachine } = await import("../cluster/machines.ts");
     const { spec } = await getMachine(cluster, line.operands[0] ?? "");
     const selection = { namespace: cluster.namespace, ...deadline() };
-    const { items } = await cluster.client.list(resources.persistentVolumeClaims, selection);
+    const claims = namesOf(await cluster.client.list(resources.persistentVolumeClaims, selection));
     const own = spec.disks.flatMap(({ name, persistentVolumeClaim }) =>
       persistentVolumeClaim ? [{ name, claimName: persistentVolumeClaim.claimName }] : [],
     );
-    const others = items
-      .map(({ metadata }) => metadata?.name ?? "")
-      .filter((claim) => !own.some(({ claimName }) => claimName === claim));
+    const others = claims.filter((claim) => !own.some(({ claimName }) => claimName === claim));
     return own.flatMap(({ name }) => others.map((claim) => ({ value: `${name}=${claim}` })));
   });
+}
+
+/** Candidates that a cluster knows. What it takes to ask one is loaded then: most completions need none. */
+async function inCluster(
+  line: CommandLine,
+  environment: Environment,
+  ask: (cluster: Cluster) => Promise<Candidate[]>,
+): Promise<Candidate[]> {
+  const { openCluster } = await import("../cluster/cluster.ts");
+  return quietly(async () => {
+    using cluster = openCluster(line.cluster, environment);
+    return await ask(cluster);
+  });
+}
+
+function namesOf({ items }: { readonly items: readonly KubernetesObject[] }): string[] {
+  return items.map(({ metadata }) => metadata?.name ?? "");
 }
 
 async function contexts(line: CommandLine, environment: Environment): Promise<Candidate[]> {
