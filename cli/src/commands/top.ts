@@ -4,7 +4,7 @@ import { ApiError, messageOf } from "../../../operator/src/runtime/errors.ts";
 import { type Pod, resources } from "../../../operator/src/runtime/wire.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { listAll } from "../cluster/machines.ts";
-import { readPodMetrics } from "../cluster/pod-metrics.ts";
+import { eachRunning, readPodMetrics } from "../cluster/pod-metrics.ts";
 import { type Environment, say } from "../environment.ts";
 import { CliError, exitCodes } from "../exit-codes.ts";
 import type { Scrape } from "../metrics-text.ts";
@@ -62,7 +62,6 @@ export interface Row {
   readonly problem?: string;
 }
 
-const AT_ONCE = 8;
 const CLEAR_SCREEN = "\u001b[H\u001b[J";
 
 /** `top`: what machines use, again and again on a terminal, once elsewhere. */
@@ -91,8 +90,6 @@ interface Target {
   readonly name: string;
   readonly uid: string;
   readonly node: string;
-  readonly pod: string;
-  readonly port: number | undefined;
 }
 
 interface Scraped {
@@ -105,32 +102,22 @@ async function scrapeAll(cluster: Cluster, options: TopOptions): Promise<Scraped
   const namespace = options.allNamespaces ? undefined : cluster.namespace;
   const labelSelector = [VM_LABEL, options.selector].filter((part) => part !== undefined).join(",");
   const pods = await listAll<Pod>(cluster, resources.pods, { namespace, labelSelector });
-  const targets = pods.filter(({ status }) => status?.phase === "Running").map(targetOf);
-  const results: Scraped[] = [];
-  const queue = [...targets];
-  const worker = async () => {
-    for (let target = queue.shift(); target !== undefined; target = queue.shift())
-      results.push(await scrape(cluster, target));
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  return results;
+  return await eachRunning(pods, (pod) => scrape(cluster, pod));
 }
 
 function targetOf({ metadata, spec }: Pod): Target {
-  const ports = spec?.containers.flatMap((container) => container.ports ?? []) ?? [];
   return {
     namespace: metadata?.namespace ?? "",
     name: metadata?.labels?.[VM_LABEL] ?? "",
     uid: metadata?.uid ?? "",
     node: spec?.nodeName ?? "",
-    pod: metadata?.name ?? "",
-    port: ports.find(({ name }) => name === "telemetry")?.containerPort,
   };
 }
 
-async function scrape(cluster: Cluster, target: Target): Promise<Scraped> {
+async function scrape(cluster: Cluster, pod: Pod): Promise<Scraped> {
+  const target = targetOf(pod);
   try {
-    return { target, scrape: await readPodMetrics(cluster, target) };
+    return { target, scrape: await readPodMetrics(cluster, pod, "telemetry") };
   } catch (error) {
     return { target, error };
   }

@@ -10,7 +10,7 @@ import {
 } from "../../../operator/src/runtime/wire.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { listAll, type Machine, virtualMachines } from "../cluster/machines.ts";
-import { readPodMetrics } from "../cluster/pod-metrics.ts";
+import { eachRunning, readPodMetrics } from "../cluster/pod-metrics.ts";
 import type { PersistentVolume, StorageClass } from "./storage.ts";
 
 /** What could not be read, since the user lacks the right. */
@@ -85,14 +85,16 @@ const volumes: Resource = {
 const component = (name: string) => `app.kubernetes.io/part-of=typevisor,app.kubernetes.io/component=${name}`;
 
 const VHOST_NET_METRIC = "typevisor_node_vhost_net_usable";
-const AGENTS_AT_ONCE = 8;
 
 /** Reads them all at once; only the API server's silence is an error. */
 export async function readFacts(cluster: Cluster): Promise<ClusterFacts> {
   const all = <T extends KubernetesObject>(resource: Resource, labelSelector?: string) =>
     readable(listAll<T>(cluster, resource, labelSelector === undefined ? {} : { labelSelector }), resource.plural);
-  const agentPods = await all<Pod>(resources.pods, component("node"));
-  const [serverVersion, definition, nodes, operators, agents, spaces, classes, disks, machines, vhostNet] =
+  const listingAgentPods = all<Pod>(resources.pods, component("node"));
+  const askingAgents = listingAgentPods.then((pods) =>
+    isUnreadable(pods) ? pods : readable(readVhostNet(cluster, pods), "metrics of node agents (pods/proxy)"),
+  );
+  const [serverVersion, definition, nodes, operators, agents, agentPods, spaces, classes, disks, machines, vhostNet] =
     await Promise.all([
       readVersion(cluster),
       readable(
@@ -102,13 +104,12 @@ export async function readFacts(cluster: Cluster): Promise<ClusterFacts> {
       all<Node>(resources.nodes),
       all<Deployment>(apps("deployments", "Deployment"), component("controllers")),
       all<DaemonSet>(apps("daemonsets", "DaemonSet"), component("node")),
+      listingAgentPods,
       all<Namespace>(namespaces),
       all<StorageClass>(storageClasses),
       all<PersistentVolume>(volumes),
       readable(missingAs(listAll<Machine>(cluster, virtualMachines, {}), []), virtualMachines.plural),
-      isUnreadable(agentPods)
-        ? agentPods
-        : readable(readVhostNet(cluster, agentPods), "metrics of node agents (pods/proxy)"),
+      askingAgents,
     ]);
   return {
     serverVersion,
@@ -127,24 +128,16 @@ export async function readFacts(cluster: Cluster): Promise<ClusterFacts> {
 
 /** Agents that do not answer, or are of a version that does not say, are left out. */
 async function readVhostNet(cluster: Cluster, pods: readonly Pod[]): Promise<ReadonlyMap<string, boolean>> {
-  const found = new Map<string, boolean>();
-  const queue = pods.filter(({ status }) => status?.phase === "Running");
-  const worker = async () => {
-    for (let pod = queue.shift(); pod !== undefined; pod = queue.shift()) {
-      const usable = await askAgent(cluster, pod);
-      if (usable !== undefined) found.set(pod.spec?.nodeName ?? "", usable);
-    }
-  };
-  await Promise.all(Array.from({ length: AGENTS_AT_ONCE }, worker));
-  return found;
+  const answers = await eachRunning(pods, async (pod) => ({
+    node: pod.spec?.nodeName ?? "",
+    usable: await askAgent(cluster, pod),
+  }));
+  return new Map(answers.flatMap(({ node, usable }) => (usable === undefined ? [] : [[node, usable] as const])));
 }
 
-async function askAgent(cluster: Cluster, { metadata, spec }: Pod): Promise<boolean | undefined> {
-  const ports = spec?.containers.flatMap((container) => container.ports ?? []) ?? [];
-  const port = ports.find(({ name }) => name === "http")?.containerPort;
-  const target = { namespace: metadata?.namespace ?? "", pod: metadata?.name ?? "", port };
+async function askAgent(cluster: Cluster, pod: Pod): Promise<boolean | undefined> {
   try {
-    const usable = (await readPodMetrics(cluster, target)).sum(VHOST_NET_METRIC);
+    const usable = (await readPodMetrics(cluster, pod, "http")).sum(VHOST_NET_METRIC);
     return usable === undefined ? undefined : usable > 0;
   } catch (error) {
     if (error instanceof ApiError && error.isForbidden) throw error;
