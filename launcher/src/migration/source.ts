@@ -173,7 +173,11 @@ export class MigrationSource {
       connections,
       processors: machine.processors().map((cpuid) => ({ cpuid })),
     });
-    this.#link.keepAlive(this.#limits, () => this.#beat());
+    this.#link.keepAlive(this.#limits, () => {
+      this.#noticeStall();
+      // What a source does says nothing to its target.
+      return 0;
+    });
     const { token, memoryPort } = await this.#answer("welcome");
     this.#disks = new SentDisks((await this.#answer("wantDisks")).disks, machine.disks);
     this.#sender = new MemorySender({
@@ -234,16 +238,15 @@ export class MigrationSource {
    * A link whose control connection lives may hold up memory all the same, and a thread of either side may hang. While the
    * guest stands still there is another limit.
    */
-  #beat(): number {
+  #noticeStall(): void {
     const sender = this.#sender;
     const isWatched = this.phase === "Connecting" || this.phase === "Copying";
-    if (!isWatched || sender?.isPacing || this.#images?.isAtWork) return 0;
+    if (!isWatched || sender?.isPacing || this.#images?.isAtWork) return;
     const marks = [this.#rounds, sender?.remainingBytes ?? 0, sender?.diskRemainingBytes ?? 0, this.#targetWork];
     if (this.#stallWatch.isStalled(marks)) {
       const { idleBeats, beatMs } = this.#limits;
       this.#abort.abort(new MigrationError(`the target has got nothing more for ${idleBeats * beatMs} ms`));
     }
-    return 0;
   }
 
   /** An overlay is worth nothing over another image. */

@@ -67,8 +67,6 @@ export class MigrationTarget {
   #imagesMatch = false;
   /** See the protocol's Alive. */
   #work = 0;
-  /** For memory. */
-  #isListening = false;
   #lastPass = -1;
   #state: { readonly pass: number; readonly decoded: DecodedState; readonly arrivedMs: number } | null = null;
 
@@ -194,7 +192,6 @@ export class MigrationTarget {
     });
     this.#receiver.listening.then(
       () => {
-        this.#isListening = true;
         link.send("welcome", { version: hello.version, token: new Uint8Array(token), memoryPort: port + 1 });
         if (hello.version >= DISKS_VERSION) link.send("wantDisks", { disks: wanted });
       },
@@ -203,7 +200,7 @@ export class MigrationTarget {
   }
 
   #beat(): number {
-    const isAtWork = !this.#isListening || this.#images?.isAtWork || this.#receiver?.hasWorked();
+    const isAtWork = this.#images?.isAtWork || this.#receiver?.hasWorked();
     if (isAtWork) this.#work++;
     return this.#work;
   }
