@@ -42,7 +42,9 @@ function withoutObject(
   if (migrations.some(({ metadata }) => metadata.uid === marks[annotations.migration])) return undefined;
   const source = before?.migration?.name === name ? before.migration.source : undefined;
   return {
-    ...{ name, phase: "Succeeded", message: "The machine has moved; the VirtualMachineMigration was deleted" },
+    name,
+    phase: "Succeeded",
+    message: "The machine has moved; the VirtualMachineMigration was deleted",
     ...(source && { source }),
     target: common({ node: pod?.spec?.nodeName, podName: pod?.metadata?.name }),
     completedAt,
