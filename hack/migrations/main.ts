@@ -12,6 +12,7 @@ import { parseArgs } from "node:util";
 import { applyVolumes } from "../../e2e/qemu/volumes.ts";
 import { openTestCluster, RELEASE } from "../../e2e/support/cluster.ts";
 import { installArguments } from "../../e2e/support/install.ts";
+import { median } from "../bench/statistics.ts";
 import { chooseAcceleration } from "../dev-cluster/qemu/acceleration.ts";
 import { formatSeconds, run, say } from "../lib/step.ts";
 import { wrong } from "./load.ts";
@@ -52,12 +53,6 @@ async function prepare(): Promise<Traveller> {
 /** Emulated nodes stand still for seconds now and then, and guests' kernels complain of that. */
 const judgesWarnings = (await chooseAcceleration()) === "kvm";
 
-/** Of those that are known. */
-function median(numbers: readonly (number | undefined)[]): number {
-  const known = numbers.filter((number) => number !== undefined).sort((a, b) => a - b);
-  return known[Math.floor(known.length / 2)] ?? Number.NaN;
-}
-
 const traveller = await prepare();
 const moves: (Move & { readonly gapMs: number })[] = [];
 let before = await traveller.ask();
@@ -76,7 +71,8 @@ for (let i = 1; i <= count; i++) {
   moves.push({ ...move, gapMs: seen.longestGapMs });
   before = seen;
 }
-const medianOf = (name: "tookMs" | "downtimeMs" | "gapMs") => median(moves.map((move) => move[name]));
+/** Of those that are known. */
+const medianOf = (name: "tookMs" | "downtimeMs" | "gapMs") => median(moves.flatMap((move) => move[name] ?? []));
 process.stdout.write(
   `all well after ${count}; medians: ${formatSeconds(medianOf("tookMs") / 1000)} a move, stood still for ` +
     `${medianOf("downtimeMs")} ms, longest gap in the guest ${medianOf("gapMs")} ms; it saw ${JSON.stringify(before)}\n`,
