@@ -11,7 +11,7 @@ import { type ArgoPrograms, ensureArgo } from "./argo-build.ts";
 import { installDefinitions, withoutFinalizers } from "./definitions.ts";
 import { BRANCH } from "./git-repository.ts";
 import { Program, type ProgramSpec } from "./program.ts";
-import { INTERVAL_SECONDS, type Tool, type Verdict, type Way } from "./tool.ts";
+import { INTERVAL_SECONDS, runningTool, type Tool, type Verdict, type Way } from "./tool.ts";
 
 const NAMESPACE = "gitops-argo";
 const API_VERSION = "argoproj.io/v1alpha1";
@@ -56,15 +56,7 @@ export async function startArgo(cluster: TestCluster): Promise<Tool> {
   const logFile = join(logDir, "argocd-application-controller.log");
   cleanup.defer(() => withoutFinalizers(kubectl, ["application"]));
   const programs = await startPrograms(built, { logDir, logFile }, cleanup);
-  const owned = cleanup.move();
-  return {
-    ways,
-    logFile,
-    async mustRun() {
-      for (const started of programs) await started.mustRun();
-    },
-    [Symbol.asyncDispose]: () => owned.disposeAsync(),
-  };
+  return runningTool({ ways, logFile, programs }, cleanup);
 }
 
 async function configuration(): Promise<readonly object[]> {

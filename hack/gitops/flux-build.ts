@@ -1,7 +1,7 @@
 import { cp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type Cached, cached } from "../dev-cluster/tools/cache.ts";
-import { copyModule, goFor } from "./go-modules.ts";
+import { copyModule, type Go, goFor } from "./go-modules.ts";
 
 /** Of both controllers: the newest that Go 1.26 builds. */
 const VERSION = "1.9.6";
@@ -33,7 +33,7 @@ const kustomizeController: Cached = {
   async build(dir, logFile) {
     const source = join(dir, "source");
     const go = await goFor(logFile);
-    await copyController("kustomize-controller", source, logFile);
+    await copyController(go, "kustomize-controller", source);
     await copyModule(go, `github.com/fluxcd/source-controller@v${VERSION}`, join(dir, "sources"));
     const definitions = join(dir, "definitions");
     await cp(join(source, "config/crd/bases"), definitions, { recursive: true });
@@ -49,8 +49,8 @@ const sourceController: Cached = {
   estimateSeconds: 300,
   async build(dir, logFile) {
     const source = join(dir, "source");
-    await copyController("source-controller", source, logFile);
     const go = await goFor(logFile);
+    await copyController(go, "source-controller", source);
     await go(["mod", "edit", `-replace=${ARTIFACT.replace(/@.*/, "")}=${ARTIFACT}`], source);
     // The checksum of that one is not in the module's go.sum.
     await go(
@@ -62,8 +62,7 @@ const sourceController: Cached = {
 };
 
 /** A module is read-only, and the one of its API, which it has beside itself by a `replace`, is another one. */
-async function copyController(name: string, target: string, logFile: string): Promise<void> {
-  const go = await goFor(logFile);
+async function copyController(go: Go, name: string, target: string): Promise<void> {
   await copyModule(go, `github.com/fluxcd/${name}@v${VERSION}`, target);
   await copyModule(go, `github.com/fluxcd/${name}/api@v${VERSION}`, join(target, "api"));
 }

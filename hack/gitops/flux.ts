@@ -9,7 +9,7 @@ import { installDefinitions, withoutFinalizers } from "./definitions.ts";
 import { ensureFlux, type FluxPrograms } from "./flux-build.ts";
 import { BRANCH } from "./git-repository.ts";
 import { Program } from "./program.ts";
-import { INTERVAL_SECONDS, type Tool, type Verdict, type Way } from "./tool.ts";
+import { INTERVAL_SECONDS, runningTool, type Tool, type Verdict, type Way } from "./tool.ts";
 
 const NAMESPACE = "gitops-flux";
 const NAME = "shop";
@@ -36,15 +36,7 @@ export async function startFlux(cluster: TestCluster): Promise<Tool> {
   const logFile = join(logDir, "kustomize-controller.log");
   cleanup.defer(() => withoutFinalizers(kubectl, ["kustomization", "gitrepository"]));
   const controllers = await startControllers(programs, { logDir, logFile }, cleanup);
-  const owned = cleanup.move();
-  return {
-    ways: [fluxWay(kubectl)],
-    logFile,
-    async mustRun() {
-      for (const controller of controllers) await controller.mustRun();
-    },
-    [Symbol.asyncDispose]: () => owned.disposeAsync(),
-  };
+  return runningTool({ ways: [fluxWay(kubectl)], logFile, programs: controllers }, cleanup);
 }
 
 async function startControllers(

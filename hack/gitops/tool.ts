@@ -1,4 +1,5 @@
 import type { Kubectl } from "../../e2e/support/kubectl.ts";
+import type { Program } from "./program.ts";
 
 /** How often tools look at the repository and at what they have applied. */
 export const INTERVAL_SECONDS = 15;
@@ -37,4 +38,21 @@ export interface Tool extends AsyncDisposable {
   readonly logFile: string;
   /** Throws, with the end of its log, where it has ended. */
   mustRun(): Promise<void>;
+}
+
+interface ToolParts extends Pick<Tool, "ways" | "logFile"> {
+  readonly programs: readonly Program[];
+}
+
+/** The tool that these programs are. What `cleanup` has is the tool's from now on. */
+export function runningTool({ ways, logFile, programs }: ToolParts, cleanup: AsyncDisposableStack): Tool {
+  const owned = cleanup.move();
+  return {
+    ways,
+    logFile,
+    async mustRun() {
+      for (const program of programs) await program.mustRun();
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }
