@@ -5,7 +5,7 @@ import { openTestCluster, SYSTEM_NAMESPACE, type TestCluster } from "../support/
 import { nodePod } from "../support/datagrams.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl, KubeObject } from "../support/kubectl.ts";
-import { guestAnswers, podOf, tellGuest, testGuest } from "../support/vm.ts";
+import { guestAnswers, migrationManifest, podOf, tellGuest, testGuest } from "../support/vm.ts";
 
 type Migration = KubeObject<VirtualMachineMigrationStatus>;
 
@@ -127,12 +127,8 @@ describe("an eviction", () => {
   it("waits for a migration that is under way, and finds the pod gone when the machine has moved, not restarted", async () => {
     const before = await kubectl.get("vm", "mover");
     await tellGuest(kubectl, "mover", "fill 0x1000000 2000 3", /fill done/);
-    await kubectl.apply({
-      apiVersion: "typevisor.io/v1alpha1",
-      kind: "VirtualMachineMigration",
-      metadata: { name: "there" },
-      spec: { virtualMachineName: "mover", target: { allowSourceNode: true }, bandwidth: "512Ki" },
-    });
+    const spec = { virtualMachineName: "mover", target: { allowSourceNode: true }, bandwidth: "512Ki" };
+    await kubectl.apply(migrationManifest("there", spec));
     await eventually(
       "memory is being copied",
       90_000,

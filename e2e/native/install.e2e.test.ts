@@ -7,7 +7,7 @@ import { CLUSTER_NAME, openTestCluster, RELEASE, type TestCluster } from "../sup
 import { eventually } from "../support/eventually.ts";
 import { installArguments } from "../support/install.ts";
 import type { Kubectl, KubeObject } from "../support/kubectl.ts";
-import { openConsole, podOf, testGuest } from "../support/vm.ts";
+import { migrationManifest, podOf, tellPod, testGuest } from "../support/vm.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 const chart = join(root, "charts", "typevisor");
@@ -39,11 +39,7 @@ describe("the chart", () => {
     status: { phase: "Running", podUID, startedAt, restarts: 0, reboots: 0 },
   });
   /** Says a line to the guest in that pod. */
-  const tell = async (pod: string, line: string, answer: RegExp) => {
-    await using session = await openConsole(kubectl, pod, pod);
-    session.write(`${line}\r`);
-    await session.expect(answer);
-  };
+  const tell = (pod: string, line: string, answer: RegExp) => tellPod(kubectl, pod, line, answer);
   const keepsItsMemory = (pod: string) => tell(pod, `check ${MEMORY}`, /check errors 0/);
   const start = async (name: string) => {
     await kubectl.apply(testGuest(name));
@@ -51,13 +47,8 @@ describe("the chart", () => {
     await tell(podOf(name), `fill ${MEMORY}`, /fill done/);
     return vm;
   };
-  const migrate = (name: string, spec: object) =>
-    kubectl.apply({
-      apiVersion: "typevisor.io/v1alpha1",
-      kind: "VirtualMachineMigration",
-      metadata: { name },
-      spec: { target: { allowSourceNode: true }, ...spec },
-    });
+  const migrate = (name: string, spec: { readonly virtualMachineName: string; readonly bandwidth?: string }) =>
+    kubectl.apply(migrationManifest(name, { target: { allowSourceNode: true }, ...spec }));
   /** The machine has moved there and is in one pod, without having been started anew. */
   const hasMoved = async (migration: string, before: KubeObject, podName: string) => {
     const { name } = before.metadata;

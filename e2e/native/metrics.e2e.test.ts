@@ -4,10 +4,11 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { parse } from "yaml";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { datagramAnswers, nodePod } from "../support/datagrams.ts";
+import { DATAGRAM_HEADERS_BYTES, datagramFrame, VIRTIO_NET_HEADER_BYTES } from "../support/frames.ts";
 import { GuestSession, SECTOR_BYTES } from "../support/guest-session.ts";
 import type { Kubectl, KubeObject } from "../support/kubectl.ts";
 import { Prometheus, type TargetGroup } from "../support/prometheus.ts";
-import { openConsole, testGuest } from "../support/vm.ts";
+import { migrationManifest, openConsole, testGuest } from "../support/vm.ts";
 
 const rulesDirectory = join(import.meta.dirname, "../../charts/typevisor/rules");
 const NAMESPACE = "metrics";
@@ -16,16 +17,19 @@ const ALL = `namespace="${NAMESPACE}"`;
 const named = (index: number) => `counted-${index}`;
 const of = (index: number) => `${ALL},name="${named(index)}"`;
 const ONE = of(0);
-/** IPv4 from 10.0.2.2 to 10.0.2.1, of a protocol for experiments (RFC 3692), as short as Ethernet has it. */
-const PACKET = `4500002e0000000040fd61d10a0002020a000201${"00".repeat(26)}`;
+/** As short as Ethernet has it. */
 const FRAME_BYTES = 60;
-/** Behind a header of virtio-net, which asks for nothing. */
-const VIRTIO_HEADER_BYTES = 12;
+const DISCARD_PORT = 9;
+/** To all, which nobody answers. */
 const frameFrom = (mac: string) =>
-  `${"00".repeat(VIRTIO_HEADER_BYTES)}${"ff".repeat(6)}${mac.replaceAll(":", "")}0800${PACKET}`;
+  datagramFrame(
+    { mac, address: "10.0.2.2", port: DISCARD_PORT },
+    { mac: "ff:ff:ff:ff:ff:ff", address: "10.0.2.1", port: DISCARD_PORT },
+    Buffer.alloc(FRAME_BYTES - DATAGRAM_HEADERS_BYTES),
+  );
 const ARP_FRAME_BYTES = 42;
-/** "hello" behind headers of Ethernet, IPv4 and UDP. */
-const DATAGRAM_FRAME_BYTES = 14 + 20 + 8 + 5;
+/** "hello". */
+const DATAGRAM_FRAME_BYTES = DATAGRAM_HEADERS_BYTES + 5;
 
 describe("a Prometheus that scrapes the cluster", () => {
   let cluster: TestCluster;
@@ -87,7 +91,7 @@ describe("a Prometheus that scrapes the cluster", () => {
   it("counts the frames that a guest sent, and their bytes", async () => {
     const mac = (await kubectl.get("vm", named(1)))?.status.interfaces?.[0]?.mac ?? "";
     await using guest = await GuestSession.open(kubectl, named(1));
-    const sent = `net sent ${VIRTIO_HEADER_BYTES + FRAME_BYTES} bytes`;
+    const sent = `net sent ${VIRTIO_NET_HEADER_BYTES + FRAME_BYTES} bytes`;
     for (let i = 0; i < 3; i++) expect(await guest.ask(`netsend ${frameFrom(mac)}`)).toContain(sent);
     for (const prefix of ["typevisor_vm", "kubevirt_vmi"]) {
       const counted = (unit: string) => `${prefix}_network_transmit_${unit}_total{${of(1)},interface="default"}`;
@@ -147,12 +151,8 @@ describe("a Prometheus that scrapes the cluster", () => {
       "sum(typevisor_migration_downtime_seconds_count) or vector(0)",
     ];
     const before = await Promise.all(counted.map((query) => prometheus.query(query)));
-    await kubectl.apply({
-      apiVersion: "typevisor.io/v1alpha1",
-      kind: "VirtualMachineMigration",
-      metadata: { name: "counted" },
-      spec: { virtualMachineName: named(3), target: { allowSourceNode: true } },
-    });
+    const spec = { virtualMachineName: named(3), target: { allowSourceNode: true } };
+    await kubectl.apply(migrationManifest("counted", spec));
     await kubectl.waitFor("vmm", "counted", "condition=Ready", 120_000);
     for (const [index, query] of counted.entries())
       await prometheus.expect(query, (before[index]?.[0]?.value ?? 0) + 1, 60_000);

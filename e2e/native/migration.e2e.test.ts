@@ -3,7 +3,7 @@ import type { VirtualMachineMigrationStatus } from "../../crds/src/virtualmachin
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl, KubeObject } from "../support/kubectl.ts";
-import { openConsole, podOf, testGuest } from "../support/vm.ts";
+import { migrationManifest, podOf, tellPod, testGuest } from "../support/vm.ts";
 
 type Migration = KubeObject<VirtualMachineMigrationStatus>;
 
@@ -27,22 +27,13 @@ describe("a machine that migrates", () => {
   afterAll(() => cluster.dropNamespace("migration"));
 
   const migrate = (name: string, spec: object = {}) =>
-    kubectl.apply({
-      apiVersion: "typevisor.io/v1alpha1",
-      kind: "VirtualMachineMigration",
-      metadata: { name },
-      spec: { virtualMachineName: "mover", target: { allowSourceNode: true }, ...spec },
-    });
+    kubectl.apply(migrationManifest(name, { virtualMachineName: "mover", target: { allowSourceNode: true }, ...spec }));
   const migration = async (name: string) => (await kubectl.get("vmm", name)) as Migration | null;
   const phaseOf = async (name: string) => (await migration(name))?.status.phase;
   const launchers = async (name: string) =>
     (await kubectl.list("pods", `typevisor.io/vm=${name}`)).map(({ metadata }) => metadata.name);
   /** Says a line to the guest in that pod. */
-  const tell = async (pod: string, line: string, answer: RegExp) => {
-    await using session = await openConsole(kubectl, "mover", pod);
-    session.write(`${line}\r`);
-    await session.expect(answer);
-  };
+  const tell = (pod: string, line: string, answer: RegExp) => tellPod(kubectl, pod, line, answer);
   const endpoints = async () => {
     const slices = await kubectl.list("endpointslices", "kubernetes.io/service-name=mover");
     const all = slices as unknown as { endpoints?: { addresses: string[]; conditions?: { ready?: boolean } }[] }[];

@@ -6,7 +6,7 @@ import type { TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { GuestSession } from "../support/guest-session.ts";
 import type { Kubectl, KubeObject } from "../support/kubectl.ts";
-import { openConsole, podOf, testGuest } from "../support/vm.ts";
+import { migrationManifest, openConsole, podOf, testGuest } from "../support/vm.ts";
 import { START_TIMEOUT_MS, sharedDiskFile } from "./qemu-cluster.ts";
 import { NODES } from "./volumes.ts";
 
@@ -66,12 +66,7 @@ export function migrationTests(opened: () => { readonly cluster: TestCluster; re
       return String(pod?.spec["nodeName"]);
     };
     const move = async (name: string, target: object = {}) => {
-      await kubectl.apply({
-        apiVersion: "typevisor.io/v1alpha1",
-        kind: "VirtualMachineMigration",
-        metadata: { name },
-        spec: { virtualMachineName: "mover", target },
-      });
+      await kubectl.apply(migrationManifest(name, { virtualMachineName: "mover", target }));
       await kubectl.waitFor("vmm", name, "condition=Ready", MOVE_TIMEOUT_MS);
       return ((await kubectl.get("vmm", name)) as Migration).status;
     };

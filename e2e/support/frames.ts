@@ -5,7 +5,10 @@ export interface FrameEnd {
   readonly port: number;
 }
 
-const VIRTIO_NET_HEADER_BYTES = 12;
+/** Before each frame that the test guest is told to send; it asks for nothing. */
+export const VIRTIO_NET_HEADER_BYTES = 12;
+/** Of Ethernet, IPv4 and UDP. */
+export const DATAGRAM_HEADERS_BYTES = 14 + 20 + 8;
 
 /** A datagram as a guest sends it, in hexadecimal digits, as the test guest's `netsend` and `netask` take it. */
 export function datagramFrame(source: FrameEnd, target: FrameEnd, payload: Buffer): string {

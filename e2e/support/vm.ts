@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { VirtualMachineManifest } from "../../crds/src/virtualmachine.ts";
+import type { VirtualMachineMigrationManifest } from "../../crds/src/virtualmachinemigration.ts";
 import { eventually } from "./eventually.ts";
 import type { Kubectl, Session } from "./kubectl.ts";
 
@@ -27,6 +28,13 @@ export const TEST_GUEST_IMAGE = "docker.io/typevisor/testguest:dev";
 /** A disk of 8 MiB in KubeVirt's layout, whose every 64-bit word says at which byte it stands (hack/images/containerdisk.ts). */
 export const CONTAINER_DISK_IMAGE = "docker.io/typevisor/containerdisk:dev";
 
+export function migrationManifest(
+  name: string,
+  spec: VirtualMachineMigrationManifest["spec"],
+): VirtualMachineMigrationManifest {
+  return { apiVersion: "typevisor.io/v1alpha1", kind: "VirtualMachineMigration", metadata: { name }, spec };
+}
+
 /** The pod that the operator makes for a VM. */
 export function podOf(name: string): string {
   return `vm-${name}`;
@@ -34,7 +42,12 @@ export function podOf(name: string): string {
 
 /** Says a line to the test guest of a VM, and waits for its answer. */
 export async function tellGuest(kubectl: Kubectl, name: string, line: string, answer: RegExp): Promise<void> {
-  await using session = await openConsole(kubectl, name);
+  await tellPod(kubectl, podOf(name), line, answer);
+}
+
+/** The same to the test guest in a pod, which is another one once the VM has moved. */
+export async function tellPod(kubectl: Kubectl, pod: string, line: string, answer: RegExp): Promise<void> {
+  await using session = await openConsole(kubectl, pod, pod);
   session.write(`${line}\r`);
   await session.expect(answer);
 }

@@ -3,6 +3,7 @@ import type { VirtualMachineMigrationStatus } from "../../crds/src/virtualmachin
 import { eventually } from "../../e2e/support/eventually.ts";
 import type { Kubectl, KubeObject } from "../../e2e/support/kubectl.ts";
 import { runIn, toolboxPod } from "../../e2e/support/toolbox.ts";
+import { migrationManifest } from "../../e2e/support/vm.ts";
 import { MachineConsole } from "../cloud-image/machine-console.ts";
 import { LOAD_PORT, loadProgram, type Seen, seen } from "./load.ts";
 
@@ -69,12 +70,7 @@ export class Traveller {
   async move(): Promise<Move> {
     const before = await this.#status();
     const name = `move-${++this.#moves}`;
-    await this.#kubectl.apply({
-      apiVersion: "typevisor.io/v1alpha1",
-      kind: "VirtualMachineMigration",
-      metadata: { name },
-      spec: { virtualMachineName: NAME },
-    });
+    await this.#kubectl.apply(migrationManifest(name, { virtualMachineName: NAME }));
     await this.#kubectl.waitFor("vmm", name, "condition=Ready", MOVE_MS);
     const { status } = (await this.#kubectl.get("vmm", name)) as KubeObject<VirtualMachineMigrationStatus>;
     await this.#kubectl.run(["delete", "vmm", name, "--timeout=60s"], { timeoutMs: 70_000 });
