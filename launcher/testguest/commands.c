@@ -372,6 +372,15 @@ static void command_check(struct arguments *a) {
   print("check errors %u\n", memory_errors(a->number[0], a->number[1], a->number[2]));
 }
 
+// rdmsr INDEX, wrmsr INDEX VALUE
+static void command_rdmsr(struct arguments *a) {
+  print("msr 0x%x: 0x%x\n", a->number[0], read_msr((uint32_t)a->number[0]));
+}
+static void command_wrmsr(struct arguments *a) {
+  write_msr((uint32_t)a->number[0], a->number[1]);
+  print("wrmsr done\n");
+}
+
 // tsc
 static void command_tsc(struct arguments *a) {
   (void)a;
@@ -402,6 +411,7 @@ static const struct {
     {"timer", command_timer},   {"ticks", command_ticks},       {"load", command_load},
     {"pace", command_pace},
     {"fill", command_fill},     {"check", command_check},       {"tsc", command_tsc},
+    {"rdmsr", command_rdmsr},   {"wrmsr", command_wrmsr},
 };
 
 static bool same(const char *a, const char *b) {

@@ -60,6 +60,11 @@ static inline uint64_t time_stamp(void) {
 static inline void write_msr(uint32_t index, uint64_t value) {
   asm volatile("wrmsr" ::"c"(index), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");
 }
+static inline uint64_t read_msr(uint32_t index) {
+  uint32_t low, high;
+  asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(index));
+  return (uint64_t)high << 32 | low;
+}
 static inline void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
   asm volatile("cpuid" : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3]) : "a"(leaf), "c"(subleaf));
 }

@@ -4,6 +4,7 @@ import { decode, encode } from "../codec/codec.ts";
 import { StateRefused } from "../codec/state-refused.ts";
 import { openKvm } from "../kvm/system.ts";
 import { hostFeatures } from "../kvm/x86/host-features.ts";
+import { getMsrs, type Msr, setMsrs } from "../kvm/x86/msrs.ts";
 import { gpa } from "../memory/gpa.ts";
 import { type BoardState, boardStateCodec } from "./board-state.ts";
 import { TestBoard, type TestBoardOptions } from "./testing/test-board.ts";
@@ -83,6 +84,44 @@ describe("a board that was saved", () => {
     const before = timeless(board.board.save());
     using next = await continued(board, { cpuCount: 2 });
     expect(timeless(next.board.save())).toEqual(before);
+  });
+
+  it("keeps what the guest says of memory types and machine checks, of each processor, though KVM does not list it", async () => {
+    const written = (processor: bigint): Msr[] => [
+      { index: 0x200, value: 0xc000_0000n + (processor << 20n) },
+      { index: 0x201, value: 0xf_8000_0800n },
+      { index: 0x20e, value: 0xe000_0001n },
+      { index: 0x250, value: 0x0606_0606_0606_0606n },
+      { index: 0x259, value: 0n },
+      { index: 0x26f, value: 0x0505_0505_0505_0505n },
+      { index: 0x2ff, value: 0xc00n },
+      { index: 0x400, value: 0xffff_ffff_ffff_ffffn },
+      { index: 0x47e, value: 0x1234n + processor },
+    ];
+    const indexes = written(0n).map(({ index }) => index);
+    using board = await TestBoard.make({ cpuCount: 2 });
+    board.board.vcpus.forEach(({ fd }, i) => void expect(setMsrs(fd, written(BigInt(i)))).toEqual([]));
+    using next = await continued(board, { cpuCount: 2 });
+    expect(next.board.vcpus.map(({ fd }) => getMsrs(fd, indexes))).toEqual([written(0n), written(1n)]);
+    // The one that makes the ranges count comes when they are there.
+    const order = board.board.save().vcpus[0]?.state.msrs.map(({ index }) => index) ?? [];
+    expect(order.filter((index) => index >= 0x200 && index <= 0x2ff && index !== 0x277).at(-1)).toBe(0x2ff);
+  });
+
+  it("goes on with the memory types that a kernel finds at first, where an older launcher did not save the guest's", async () => {
+    using board = await TestBoard.make();
+    const [vcpu] = board.board.vcpus;
+    const types = [0x200, 0x201, 0x250, 0x2ff];
+    const atFirst = getMsrs(vcpu?.fd ?? -1, types);
+    expect(atFirst.at(-1)).toEqual({ index: 0x2ff, value: 0x806n });
+    using next = await continued(board, {}, (saved) => ({
+      ...saved,
+      vcpus: saved.vcpus.map(({ state, ...rest }) => ({
+        ...rest,
+        state: { ...state, msrs: state.msrs.filter(({ index }) => index < 0x200 || index >= 0x480 || index === 0x277) },
+      })),
+    }));
+    expect(getMsrs(next.board.vcpus[0]?.fd ?? -1, types)).toEqual(atFirst);
   });
 
   it.each([

@@ -3,7 +3,7 @@ import { dirtyLogFor, getDirtyLog } from "../kvm/dirty-log.ts";
 import { setMemorySlot } from "../kvm/memory-slots.ts";
 import { KvmSystem, openKvm } from "../kvm/system.ts";
 import { saveInterruptControllers } from "../kvm/x86/irqchip.ts";
-import { msrIndexList } from "../kvm/x86/msrs.ts";
+import { savedMsrs } from "../kvm/x86/saved-msrs.ts";
 import { saveVcpuState, withoutTime } from "../kvm/x86/vcpu-state.ts";
 import type { RangeHandler } from "../memory/address-space.ts";
 import { gpa } from "../memory/gpa.ts";
@@ -50,7 +50,7 @@ function spinCount(machine: TestBoard, cpu: number): number {
 function heldBy({ board }: TestBoard): Record<string, unknown> {
   using kvm = openKvm("/dev/kvm");
   const xsaveBytes = new KvmSystem(kvm.fd).capability("KVM_CAP_XSAVE2");
-  const layout = { xsaveBytes, msrIndexes: msrIndexList(kvm.fd) };
+  const layout = { xsaveBytes, msrIndexes: savedMsrs(kvm.fd, board.vcpus[0]?.fd ?? -1) };
   const hex = (view: DataView) => Buffer.from(view.buffer).toString("hex");
   const processors = board.vcpus.map(({ fd }) => {
     const { msrs, ...structs } = withoutTime(saveVcpuState(fd, layout));
@@ -259,7 +259,8 @@ describe("a board", () => {
   });
 
   it("holds after a reset what it held at power-on, in all that KVM keeps but the time", async () => {
-    using machine = await running("cpus; spin", { cpuCount: 2 });
+    const memoryTypes = "wrmsr 0x200 0xc0000000; wrmsr 0x201 0xf80000800; wrmsr 0x2ff 0xc00";
+    using machine = await running(`${memoryTypes}; cpus; spin`, { cpuCount: 2 });
     await machine.runner.halt();
     using untouched = await TestBoard.make({ cpuCount: 2 });
     const expected = heldBy(untouched);

@@ -33,7 +33,8 @@ import {
   saveInterruptControllers,
 } from "../kvm/x86/irqchip.ts";
 import { connectLocalPins } from "../kvm/x86/lapic.ts";
-import { bootMsrs, msrIndexList, setMsrs } from "../kvm/x86/msrs.ts";
+import { bootMsrs, setMsrs } from "../kvm/x86/msrs.ts";
+import { savedMsrs } from "../kvm/x86/saved-msrs.ts";
 import { restoreVcpu, saveVcpu } from "../kvm/x86/saved-vcpu.ts";
 import {
   restoreVcpuState,
@@ -110,7 +111,11 @@ export class Board implements Disposable {
     this.doorbells = new KvmDoorbells(vm.fd);
     this.#coalescedPortsPage = system.coalescedPortsPage();
     this.#controllersAtPowerOn = saveInterruptControllers(vm.fd);
-    this.#layout = { xsaveBytes: system.capability("KVM_CAP_XSAVE2"), msrIndexes: msrIndexList(kvm.fd) };
+    const [first] = this.vcpus;
+    this.#layout = {
+      xsaveBytes: system.capability("KVM_CAP_XSAVE2"),
+      msrIndexes: first ? savedMsrs(kvm.fd, first.fd) : [],
+    };
     this.#vcpusAtPowerOn = this.vcpus.map(({ fd }) => withoutTime(saveVcpuState(fd, this.#layout)));
     milestone("processors");
     this.#resources = resources.move();

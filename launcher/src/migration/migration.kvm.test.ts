@@ -36,6 +36,7 @@ describe("a machine that migrates", () => {
     await here.ask("cpus", "cpus 2\r\n");
     await here.ask("fill 0x1000000 1000 3", "fill done");
     await here.ask("blkwrite 0 3 99", "blkwrite status 0");
+    await here.ask("wrmsr 0x205 0xfc0000800", "wrmsr done");
     await here.ask("timer 3000000 1", "timer runs");
     try {
       for (let round = 0; round < MOVES; round++) {
@@ -53,7 +54,9 @@ describe("a machine that migrates", () => {
         await here.ask("blkread 0 3", "blkread status 0 data 0x63");
         expect(await migrationOf(here)).toMatchObject({ role: "target", phase: "Running" });
       }
+      await here.ask("rdmsr 0x205", "msr 0x205: 0xfc0000800\r\n");
       await here.ask("reboot", "READY pvh");
+      await here.ask("rdmsr 0x205", "msr 0x205: 0x0\r\n");
     } finally {
       await here[Symbol.asyncDispose]();
     }

@@ -43,6 +43,14 @@ describe("a machine that is suspended", () => {
     await first.said("READY");
     await first.ask("fill 0x1000000 500 9", "fill done");
     await first.ask("blkwrite 0 7 4242", "blkwrite status 0");
+    // A range of memory types, its fixed part, and that they count (IA32_MTRR_*).
+    const memoryTypes = {
+      "0x202": "0xd0000001",
+      "0x203": "0xff0000800",
+      "0x268": "0x606060606060606",
+      "0x2ff": "0xc06",
+    };
+    for (const [index, value] of Object.entries(memoryTypes)) await first.ask(`wrmsr ${index} ${value}`, "wrmsr done");
     await first.ask("timer 3000000 1", "timer runs");
     const before = Number(/tsc (\d+)/.exec(await first.ask("tsc", /tsc \d+\r\n/))?.[1]);
     await first.ask("load 0x800000 100", "load runs");
@@ -64,6 +72,8 @@ describe("a machine that is suspended", () => {
     const after = Number(/tsc (\d+)/.exec(await second.ask("tsc", /tsc \d+\r\n/))?.[1]);
     expect(after).toBeGreaterThan(before);
     await second.ask("check 0x1000000 500 9", "check errors 0\r\n");
+    for (const [index, value] of Object.entries(memoryTypes))
+      await second.ask(`rdmsr ${index}`, `msr ${index}: ${value}\r\n`);
     await second.ask("blkread 0 7", "blkread status 0 data 0x1092");
     await second.ask("blkread 0 8", "blkread status 0 data 0x303030303030303");
     expect((await second.status()).state).toBe("Running");

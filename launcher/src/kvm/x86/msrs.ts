@@ -14,9 +14,11 @@ export const msrIndexes = {
   IA32_TSC: 0x10,
   IA32_APIC_BASE: 0x1b,
   IA32_TSC_ADJUST: 0x3b,
+  IA32_MTRRCAP: 0xfe,
   IA32_SYSENTER_CS: 0x174,
   IA32_SYSENTER_ESP: 0x175,
   IA32_SYSENTER_EIP: 0x176,
+  IA32_MCG_CAP: 0x179,
   IA32_MISC_ENABLE: 0x1a0,
   IA32_MTRR_DEF_TYPE: 0x2ff,
   IA32_TSC_DEADLINE: 0x6e0,
@@ -49,13 +51,13 @@ export const bootMsrs: readonly Msr[] = [
   { index: msrIndexes.IA32_MTRR_DEF_TYPE, value: MTRR_ENABLE | MTRR_WRITE_BACK },
 ];
 
-/** KVM_MAX_MSR_ENTRIES: more in one call is an error. */
-const CHUNK = 256;
+/** KVM takes fewer than KVM_MAX_MSR_ENTRIES (256) in one call. */
+const CHUNK = 255;
 const HEADER_BYTES = structs.kvm_msrs.at.entries;
 const ENTRY_BYTES = structs.kvm_msr_entry.sizeBytes;
 const E2BIG = 7;
 
-/** Registers that this host's KVM saves and restores (KVM_GET_MSR_INDEX_LIST). */
+/** Registers that this host's KVM says are to be saved and restored (KVM_GET_MSR_INDEX_LIST): not all, see savedMsrs. */
 export function msrIndexList(kvmFd: number): number[] {
   for (let room = 512; ; room *= 2) {
     const view = newStruct("kvm_msr_list", room * 4);

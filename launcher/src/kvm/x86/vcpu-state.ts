@@ -20,7 +20,7 @@ export interface VcpuState {
 export interface VcpuStateLayout {
   /** KVM_CAP_XSAVE2: bytes of the extended state; 4096 or less means plain KVM_GET_XSAVE. */
   readonly xsaveBytes: number;
-  /** KVM_GET_MSR_INDEX_LIST. */
+  /** See savedMsrs. */
   readonly msrIndexes: readonly number[];
 }
 
