@@ -330,6 +330,12 @@ static void command_netsend(struct arguments *a) { net_send(a->text); }
 // netask HEX: such a frame, with a datagram over IPv4, and what comes back to it.
 static void command_netask(struct arguments *a) { net_ask(a->text); }
 
+// netannounce: waits until the device asks for it, makes the interface known to its network, and says so to the device.
+static void command_netannounce(struct arguments *a) {
+  (void)a;
+  net_announce();
+}
+
 // netgarbage ROUNDS [SEED]
 static void command_netgarbage(struct arguments *a) {
   random_state = a->count > 1 && a->number[1] ? a->number[1] : 88172645463325252ul;
@@ -405,6 +411,7 @@ static const struct {
     {"blkspeed", command_blkspeed}, {"blkgarbage", command_blkgarbage}, {"blkjournal", command_blkjournal},
     {"blkbench", command_blkbench}, {"rng", command_rng},
     {"netecho", command_netecho}, {"netsend", command_netsend}, {"netask", command_netask},
+    {"netannounce", command_netannounce},
     {"netgarbage", command_netgarbage}, {"netbench", command_netbench},
     {"vsockserve", command_vsockserve}, {"vsockdial", command_vsockdial},
     {"hvcprint", command_hvcprint}, {"hvcread", command_hvcread},

@@ -131,6 +131,7 @@ uint32_t virtio_features(void);  // the low ones that were agreed on
 void virtio_end(void);
 bool virtio_begin_disk(unsigned disk, bool event_index);
 void virtio_place_queue(uint16_t which, uint16_t entries, const uint64_t addresses[3]);  // descriptors, available, used
+void virtio_hear_of_changes(void);  // between virtio_begin and virtio_ready
 uint64_t virtio_doorbell(uint16_t which);
 uint64_t virtio_config64(unsigned offset);
 uint8_t virtio_config8(unsigned offset);
@@ -140,6 +141,7 @@ void virtio_publish(uint16_t which, struct virtio_ring *its, uint16_t head);  //
 void net_echo(uint64_t count);
 void net_send(const char *hex);
 void net_ask(const char *hex);
+void net_announce(void);
 void net_hostile(uint64_t rounds, uint64_t (*random)(void));
 
 // net-benchmark.c

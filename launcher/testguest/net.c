@@ -2,9 +2,12 @@
 // wants them. One frame is sent at a time.
 #include "guest.h"
 
-enum { DEVICE_NET = 0x1041, RECEIVE = 0, TRANSMIT = 1, WRITE = 2 };
+enum { DEVICE_NET = 0x1041, RECEIVE = 0, TRANSMIT = 1, CONTROL = 2, NEXT = 1, WRITE = 2 };
 // Checksum and TCP segmentation both ways, MAC, mergeable buffers.
 enum { FEATURES = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 7 | 1 << 11 | 1 << 15 };
+// Status of the link, commands, and to be asked for announcements.
+enum { FEATURES_TO_ANNOUNCE = 1 << 16 | 1 << 17 | 1 << 21, STATUS = 6, ANNOUNCE = 2 };
+enum { CONTROL_ANNOUNCE = 3, ANNOUNCE_ACKNOWLEDGED = 0 };
 enum { NEEDS_CHECKSUM = 1, HEADER = 12, ETHERNET = 14, BUFFER_BYTES = 2048, MAC_BYTES = 6, MAX_SENT = 1024 };
 enum { ETHERTYPE = 12, TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806, TYPE_IPV6 = 0x86dd };
 // Offsets in a frame.
@@ -14,6 +17,7 @@ enum { UDP_HEADER = 8 };
 enum { IP_BYTES = 4, IP6_BYTES = 16, IP6_NEXT = 20, IP6_SOURCE = 22, IP6_TARGET = 38, IP6_PAYLOAD = 54 };
 
 static struct virtio_ring receive __attribute__((aligned(4096))), transmit __attribute__((aligned(4096)));
+static struct virtio_ring control __attribute__((aligned(4096)));
 static uint8_t received[QUEUE_SIZE][BUFFER_BYTES] __attribute__((aligned(4096)));
 static uint8_t sent[MAX_SENT] __attribute__((aligned(4096)));
 static uint8_t mac[MAC_BYTES];
@@ -31,13 +35,17 @@ static bool same(const uint8_t *a, const uint8_t *b, unsigned count) {
   return true;
 }
 
-static bool net_start(void) {
-  if (!virtio_begin(DEVICE_NET, 0, FEATURES)) {
+static bool net_start_with(uint32_t more_features) {
+  if (!virtio_begin(DEVICE_NET, 0, FEATURES | more_features)) {
     print("net none\n");
     return false;
   }
   virtio_set_up_queue(RECEIVE, &receive);
   virtio_set_up_queue(TRANSMIT, &transmit);
+  if (more_features) {
+    virtio_set_up_queue(CONTROL, &control);
+    virtio_hear_of_changes();
+  }
   seen = 0;
   if (!virtio_ready()) return false;
   for (unsigned i = 0; i < MAC_BYTES; i++) mac[i] = virtio_config8(i);
@@ -47,6 +55,8 @@ static bool net_start(void) {
   }
   return true;
 }
+
+static bool net_start(void) { return net_start_with(0); }
 
 static bool has_frame(void) { return __atomic_load_n(&receive.used.index, __ATOMIC_ACQUIRE) != seen; }
 static bool is_sent(void) { return __atomic_load_n(&transmit.used.index, __ATOMIC_ACQUIRE) == transmit.available.index; }
@@ -199,6 +209,44 @@ void net_ask(const char *hex) {
     virtio_publish(RECEIVE, &receive, (uint16_t)head);
   }
   if (!answered) print("net no answer\n");
+  virtio_end();
+}
+
+static bool is_asked(void) { return virtio_config8(STATUS) & ANNOUNCE; }
+static bool is_told(void) { return __atomic_load_n(&control.used.index, __ATOMIC_ACQUIRE) == control.available.index; }
+
+// As RFC 5227 has it: a request for the own address, from the own address.
+static uint32_t announcement(void) {
+  for (unsigned i = 0; i < HEADER + ARP_END; i++) sent[i] = 0;
+  uint8_t *frame = sent + HEADER;
+  for (unsigned i = 0; i < MAC_BYTES; i++) frame[i] = 0xff;
+  copy(frame + MAC_BYTES, mac, MAC_BYTES);
+  put16(frame + ETHERTYPE, TYPE_ARP);
+  static const uint8_t ethernet_and_ipv4[] = {0, 1, 8, 0, MAC_BYTES, IP_BYTES, 0, 1};
+  copy(frame + ETHERNET, ethernet_and_ipv4, sizeof ethernet_and_ipv4);
+  copy(frame + ARP_SENDER_MAC, mac, MAC_BYTES);
+  copy(frame + ARP_SENDER_IP, own_ip, IP_BYTES);
+  copy(frame + ARP_TARGET_MAC, mac, MAC_BYTES);  // which tells it from what others send in our name
+  copy(frame + ARP_TARGET_IP, own_ip, IP_BYTES);
+  return HEADER + ARP_END;
+}
+
+// Nothing but the device's interrupt ends the wait. Section 5.1.6.5.4.
+void net_announce(void) {
+  static uint8_t command[2];
+  static volatile uint8_t answer;
+  if (!net_start_with(FEATURES_TO_ANNOUNCE)) return;
+  print("net waits, status 0x%x\n", (uint64_t)virtio_config8(STATUS));
+  while (!is_asked()) wait_for_interrupt_unless(is_asked);
+  uint64_t asked = virtio_config8(STATUS);
+  send(sent, announcement());
+  command[0] = CONTROL_ANNOUNCE, command[1] = ANNOUNCE_ACKNOWLEDGED;
+  answer = 0xff;
+  control.descriptors[0] = (struct virtio_descriptor){(uintptr_t)command, sizeof command, NEXT, 1};
+  control.descriptors[1] = (struct virtio_descriptor){(uintptr_t)&answer, 1, WRITE, 0};
+  virtio_publish(CONTROL, &control, 0);
+  while (!is_told()) wait_for_interrupt_unless(is_told);
+  print("net announced, status 0x%x, answer %u, status 0x%x\n", asked, (uint64_t)answer, (uint64_t)virtio_config8(STATUS));
   virtio_end();
 }
 

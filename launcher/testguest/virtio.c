@@ -19,6 +19,7 @@ enum {
   OFFER = 0x04,
   FEATURE_SELECT = 0x08,
   FEATURES = 0x0c,
+  CONFIG_VECTOR = 0x10,
   STATUS = 0x14,
   QUEUE_SELECT = 0x16,
   QUEUE_ENTRIES = 0x18,
@@ -149,6 +150,9 @@ uint32_t virtio_features(void) {
 }
 
 void virtio_end(void) { AT(uint8_t, common + STATUS) = 0; }
+
+// Changes of the device's configuration interrupt as its queues do.
+void virtio_hear_of_changes(void) { AT(uint16_t, common + CONFIG_VECTOR) = QUEUE_MSIX_ENTRY; }
 
 uint64_t virtio_doorbell(uint16_t which) { return notify + which * notify_multiplier; }
 

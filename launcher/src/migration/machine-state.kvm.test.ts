@@ -80,8 +80,7 @@ describe("a machine that was saved", () => {
     }
   });
 
-  it("is announced to its network, so that a neighbour that knew it elsewhere finds it", async () => {
-    using spaces = new DisposableStack();
+  describe("with a network", () => {
     const guest = { ipv4: { address: "10.0.2.2", prefixLength: 24, gateway: "10.0.2.1" } };
     const config: InterfaceConfig = {
       name: "default",
@@ -91,21 +90,65 @@ describe("a machine that was saved", () => {
       attachment: { kind: "tap", device: "tap0", guest },
       dataPath: "inProcess",
     };
+    /** Of each kind of frame in the guest's name, how many came out of the TAP. */
+    const COUNTED = `table netdev seen {
+      chain come { type filter hook ingress device tap0 priority 0; ether saddr ${config.mac} jump named; }
+      chain named {
+        ether type 0x8035 counter comment "reverse"
+        arp operation request arp saddr ip 10.0.2.2 arp daddr ip 10.0.2.2 @nh,144,48 0 counter comment "launcher"
+        arp operation request arp saddr ip 10.0.2.2 arp daddr ip 10.0.2.2 @nh,144,48 != 0 counter comment "guest"
+      }
+    }`;
+    let spaces: DisposableStack;
+    beforeEach(() => {
+      spaces = new DisposableStack();
+    });
+    afterEach(() => spaces[Symbol.dispose]());
+
     const place = () => {
       const space = spaces.use(new TestNamespace());
       space.addTap("tap0", "10.0.2.1/24");
+      space.filter(COUNTED);
       return { space, options: { interfaces: [config], links: [space.within(() => openLink(config))] } };
     };
-    const [here, there] = [place(), place()];
-    await using first = await TestMachine.start(here.options);
-    first.console.type("netecho 1");
-    await first.console.said("net up\r\n");
-    const neighbour = "10.0.2.2 lladdr 02:00:00:00:00:99 nud stale dev tap0";
-    there.space.ip(`neigh replace ${neighbour}`);
-    await using second = await continued(first, there.options);
-    expect(there.space.ip("neigh show 10.0.2.2")).toContain("02:00:00:00:00:99");
-    second.machine.start();
-    await until(() => there.space.ip("neigh show 10.0.2.2").includes(config.mac));
+    const counted = async ({ space }: ReturnType<typeof place>) => {
+      const { output } = await space.run("nft", "list", "table", "netdev", "seen");
+      const found = [...output.matchAll(/counter packets (\d+) bytes \d+ comment "(\w+)"/g)];
+      return Object.fromEntries(found.map(([, count, kind = ""]) => [kind, Number(count)]));
+    };
+
+    it("is announced to it, so that a neighbour that knew it elsewhere finds it", async () => {
+      const [here, there] = [place(), place()];
+      await using first = await TestMachine.start(here.options);
+      first.console.type("netecho 1");
+      await first.console.said("net up\r\n");
+      const neighbour = "10.0.2.2 lladdr 02:00:00:00:00:99 nud stale dev tap0";
+      there.space.ip(`neigh replace ${neighbour}`);
+      await using second = await continued(first, there.options);
+      expect(there.space.ip("neigh show 10.0.2.2")).toContain("02:00:00:00:00:99");
+      expect(await counted(there)).toEqual({ reverse: 0, launcher: 0, guest: 0 });
+      second.machine.start();
+      await until(() => there.space.ip("neigh show 10.0.2.2").includes(config.mac));
+      await until(async () => (await counted(there))["launcher"] === 5);
+      expect(await counted(there)).toEqual({ reverse: 5, launcher: 5, guest: 0 });
+      expect(await counted(here)).toEqual({ reverse: 0, launcher: 0, guest: 0 });
+    });
+
+    it("asks a guest that can to announce itself, by an interrupt, until it says that it has, in each place", async () => {
+      const [here, there, further] = [place(), place(), place()];
+      await using first = await TestMachine.start(here.options);
+      expect(await first.console.ask("netannounce", "net waits")).not.toContain("net announced");
+      await using second = await continued(first, there.options);
+      second.machine.start();
+      await second.console.said("net announced, status 0x3, answer 0, status 0x1\r\n");
+      expect(await counted(there)).toMatchObject({ guest: 1 });
+      expect(await counted(here)).toEqual({ reverse: 0, launcher: 0, guest: 0 });
+      await second.console.ask("netannounce", "net waits, status 0x1\r\n");
+      await using third = await continued(second, further.options);
+      third.machine.start();
+      await third.console.said("net announced, status 0x3, answer 0, status 0x1\r\n");
+      expect(await counted(further)).toMatchObject({ guest: 1 });
+    });
   });
 
   it("has lost no write, no tick and no time of a guest that was busy with all of them", async () => {

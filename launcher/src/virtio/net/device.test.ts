@@ -40,6 +40,7 @@ function setUp(options: Options = {}) {
   const parts = { taps, chainLimit: NET_QUEUE_SIZE, mtuBytes: MTU, limits, filter, poller, answer };
   const path = open.use(new InProcessPath(parts));
   const isPolled = poller !== undefined;
+  const arrivals: string[] = [];
   const device = new NetDevice({
     name: "default",
     mac: macBytes(MAC),
@@ -48,13 +49,14 @@ function setUp(options: Options = {}) {
     link: "up",
     path,
     isPolled,
+    onArrival: () => void arrivals.push(device.link),
   });
   const driver = open.use(new NetDriver(device, poller));
   if (start) driver.start(without);
   open.defer(() => void device.reset());
   const tap = taps[0];
   if (!tap) throw new Error("no TAP");
-  return { taps, tap, path, device, driver };
+  return { taps, tap, path, device, driver, arrivals };
 }
 
 /** An Ethernet frame of `lengthBytes` whose payload tells where it is from. */
@@ -438,6 +440,51 @@ describe("a link", () => {
     expect(driver.pci.deviceConfig(6, 2)).toBe(3);
     expect(driver.control(3, 0, new Uint8Array(0))).toBe(0);
     expect(driver.pci.deviceConfig(6, 2)).toBe(1);
+  });
+});
+
+describe("a guest that comes from another launcher", () => {
+  /** Its interface here, held; `before` is done to the one that it had there. */
+  async function moved(options: Options = {}, before: (there: ReturnType<typeof setUp>) => void = () => {}) {
+    const there = setUp(options);
+    before(there);
+    await there.driver.pci.transport.hold();
+    const here = setUp({ ...options, start: false });
+    here.driver.pci.transport.restore(there.driver.pci.transport.save(), 1);
+    const asked = () => ({ status: here.driver.pci.deviceConfig(6, 2), interrupts: here.driver.pci.interrupts });
+    return { ...here, there, asked };
+  }
+  const CONFIGURATION = 0;
+
+  it("is asked to make itself known once it goes on, and its network is told", async () => {
+    const { asked, arrivals, driver, device } = await moved();
+    expect([asked().interrupts, arrivals]).toEqual([[], []]);
+    driver.pci.transport.release();
+    expect([asked(), arrivals]).toEqual([{ status: 3, interrupts: [CONFIGURATION] }, ["up"]]);
+    driver.pci.transport.release();
+    expect([asked(), arrivals]).toEqual([{ status: 3, interrupts: [CONFIGURATION] }, ["up"]]);
+    device.setLink("down");
+    expect(asked().status).toBe(0);
+  });
+
+  it("is told of to its network alone, where it cannot make itself known", async () => {
+    const { asked, arrivals, driver } = await moved({ without: [protocol.VIRTIO_NET_F_GUEST_ANNOUNCE] });
+    driver.pci.transport.release();
+    expect([asked(), arrivals]).toEqual([{ status: 1, interrupts: [] }, ["up"]]);
+  });
+
+  it("is not asked, nor told of, while its cable is pulled, but when that is back", async () => {
+    const { asked, arrivals, driver, device } = await moved({}, (there) => there.device.setLink("down"));
+    driver.pci.transport.release();
+    expect([asked().status, arrivals]).toEqual([0, []]);
+    device.setLink("up");
+    expect(asked().status).toBe(3);
+  });
+
+  it("is not asked where it goes on in the launcher that it was in", async () => {
+    const { there } = await moved();
+    there.driver.pci.transport.release();
+    expect([there.driver.pci.deviceConfig(6, 2), there.driver.pci.interrupts, there.arrivals]).toEqual([1, [], []]);
   });
 });
 

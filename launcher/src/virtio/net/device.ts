@@ -84,7 +84,7 @@ export class NetDevice implements VirtioDevice {
     if (this.#link === link) return;
     this.#link = link;
     this.#options.path.setLink(link === "up");
-    this.#putStatus(link === "up" && this.#driver ? protocol.VIRTIO_NET_S_ANNOUNCE : 0);
+    this.#putStatus(this.#wish);
     if (this.#driver?.features.has(protocol.VIRTIO_NET_F_STATUS)) this.#driver.signalConfigChange();
     if (link === "up" && this.#driver) this.#options.onStart?.();
   }
@@ -144,7 +144,7 @@ export class NetDevice implements VirtioDevice {
     this.#link = link;
     this.#options.path.setLink(link === "up");
     // Whoever sends to the guest must learn where it is now.
-    this.#putStatus(link === "up" ? protocol.VIRTIO_NET_S_ANNOUNCE : 0);
+    this.#putStatus(this.#wish);
     this.#isNewHere = true;
   }
 
@@ -212,6 +212,12 @@ export class NetDevice implements VirtioDevice {
     }
     driver.signalUsed(queueIndex);
     return hasMore;
+  }
+
+  /** That the guest make itself known, where it can. */
+  get #wish(): number {
+    const isKnown = this.#driver?.features.has(protocol.VIRTIO_NET_F_GUEST_ANNOUNCE) ?? false;
+    return isKnown && this.#link === "up" ? protocol.VIRTIO_NET_S_ANNOUNCE : 0;
   }
 
   #putStatus(more: number): void {
