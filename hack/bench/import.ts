@@ -3,9 +3,14 @@
  * `qemu-img convert` of the same file. Needs hack/build, curl, and qemu-img.
  *
  *   node hack/bench/import.ts [--mib 2048] [--runs 5] [--directory DIR] [--compressed]
+ *   node hack/bench/import.ts --in xz|zstd --window-mib 16 [--memory-mib 64] [--mib 256] [--runs 3]
+ *
+ * The second form takes a raw disk in a compressed file of that window, and tells of the import alone: with a window the
+ * question is memory. `--memory-mib` is what the import may take.
  *
  * In turn; each run ends when all is durable. Prints a table on stderr and JSON on stdout: medians. Memory is the
- * launcher's: its peak as the kernel counts it (VmHWM, with the pages of Node's own file), and the most that was private.
+ * launcher's and its xz's: the peak as the kernel counts it (VmHWM, with the pages of Node's own file), and the most that
+ * was private.
  */
 import { spawn } from "node:child_process";
 import { randomFillSync } from "node:crypto";
@@ -40,13 +45,22 @@ const { values } = parseArgs({
     runs: { type: "string", default: "5" },
     directory: { type: "string", default: tmpdir() },
     compressed: { type: "boolean", default: false },
+    in: { type: "string" },
+    "window-mib": { type: "string", default: "16" },
+    "memory-mib": { type: "string", default: "64" },
   },
 });
+const outer = outerOf(values.in);
 const [mib, runs] = [Number(values.mib), Number(values.runs)];
 const launcher = join(import.meta.dirname, "../../dist/launcher/launcher.js");
 if (!existsSync(launcher)) throw new Error(`${launcher} is missing; run hack/build first`);
 const SAMPLE_MS = 50;
 const MIB = 2 ** 20;
+
+function outerOf(name: string | undefined): "xz" | "zstd" | undefined {
+  if (name === undefined || name === "xz" || name === "zstd") return name;
+  throw new Error(`--in is xz or zstd, not ${name}`);
+}
 
 interface Figures extends Record<string, number> {
   readonly seconds: number;
@@ -56,6 +70,28 @@ interface Figures extends Record<string, number> {
 
 /** A disk of `mib` MiB of data, of which half compresses where that is asked for, and as much of nothing. */
 async function makeImage(directory: string): Promise<string> {
+  const raw = await makeDisk(directory);
+  if (outer !== undefined) return compress(raw, outer);
+  const image = join(directory, "disk.qcow2");
+  const options = values.compressed ? ["-c"] : [];
+  await run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", ...options, raw, image], { timeoutMs: 600_000 });
+  rmSync(raw);
+  return image;
+}
+
+/** Of the cheapest level that has the window: what is measured reads it. */
+async function compress(raw: string, format: "xz" | "zstd"): Promise<string> {
+  const windowMib = Number(values["window-mib"]);
+  const command =
+    format === "xz"
+      ? ["xz", "--keep", `--lzma2=preset=0,dict=${windowMib}MiB`, raw]
+      : ["zstd", "-1", `--long=${Math.log2(windowMib * MIB)}`, "-q", raw];
+  await run(command, { timeoutMs: 600_000 });
+  rmSync(raw);
+  return `${raw}.${format === "xz" ? "xz" : "zst"}`;
+}
+
+async function makeDisk(directory: string): Promise<string> {
   const raw = join(directory, "disk.raw");
   const fd = openSync(raw, "w");
   const data = Buffer.alloc(MIB);
@@ -67,11 +103,7 @@ async function makeImage(directory: string): Promise<string> {
   }
   closeSync(fd);
   await run(["truncate", "-s", `${2 * mib}M`, raw]);
-  const image = join(directory, "disk.qcow2");
-  const options = values.compressed ? ["-c"] : [];
-  await run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", ...options, raw, image], { timeoutMs: 600_000 });
-  rmSync(raw);
-  return image;
+  return raw;
 }
 
 async function serve(file: string) {
@@ -93,6 +125,7 @@ async function importOnce(directory: string, url: string): Promise<Figures> {
     source: { kind: "http", url },
     target: { kind: "directory", path: volume, sizeBytes: 2 * mib * MIB },
     scratchDirectory,
+    memoryBytes: Number(values["memory-mib"]) * MIB,
     log: { level: "warn" },
   };
   const startedAt = performance.now();
@@ -102,8 +135,11 @@ async function importOnce(directory: string, url: string): Promise<Figures> {
   });
   let [peakKiB, privateKiB] = [0, 0];
   const sampler = setInterval(() => {
-    peakKiB = Math.max(peakKiB, readKiB(child.pid, "status", ["VmHWM"]));
-    privateKiB = Math.max(privateKiB, readKiB(child.pid, "smaps_rollup", ["Private_Clean", "Private_Dirty"]));
+    const all = [child.pid, ...childrenOf(child.pid)];
+    const sum = (file: string, fields: readonly string[]) =>
+      all.reduce<number>((kib, pid) => kib + readKiB(pid, file, fields), 0);
+    peakKiB = Math.max(peakKiB, sum("status", ["VmHWM"]));
+    privateKiB = Math.max(privateKiB, sum("smaps_rollup", ["Private_Clean", "Private_Dirty"]));
   }, SAMPLE_MS);
   const [code] = (await once(child, "exit")) as [number];
   clearInterval(sampler);
@@ -111,6 +147,14 @@ async function importOnce(directory: string, url: string): Promise<Figures> {
   if (code !== 0) throw new Error(`the import ended with ${code}`);
   for (const path of [volume, scratchDirectory]) rmSync(path, { recursive: true });
   return { seconds, peakMiB: mebibytes(peakKiB * 1024), privateMiB: mebibytes(privateKiB * 1024) };
+}
+
+function childrenOf(pid: number | undefined): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(/\s+/).filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
 }
 
 function readKiB(pid: number | undefined, file: string, fields: readonly string[]): number {
@@ -141,14 +185,16 @@ const directory = mkdtempSync(join(values.directory, "typevisor-import-"));
 try {
   const server = await serve(await makeImage(directory));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/disk.qcow2`;
-  const rows: (Figures & { byHandSeconds: number })[] = [];
+  const rows: (Figures & { byHandSeconds?: number })[] = [];
   for (let i = 0; i < runs; i++) {
-    const byHandSeconds = await byHand(directory, url);
-    rows.push({ ...(await importOnce(directory, url)), byHandSeconds });
+    const beside = outer === undefined ? { byHandSeconds: await byHand(directory, url) } : {};
+    rows.push({ ...(await importOnce(directory, url)), ...beside });
   }
   server.close();
   const middle = medians(rows, 2);
-  const summary = { mib, ...middle, ratio: round(middle.seconds / middle.byHandSeconds, 2) };
+  const { seconds, byHandSeconds } = middle;
+  const ratio = byHandSeconds === undefined ? {} : { ratio: round(seconds / byHandSeconds, 2) };
+  const summary = { mib, ...middle, ...ratio };
   process.stderr.write(`${table([summary])}\n`);
   process.stdout.write(`${JSON.stringify({ runs: rows, medians: summary })}\n`);
 } finally {

@@ -14,6 +14,8 @@ export interface ImportConfig {
   readonly target: ImportTargetConfig;
   /** For what a disk does not take in the order of its qcow2 file: needs at most as much room as that file has bytes. */
   readonly scratchDirectory: string;
+  /** What it may take beside page cache; 64 MiB without. What is above 48 MiB is for the window of xz and zstd. */
+  readonly memoryBytes?: number;
   /** The node agent, which opens block devices; without it they are opened here. */
   readonly agentSocketPath?: string;
   readonly telemetry?: { readonly address: string; readonly port: number };

@@ -12,14 +12,15 @@ export function parseImportConfig(text: string): ImportConfig {
   } catch {
     return new Field("", undefined).fail("is no JSON");
   }
-  const names = ["version", "source", "target", "scratchDirectory", "agentSocketPath"] as const;
+  const names = ["version", "source", "target", "scratchDirectory", "memoryBytes", "agentSocketPath"] as const;
   const config = new Field("", value).object([...names, "telemetry", "terminationMessagePath", "log"]);
-  const { agentSocketPath, telemetry, terminationMessagePath } = config;
+  const { memoryBytes, agentSocketPath, telemetry, terminationMessagePath } = config;
   return {
     version: config.version.oneOf([IMPORT_VERSION]),
     source: parseSource(config.source),
     target: parseTarget(config.target),
     scratchDirectory: config.scratchDirectory.string(absolutePath),
+    ...(memoryBytes.present ? { memoryBytes: memoryBytes.integer({ min: 1, max: SIZE_MAX_BYTES }) } : {}),
     ...(agentSocketPath.present ? { agentSocketPath: agentSocketPath.string(absolutePath) } : {}),
     ...(telemetry.present ? { telemetry: parseTelemetry(telemetry) } : {}),
     ...(terminationMessagePath.present ? { terminationMessagePath: terminationMessagePath.string(absolutePath) } : {}),

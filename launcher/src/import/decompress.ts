@@ -3,32 +3,45 @@ import { once } from "node:events";
 import { type Duplex, Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { constants, createGunzip, createZstdDecompress } from "node:zlib";
-import { errorText } from "../log/error-text.ts";
+import { errorCode, errorText } from "../log/error-text.ts";
 import type { Chunks } from "./byte-stream.ts";
 import type { Compression } from "./format.ts";
 import { ImportError } from "./import-error.ts";
+import { windowTooLarge } from "./window.ts";
 
 const CHUNK_BYTES = 64 * 1024;
-/** Of zstd's window, 32 MiB: what all levels but --ultra and --long stay within. */
-const ZSTD_WINDOW_LOG = 25;
-/** What `xz -9` takes. */
-const XZ_MEMORY_MIB = 66;
+/** In what xz says when a block's dictionary is larger than its limit. */
+const XZ_MEMORY_REACHED = "Memory usage limit reached";
+/** What xz takes beside its dictionary. */
+const XZ_OWN_BYTES = 2 * 2 ** 20;
+
+export interface Decompression {
+  readonly compression: Compression;
+  /** How large a window may be that is kept in memory; a power of two. */
+  readonly windowLimitBytes: number;
+  readonly signal: AbortSignal;
+}
 
 /** Decompresses as the bytes are asked for. Throws ImportError for damaged ones; errors of `chunks` stay what they are. */
-export async function* decompress(
-  compression: Compression,
-  chunks: Chunks,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
+export async function* decompress(chunks: Chunks, how: Decompression): AsyncGenerator<Uint8Array> {
+  const { compression, windowLimitBytes } = how;
   const source = new WatchedSource(chunks);
   try {
-    yield* compression === "xz" ? throughXz(source, signal) : throughZlib(source, compression);
+    yield* compression === "xz" ? throughXz(source, how) : throughZlib(source, compression, windowLimitBytes);
   } catch (error) {
     if (source.failure !== undefined) throw source.failure;
     if (error instanceof ImportError) throw error;
+    if (isWindowTooLarge(error)) throw windowTooLarge(compression, undefined, windowLimitBytes);
     const message = `the file cannot be decompressed: ${compression} says "${errorText(error)}"`;
     throw new ImportError("SourceInvalid", message, { cause: error });
   }
+}
+
+/** Only a later block or frame comes so far: the first one's header was looked at. */
+function isWindowTooLarge(error: unknown): boolean {
+  return (
+    errorCode(error) === "ZSTD_error_frameParameter_windowTooLarge" || errorText(error).includes(XZ_MEMORY_REACHED)
+  );
 }
 
 /** Keeps what went wrong with the source apart from what goes wrong with its bytes. */
@@ -42,10 +55,16 @@ class WatchedSource {
 
   readable(): Readable {
     const watched = async function* (this: WatchedSource) {
+      // A reader that breaks off throws its own error in at the yield.
+      let isRead = false;
       try {
-        yield* this.#chunks;
+        for await (const chunk of this.#chunks) {
+          isRead = true;
+          yield chunk;
+          isRead = false;
+        }
       } catch (error) {
-        this.failure = error;
+        if (!isRead) this.failure = error;
         throw error;
       }
     };
@@ -53,13 +72,13 @@ class WatchedSource {
   }
 }
 
-async function* throughZlib(source: WatchedSource, compression: "gzip" | "zstd"): AsyncGenerator<Uint8Array> {
+async function* throughZlib(source: WatchedSource, compression: "gzip" | "zstd", windowLimitBytes: number) {
   const transform: Duplex =
     compression === "gzip"
       ? createGunzip({ chunkSize: CHUNK_BYTES })
       : createZstdDecompress({
           chunkSize: CHUNK_BYTES,
-          params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG },
+          params: { [constants.ZSTD_d_windowLogMax]: Math.log2(windowLimitBytes) },
         });
   const fed = pipeline(source.readable(), transform);
   // The same error comes out of the transform.
@@ -73,11 +92,12 @@ async function* throughZlib(source: WatchedSource, compression: "gzip" | "zstd")
 }
 
 /** By Debian's xz, which is part of the launcher's image: Node has none. */
-async function* throughXz(source: WatchedSource, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const args = ["--decompress", "--stdout", "--threads=1", `--memlimit-decompress=${XZ_MEMORY_MIB}MiB`];
+async function* throughXz(source: WatchedSource, { windowLimitBytes, signal }: Decompression) {
+  const limitBytes = windowLimitBytes + XZ_OWN_BYTES;
+  const args = ["--decompress", "--stdout", "--threads=1", `--memlimit-decompress=${limitBytes}`];
   const child = spawn("xz", args, {
     stdio: ["pipe", "pipe", "pipe"],
-    env: { PATH: process.env["PATH"] ?? "" },
+    env: { PATH: process.env["PATH"] ?? "", LC_ALL: "C" },
     signal,
     killSignal: "SIGKILL",
   });

@@ -3,7 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { gzipSync, zstdCompressSync } from "node:zlib";
+import { constants, gzipSync, zstdCompressSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "@jest/globals";
 import type { ImportConfig, ImportSource } from "../../api/import.ts";
 import { openFile } from "../sys/file-io.ts";
@@ -75,6 +75,16 @@ async function download(
   await using server = await OddServer.start(...answers);
   const progress = await importFrom({ kind: "http", url: server.url, ...more }, sizeBytes);
   return { progress, requests: server.requests };
+}
+
+const xzOf = (option: string, content = disk) =>
+  execFileSync("xz", [option, "--stdout"], { input: content, maxBuffer: 64 * MIB });
+
+/** One frame, whose header claims the window: the size of what is in it is left out. */
+function zstdOf(windowLog: number, content = disk): Buffer {
+  const frame = zstdCompressSync(content, { params: { [constants.ZSTD_c_contentSizeFlag]: 0 } });
+  frame[5] = (windowLog - 10) << 3;
+  return frame;
 }
 
 const imported = () => readFileSync(join(volume, "disk.img"));
@@ -251,6 +261,31 @@ describe("a file of a server", () => {
   ])("is refused with the figure that is wrong: %s", async (_what, answers, more, reason, message) => {
     const outcome = download(answers, more);
     await expect(outcome).rejects.toMatchObject({ reason, message: expect.stringMatching(message) });
+  });
+
+  it.each<[string, () => Buffer, RegExp]>([
+    [
+      "xz whose header claims 1.5 GiB",
+      () => xzOf("--lzma2=preset=0,dict=1536MiB", disk.subarray(0, 1000)),
+      /in xz with a window of 1610612736 bytes, .* for one of 16777216 \(16Mi\)/,
+    ],
+    [
+      "xz that has a small block first",
+      () => Buffer.concat([xzOf("-0", disk.subarray(0, MIB)), xzOf("-9")]),
+      /in xz with a larger window, .* for one of 16777216/,
+    ],
+    ["zstd --long", () => zstdOf(27), /in zstd with a window of 134217728 bytes.*memory: 176Mi/],
+    [
+      "zstd that has a small frame first",
+      () => Buffer.concat([zstdOf(20, disk.subarray(0, MIB)), zstdOf(27)]),
+      /in zstd with a larger window, .* for one of 16777216/,
+    ],
+  ])("is refused with a window that there is no memory for: %s", async (_what, file, message) => {
+    const outcome = download([serve(file())]);
+    await expect(outcome).rejects.toMatchObject({
+      reason: "FormatUnsupported",
+      message: expect.stringMatching(message),
+    });
   });
 
   it("says which part of a qcow2 file is damaged", async () => {

@@ -20,6 +20,7 @@ import { WholeFile } from "./random-source.ts";
 import { SequentialWriter } from "./sparse-writer.ts";
 import { Spool, SpoolForgot } from "./spool.ts";
 import type { ImportTarget } from "./target.ts";
+import { checkWindow, DEFAULT_MEMORY_BYTES, windowLimitBytes } from "./window.ts";
 
 export interface ImportParts {
   readonly progress: ProgressMeter;
@@ -48,7 +49,7 @@ async function transfer(config: ImportConfig, target: ImportTarget, parts: Impor
   const { source } = config;
   switch (source.kind) {
     case "http":
-      return await fromServer(source, config.scratchDirectory, target, parts);
+      return await fromServer(source, config, target, parts);
     case "image": {
       using file = openImageSource(source);
       return await fromFile(file.fd, target, parts);
@@ -125,24 +126,25 @@ type HttpSource = Extract<ImportSource, { kind: "http" }>;
 
 async function fromServer(
   source: HttpSource,
-  scratchDirectory: string,
+  { scratchDirectory, memoryBytes = DEFAULT_MEMORY_BYTES }: ImportConfig,
   target: ImportTarget,
   parts: ImportParts,
 ): Promise<number> {
   try {
-    return await fetchOnce({ source, scratchDirectory, keepsAll: false }, target, parts);
+    return await fetchOnce({ source, scratchDirectory, memoryBytes, keepsAll: false }, target, parts);
   } catch (error) {
     if (!(error instanceof SpoolForgot)) throw error;
     parts.log.info("the file names a place twice: it is fetched again, and kept", { error: errorText(error) });
     parts.progress.restart();
     await target.restart();
-    return await fetchOnce({ source, scratchDirectory, keepsAll: true }, target, parts);
+    return await fetchOnce({ source, scratchDirectory, memoryBytes, keepsAll: true }, target, parts);
   }
 }
 
 interface Fetch {
   readonly source: HttpSource;
   readonly scratchDirectory: string;
+  readonly memoryBytes: number;
   /** See SpoolOptions. */
   readonly keepsAll: boolean;
 }
@@ -159,7 +161,7 @@ async function fetchOnce(from: Fetch, target: ImportTarget, parts: ImportParts):
 }
 
 async function fetchAndWrite(
-  { source, scratchDirectory, keepsAll }: Fetch,
+  { source, scratchDirectory, memoryBytes, keepsAll }: Fetch,
   target: ImportTarget,
   parts: ImportParts & { readonly signal: AbortSignal },
 ): Promise<number> {
@@ -168,7 +170,12 @@ async function fetchAndWrite(
   const served = downloadOf(source, parts).chunks();
   const file = await peek(checksum === undefined ? served : checksum.of(served), SNIFF_BYTES);
   const compression = compressionOf(file.start);
-  const disk = compression === undefined ? file : await peek(decompress(compression, file.all, signal), SNIFF_BYTES);
+  const limitBytes = windowLimitBytes(memoryBytes);
+  if (compression !== undefined) checkWindow(compression, file.start, limitBytes);
+  const disk =
+    compression === undefined
+      ? file
+      : await peek(decompress(file.all, { compression, windowLimitBytes: limitBytes, signal }), SNIFF_BYTES);
   const format = diskFormatOf(disk.start);
   progress.format = compression === undefined ? format : `${format} in ${compression}`;
   const totalBytes = compression === undefined ? progress.totalBytes : null;

@@ -137,10 +137,14 @@ function withPod(c: ClaimCase, image: StoredImage, prime: ClaimFacts, pod: Pod):
   if (phase === "Succeeded") return handOver(c, prime, pod);
   if (pod.metadata?.annotations?.[annotations.source] !== sourceDigest(image.spec))
     return waiting(c, "ImportWaiting", "the source has changed: begins anew", [removePod(pod)]);
+  const hasOldTemplate = pod.metadata?.annotations?.[annotations.template] !== templateDigest(image.spec);
+  // What failed for good may have failed for want of what the new one gives.
+  if (phase === "Failed" && hasOldTemplate && isLasting(endOf(pod).reason))
+    return waiting(c, "ImportWaiting", "spec.template has changed: begins anew", [removePod(pod)]);
   if (phase === "Failed") return afterFailure(c, pod);
   if (phase === "Running") return whileRunning(c, pod);
   // It has done nothing yet, and may wait for what the new one gives it.
-  if (pod.metadata?.annotations?.[annotations.template] !== templateDigest(image.spec))
+  if (hasOldTemplate)
     return waiting(c, "ImportWaiting", "spec.template has changed: the pod is made anew", [removePod(pod)]);
   const trouble = podTrouble(pod);
   return waiting(c, "ImportWaiting", trouble ?? `pod ${pod.metadata?.name} waits for its node, volumes and images`);
@@ -173,7 +177,7 @@ function afterFailure(c: ClaimCase, pod: Pod): ClaimPlan {
   const told: Action[] = isCounted
     ? []
     : [{ kind: "tell", claim, event: { type: "Warning", reason: end.reason, action: "Import", note: end.message } }];
-  if (LASTING_IMPORT_REASONS.has(end.reason as ImportReason)) {
+  if (isLasting(end.reason)) {
     const again = `it is tried again when the VirtualMachineImage changes, or when pod ${pod.metadata?.name} is deleted`;
     const message = `${end.message} (${again})`;
     return {
@@ -194,6 +198,10 @@ function afterFailure(c: ClaimCase, pod: Pod): ClaimPlan {
   // Only once the failure is on record may its evidence go.
   if (isCounted && nowMs >= dueMs) return { entry, actions: [...actions, removePod(pod)], found: end.progress };
   return { entry, actions, wakeAtMs: dueMs, found: end.progress };
+}
+
+function isLasting(reason: string): boolean {
+  return LASTING_IMPORT_REASONS.has(reason as ImportReason);
 }
 
 /** When a failure that is on record is due to be tried again; by a clock that was ahead no later than by this one. */

@@ -165,6 +165,22 @@ describe("an import", () => {
     expect(condition(simulation, "Stalled")).toMatchObject({ status: "False" });
   });
 
+  it("that fails for good for want of memory is tried again with what its template gives", async () => {
+    await using simulation = await ImportSimulation.start();
+    const memoryOf = (pod: Pod | undefined) => JSON.parse(pod?.spec?.containers[0]?.args?.[1] ?? "{}").memoryBytes;
+    simulation.storage.outcomes = ["FormatUnsupported", "runs"];
+    simulation.createImage();
+    simulation.createClaim();
+    await simulation.until("it failed", () => entry(simulation)?.phase === "Failed");
+    expect(memoryOf(simulation.server.all<Pod>("pods")[0])).toBe(64 * 2 ** 20);
+    const spec = { resources: { requests: { memory: "112Mi" } } };
+    simulation.server.edit<StoredImage>("virtualmachineimages", "shop", "debian", (image) => {
+      image.spec = { ...image.spec, template: { spec } };
+    });
+    await simulation.until("it runs", () => simulation.storage.attempts === 2);
+    expect(memoryOf(simulation.server.all<Pod>("pods")[0])).toBe(112 * 2 ** 20);
+  });
+
   it("goes to a node that its template lets it on to, also where that is said after its pod was made", async () => {
     await using simulation = await ImportSimulation.start();
     simulation.storage.taint = "machines";

@@ -1,4 +1,5 @@
 import type { ImporterTemplate } from "../../../../crds/src/pod-template.ts";
+import { parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { VirtualMachineImageSpec } from "../../../../crds/src/virtualmachineimage.ts";
 import { AGENT_MOUNT_PATH, AGENT_SOCKET_NAME, KVM_RESOURCE } from "../../../../launcher/api/agent.ts";
 import { IMPORT_VERSION, type ImportConfig, type ImportSource } from "../../../../launcher/api/import.ts";
@@ -128,6 +129,7 @@ function container(
   // The node agent opens devices, for those who have its resource.
   const needsAgent = isBlock || devices.length > 0;
   const agent = needsAgent ? { [KVM_RESOURCE]: "1" } : {};
+  const requests = { cpu: settings.cpuRequest, memory: settings.memoryRequest, ...asText(own.requests), ...agent };
   const config: ImportConfig = {
     version: IMPORT_VERSION,
     source,
@@ -137,6 +139,8 @@ function container(
       sizeBytes: prime.capacityBytes ?? claim.requestBytes,
     },
     scratchDirectory: paths.scratch,
+    // It takes what is set aside for it and no more: a limit that is far above is for page cache.
+    memoryBytes: Math.max(1, Math.floor(parseQuantity(requests.memory))),
     ...(needsAgent ? { agentSocketPath: `${AGENT_MOUNT_PATH}/${AGENT_SOCKET_NAME}` } : {}),
     telemetry: { address: settings.listenAddress, port: settings.telemetryPort },
     terminationMessagePath: paths.terminationMessage,
@@ -151,7 +155,7 @@ function container(
     env: [{ name: "NODE_OPTIONS", value: IMPORTER_NODE_OPTIONS }],
     ports: [{ name: "telemetry", containerPort: settings.telemetryPort, protocol: "TCP" }],
     resources: {
-      requests: { cpu: settings.cpuRequest, memory: settings.memoryRequest, ...asText(own.requests), ...agent },
+      requests,
       limits: { memory: settings.memoryLimit, ...asText(own.limits), ...agent },
     },
     securityContext: {
