@@ -93,10 +93,11 @@ export interface DiskLimits {
  *
  * `copied` is for a launcher that takes its machine over (`launcher run --receive`), and tells it what its storage is. True: a
  * claim of its own, which the source does not have; the migration fills it with what the source's disk of the same name holds,
- * whatever kind that one is of. It is as large as that one to the byte; a `raw` path is overwritten, and a `directory` that has
- * a disk.img already is refused, since nobody knows whose it is. False or absent: the very storage that the source has too
+ * whatever kind that one is of. It is as large as that one to the byte; a `raw` path is overwritten (`sizeBytes` of it, which is for
+ * that alone; all of it where that is absent), and a `directory` that has a disk.img already is refused, since nobody knows whose it is. False or absent: the very storage that the source has too
  * (ReadWriteMany). The source is not told, it hears it from the target; where both read one machine.json, `--copied DISK=BYTES`
- * of the target's command line says it of a `directory`, and how large it is by now. Without `--receive` it means nothing; disks of kinds
+ * of the target's command line says it of a `directory` or `raw`, and how large it is by now; `DISK=BYTES@PATH` has it at another path
+ * too, and of the other kind where that is there: a directory or not. Without `--receive` it means nothing; disks of kinds
  * `image` and `empty` are always copied, and no read-only disk can be.
  */
 export type DiskSource =
@@ -113,7 +114,7 @@ export type DiskSource =
       readonly overlayLimitBytes?: number;
     }
   /** A raw file or block device (a Block claim's device node, which the agent opens), written in place. */
-  | { readonly kind: "raw"; readonly path: string; readonly copied?: boolean }
+  | { readonly kind: "raw"; readonly path: string; readonly copied?: boolean; readonly sizeBytes?: number }
   /** What another pod on the node (`launcher hold`, an attachment pod) offers to this one by way of the node agent. */
   | { readonly kind: "attachment"; readonly podUid: string }
   /**

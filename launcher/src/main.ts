@@ -5,7 +5,8 @@ import { launcherVersion } from "./version.ts";
 const HELP = `launcher run MACHINE_JSON    runs the machine until it ends
   --restore DIRECTORY        the machine goes on where it was suspended
   --receive                  waits for the machine to come from another launcher (live migration)
-  --copied DISK=BYTES        with --receive: the disk is a claim of its own here, and is filled from there
+  --copied DISK=BYTES[@PATH] with --receive: the disk is a claim of its own here (at PATH), and is filled from there
+  --moved DISK=BYTES@PATH    with --receive: the disk is at PATH by now, and not where machine.json says
 launcher import CONFIG_JSON  fills a volume with a disk (launcher/api/import.ts)
 launcher console             joins the terminal to a running machine (see launcher console --help)
 launcher vsock PORT          joins standard input and output to a port of the guest (see launcher vsock --help)

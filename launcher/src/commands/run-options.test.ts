@@ -8,20 +8,25 @@ describe("the options of launcher run", () => {
       "--receive",
       "--copied",
       "root=1024",
-      "--copied=data=512",
+      "--copied=data=512@/dev/typevisor/data",
+      "--moved=old=512@/disks/old",
     ]);
     expect(configPath).toBe("m.json");
     const copied = [
       { name: "root", sizeBytes: 1024 },
-      { name: "data", sizeBytes: 512 },
+      { name: "data", sizeBytes: 512, path: "/dev/typevisor/data" },
     ];
-    expect(origin).toEqual({ kind: "migrated", copied });
-    expect(parseRunOptions(["m.json", "--receive"]).origin).toEqual({ kind: "migrated", copied: [] });
+    const moved = [{ name: "old", sizeBytes: 512, path: "/disks/old" }];
+    expect(origin).toEqual({ kind: "migrated", copied, moved });
+    expect(parseRunOptions(["m.json", "--receive"]).origin).toEqual({ kind: "migrated", copied: [], moved: [] });
   });
 
   it.each([
     [["m.json", "--copied", "root=1024"], /add it/],
     [["m.json", "--receive", "--copied", "root"], /DISK=BYTES/],
+    [["m.json", "--receive", "--copied", "root=512@relative"], /DISK=BYTES@PATH/],
+    [["m.json", "--receive", "--moved", "root=512"], /--moved takes DISK=BYTES@PATH/],
+    [["m.json", "--moved", "root=512@/disks/root"], /add it/],
     [["m.json", "--receive", "--copied", "root=1000"], /multiple of 512/],
     [["m.json", "--receive", "--copied", "root=9999999999999872"], /up to 2\^50/],
     [["m.json", "--receive", "--restore", "there"], /not both/],

@@ -2,7 +2,7 @@ import { exitCodes } from "../../api/control.ts";
 import type { InterfaceConfig, MachineConfig } from "../../api/machine-config.ts";
 import { type AskOptions, askAgent, type Granted } from "../agent-client/agent-client.ts";
 import { grantedLink, tapWant } from "../agent-client/interface-links.ts";
-import { withCopiedDisks } from "../config/copied-disks.ts";
+import { withCopiedDisks, withMovedDisks } from "../config/copied-disks.ts";
 import { ConfigInvalid } from "../config/field.ts";
 import { readMachineConfig } from "../config/machine-config.ts";
 import { defaultPort, GuestConsole } from "../control/console/guest-console.ts";
@@ -50,7 +50,7 @@ export async function run(
   let config: MachineConfig;
   try {
     const read = readMachineConfig(configPath);
-    config = origin.kind === "migrated" ? withCopiedDisks(read, origin.copied) : read;
+    config = origin.kind === "migrated" ? withCopiedDisks(withMovedDisks(read, origin.moved), origin.copied) : read;
   } catch (error) {
     const log = jsonLogger("info", {}, writeToStdout);
     return end(terminationOf(error), terminationPathOfBrokenConfig(configPath), log);

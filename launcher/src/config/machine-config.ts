@@ -246,8 +246,13 @@ function diskSource(field: Field): DiskSource {
       };
     }
     case "raw": {
-      const { path, copied } = field.object(["kind", "path", "copied"]);
-      return { kind, path: absolutePath(path), ...(copied.present && { copied: copied.boolean() }) };
+      const { path, copied, sizeBytes } = field.object(["kind", "path", "copied", "sizeBytes"]);
+      return {
+        kind,
+        path: absolutePath(path),
+        ...(copied.present && { copied: copied.boolean() }),
+        ...(sizeBytes.present && { sizeBytes: sizeBytes.integer(DISK_SIZE) }),
+      };
     }
     case "directory": {
       const { path, sizeBytes, copied } = field.object(["kind", "path", "sizeBytes", "copied"]);

@@ -6,15 +6,24 @@ import type { ImageOfDisk } from "./image-digests.ts";
 import type { WantedDisk } from "./protocol.ts";
 import type { ReceivedDisk } from "./worker/disk-files.ts";
 
+interface Received {
+  readonly name: string;
+  readonly contents: DiskContents;
+  readonly fd: OwnedFd;
+  readonly headFd: OwnedFd | null;
+}
+
 /** The disks of a target that are filled from the source's. */
 export class ReceivedDisks implements Disposable {
-  readonly #disks: readonly { readonly name: string; readonly contents: DiskContents; readonly fd: OwnedFd }[];
+  readonly #disks: readonly Received[];
 
   constructor(disks: readonly MovableDisk[]) {
     this.#disks = disks.flatMap(({ name, config, tracked }) => {
       const contents = isFilledByMigration(config) ? tracked.contents() : null;
       // The threads' own: they may write for a moment after the disk was closed.
-      return contents ? [{ name, contents, fd: duplicateFd(contents.fd) }] : [];
+      if (!contents) return [];
+      const headFd = contents.headFd === null ? null : duplicateFd(contents.headFd);
+      return [{ name, contents, fd: duplicateFd(contents.fd), headFd }];
     });
   }
 
@@ -31,8 +40,8 @@ export class ReceivedDisks implements Disposable {
 
   /** For the threads that fill them. */
   get tasks(): readonly ReceivedDisk[] {
-    return this.#disks.map(({ name, fd, contents: { sizeBytes, isBlockDevice, outlivesProcess } }) => {
-      return { name, fd: fd.fd, sizeBytes, isBlockDevice, outlivesProcess };
+    return this.#disks.map(({ name, fd, headFd, contents: { sizeBytes, isBlockDevice, outlivesProcess } }) => {
+      return { name, fd: fd.fd, headFd: headFd?.fd ?? null, sizeBytes, isBlockDevice, outlivesProcess };
     });
   }
 
@@ -44,6 +53,9 @@ export class ReceivedDisks implements Disposable {
 
   /** No thread writes to them any more. */
   [Symbol.dispose](): void {
-    for (const { fd } of this.#disks) fd[Symbol.dispose]();
+    for (const { fd, headFd } of this.#disks) {
+      fd[Symbol.dispose]();
+      headFd?.[Symbol.dispose]();
+    }
   }
 }

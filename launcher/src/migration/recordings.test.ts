@@ -55,7 +55,15 @@ function machineFor({ disks = [] }: Recording) {
   const restored: MachineSnapshot[] = [];
   const moved = disks.map(({ name, sizeBytes }): MovableDisk => {
     const fd = files.get(name)?.fd ?? -1;
-    const contents = { fd, sizeBytes, isBlockDevice: false, outlivesProcess: false, isBlank: true, overlay: null };
+    const contents = {
+      fd,
+      sizeBytes,
+      isBlockDevice: false,
+      outlivesProcess: false,
+      isBlank: true,
+      headFd: null,
+      overlay: null,
+    };
     const tracked = Object.assign(Object.create(TrackedDisk.prototype) as TrackedDisk, { contents: () => contents });
     const source = { kind: "empty", path: `/${name}`, sizeBytes } as const;
     return { name, tracked, config: { name, readOnly: false, queues: 1, source } };

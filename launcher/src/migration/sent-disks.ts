@@ -1,6 +1,7 @@
 import type { MovableDisk } from "../machine/movable-machine.ts";
 import { BlockBitmap } from "../storage/block-bitmap.ts";
 import type { DiskContents } from "../storage/disk-contents.ts";
+import { COPIED_BLOCK_BYTES } from "../storage/incoming-raw-disk.ts";
 import { isFilledByMigration } from "../storage/open-disks.ts";
 import { duplicateFd, type OwnedFd } from "../sys/fd.ts";
 import type { ImageOfDisk } from "./image-digests.ts";
@@ -96,6 +97,11 @@ function checked({ name, kind, sizeBytes }: WantedDisk, disk: MovableDisk | unde
     const says = (what: typeof kind) => (what === "overlay" ? "an image's" : "no image's");
     throw new MigrationError(`disk ${name} is ${says(ownKind)} here, and ${says(kind)} in the target`);
   }
+  const { logicalBlockBytes } = disk.tracked;
+  if (logicalBlockBytes !== COPIED_BLOCK_BYTES)
+    throw new MigrationError(
+      `disk ${name} has blocks of ${logicalBlockBytes} bytes, and only those with ${COPIED_BLOCK_BYTES} can be copied`,
+    );
   if (sizeBytes !== contents.sizeBytes)
     throw new MigrationError(
       `disk ${name} has ${contents.sizeBytes} bytes, and ${sizeBytes} in the target; give the target one as large`,

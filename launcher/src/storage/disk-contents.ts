@@ -10,6 +10,8 @@ export interface DiskContents {
   readonly outlivesProcess: boolean;
   /** It was made anew, and holds nothing yet. */
   readonly isBlank: boolean;
+  /** Takes what belongs to the disk's first HEAD_BYTES, which are a mark until it is claimed; null where they are no others. */
+  readonly headFd: number | null;
   /** Of a disk that is written over an image; the other side has that too. */
   readonly overlay: OverlayContents | null;
 }

@@ -2,6 +2,7 @@ import type { DiskConfig } from "../../api/machine-config.ts";
 import { type AttachmentTaker, openAttachedDisk } from "./attached-disk.ts";
 import { openDirectoryDisk, openEmptyDisk, openIncomingDirectoryDisk } from "./file-disks.ts";
 import { openImageDisk } from "./image-disk.ts";
+import { openIncomingRawDisk } from "./incoming-raw-disk.ts";
 import type { IoPool } from "./io-pool.ts";
 import { openCloudInitDisk, openFilesDisk } from "./iso-disks.ts";
 import { type BlockDeviceOpener, openRawDisk } from "./raw-disk.ts";
@@ -59,7 +60,9 @@ export async function openDisk(config: DiskConfig, opening: DiskOpening): Promis
         onDamage: (problem) => diskEvents?.damaged(name, problem),
       });
     case "raw":
-      return await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice, claimLater });
+      return isCopied
+        ? await openIncomingRawDisk(name, source, pool, openBlockDevice)
+        : await openRawDisk(name, source.path, pool, { readOnly, openBlockDevice, claimLater });
     case "directory":
       return isCopied
         ? openIncomingDirectoryDisk(name, source, pool)

@@ -87,6 +87,7 @@ export class OverlayDisk implements Storage {
       isBlockDevice: false,
       outlivesProcess: false,
       isBlank: incoming !== null,
+      headFd: null,
       overlay: { imageFd, held },
     };
   }

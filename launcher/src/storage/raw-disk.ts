@@ -8,6 +8,7 @@ import { Bounce } from "./bounce.ts";
 import type { DiskContents } from "./disk-contents.ts";
 import { asDiskError, DiskError, DiskInUse, diskError } from "./disk-error.ts";
 import { EOPNOTSUPP, FileIo } from "./file-io.ts";
+import { IncomingDevice, isMarkedUnfinished } from "./incoming-device.ts";
 import type { IncomingClaimFile, IncomingFile } from "./incoming-file.ts";
 import type { IoLane, IoPool } from "./io-pool.ts";
 import type { IoVector } from "./io-vector.ts";
@@ -31,6 +32,8 @@ export interface RawDiskOptions {
   readonly openBlockDevice?: BlockDeviceOpener | undefined;
   /** Another machine has it until `claim`. */
   readonly claimLater?: boolean;
+  /** What an earlier migration left unfinished there is no obstacle. */
+  readonly mayBeUnfinished?: boolean;
 }
 
 /**
@@ -65,9 +68,18 @@ export async function openRawFiles(name: string, path: string, options: RawDiskO
   const fd = cleanup.use(await open(false));
   if (!options.claimLater)
     asDiskError(name, `${path} cannot be locked`, "check what it is", () => lockDisk(name, path, fd.fd, readOnly));
+  if (!options.claimLater && !options.mayBeUnfinished) checkFinished(name, path, fd.fd);
   const fds = isDirect ? [fd, cleanup.use(await open(true))] : [fd];
   cleanup.move();
   return fds;
+}
+
+function checkFinished(name: string, path: string, fd: number): void {
+  if (asDiskError(name, `${path} cannot be read`, "see its storage", () => isMarkedUnfinished(fd)))
+    throw new DiskError(
+      name,
+      `${path} has what a migration left unfinished; the disk is whole where it was before, so go on with that`,
+    );
 }
 
 export interface OpenRawDisk {
@@ -81,25 +93,35 @@ export interface OpenRawDisk {
   readonly readOnly: boolean;
   /** It ends with this process. */
   readonly isEphemeral?: boolean;
-  /** Where a migration fills the file, which was made for that. */
-  readonly incoming?: IncomingFile | IncomingClaimFile | null;
+  /** Where a migration fills it. */
+  readonly incoming?: Incoming | null;
+  /** Default: all that there is. Not more than that. */
+  readonly sizeBytes?: number;
 }
+
+type Incoming = IncomingFile | IncomingClaimFile | IncomingDevice;
 
 /** The disk on what is open and locked. Throws DiskError; the descriptors are the caller's then. */
 export function rawDiskOn(open: OpenRawDisk): RawDisk {
   const { name, path, fd, directFd, pool, readOnly, isEphemeral = false, incoming = null } = open;
   const parts = asDiskError(name, `${path} cannot be used`, "check what it is", () => {
-    const isBlockDevice = fstatSync(fd.fd).isBlockDevice();
-    const sizeBytes = sizeOf(fd.fd, isBlockDevice);
+    const { foundBytes, isBlockDevice, blockBytes: logicalBlockBytes } = shapeOf(fd.fd);
+    const sizeBytes = open.sizeBytes ?? foundBytes;
     if (sizeBytes < SECTOR_BYTES || sizeBytes % SECTOR_BYTES !== 0)
       throw new DiskError(
         name,
         `${path} has ${sizeBytes} bytes, which is not a positive multiple of ${SECTOR_BYTES}; extend it with truncate -s`,
       );
-    const logicalBlockBytes = isBlockDevice ? logicalBlockSizeBytes(fd.fd) : SECTOR_BYTES;
     return { sizeBytes, isBlockDevice, logicalBlockBytes };
   });
   return new RawDisk({ name, path, fd, directFd, lane: pool.openLane(), readOnly, isEphemeral, incoming, ...parts });
+}
+
+/** What a raw file or block device is like. */
+export function shapeOf(fd: number): { foundBytes: number; isBlockDevice: boolean; blockBytes: number } {
+  const isBlockDevice = fstatSync(fd).isBlockDevice();
+  const blockBytes = isBlockDevice ? logicalBlockSizeBytes(fd) : SECTOR_BYTES;
+  return { foundBytes: sizeOf(fd, isBlockDevice), isBlockDevice, blockBytes };
 }
 
 function sizeOf(fd: number, isBlockDevice: boolean): number {
@@ -144,7 +166,7 @@ interface RawDiskParts {
   readonly isBlockDevice: boolean;
   readonly readOnly: boolean;
   readonly isEphemeral: boolean;
-  readonly incoming: IncomingFile | IncomingClaimFile | null;
+  readonly incoming: Incoming | null;
   readonly logicalBlockBytes: number;
 }
 
@@ -238,7 +260,8 @@ export class RawDisk implements Storage {
       sizeBytes: this.#sizeBytes,
       isBlockDevice,
       outlivesProcess: !isEphemeral,
-      isBlank: incoming !== null,
+      isBlank: incoming !== null && !(incoming instanceof IncomingDevice),
+      headFd: incoming instanceof IncomingDevice ? incoming.headFd : null,
       overlay: null,
     };
   }

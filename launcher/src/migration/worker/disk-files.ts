@@ -1,4 +1,5 @@
 import { constants } from "node:os";
+import { HEAD_BYTES } from "../../storage/incoming-device.ts";
 import { zeroOut } from "../../sys/block-device.ts";
 import { SysError } from "../../sys/errors.ts";
 import { fdatasync, punchHole, pwriteFully } from "../../sys/file-io.ts";
@@ -12,6 +13,8 @@ export interface ReceivedDisk {
   readonly sizeBytes: number;
   readonly isBlockDevice: boolean;
   readonly outlivesProcess: boolean;
+  /** See DiskContents. */
+  readonly headFd: number | null;
 }
 
 const ZERO_BYTES = 2 ** 20;
@@ -30,15 +33,27 @@ export class DiskFile implements DiskTarget {
   }
 
   write(offsetBytes: number, bytes: Uint8Array): void {
-    this.#do("written", () => pwriteFully(this.#disk.fd, bytes, offsetBytes));
+    this.#do("written", () => {
+      const { fd, headFd } = this.#disk;
+      const ofHead = this.#ofHead(offsetBytes, bytes.length);
+      if (headFd !== null && ofHead > 0) pwriteFully(headFd, bytes.subarray(0, ofHead), offsetBytes);
+      if (ofHead < bytes.length) pwriteFully(fd, bytes.subarray(ofHead), offsetBytes + ofHead);
+    });
   }
 
   zero(offsetBytes: number, lengthBytes: number): void {
-    const { fd, isBlockDevice } = this.#disk;
+    const { fd, headFd, isBlockDevice } = this.#disk;
+    const ofHead = this.#ofHead(offsetBytes, lengthBytes);
+    const [start, left] = [offsetBytes + ofHead, lengthBytes - ofHead];
     this.#do("zeroed", () => {
-      if (isBlockDevice) zeroOut(fd, offsetBytes, lengthBytes);
-      else zeroFile(fd, offsetBytes, lengthBytes);
+      if (headFd !== null && ofHead > 0) pwriteFully(headFd, new Uint8Array(ofHead), offsetBytes);
+      if (left > 0) zeroFile(fd, start, left, isBlockDevice ? () => zeroOut(fd, start, left) : undefined);
     });
+  }
+
+  /** How many bytes of a range, from its start on, wait beside the disk. */
+  #ofHead(offsetBytes: number, lengthBytes: number): number {
+    return this.#disk.headFd === null ? 0 : Math.max(0, Math.min(lengthBytes, HEAD_BYTES - offsetBytes));
   }
 
   /** What was written since is durable when it returns, where that means something. */
@@ -59,12 +74,16 @@ export class DiskFile implements DiskTarget {
   }
 }
 
-/** Where the file system has no holes, zeroes are written. */
-function zeroFile(fd: number, offsetBytes: number, lengthBytes: number): void {
+/** Storage is given back; where it cannot be, file system or thin device, zeroes are written, by `instead` where there is such a way. */
+function zeroFile(fd: number, offsetBytes: number, lengthBytes: number, instead?: () => void): void {
   try {
     punchHole(fd, offsetBytes, lengthBytes);
   } catch (error) {
     if (!(error instanceof SysError && error.errno === constants.errno.EOPNOTSUPP)) throw error;
+    if (instead) {
+      instead();
+      return;
+    }
     using zeroes = Mapping.anonymous(Math.min(ZERO_BYTES, lengthBytes));
     for (let done = 0; done < lengthBytes; done += zeroes.sizeBytes) {
       const bytes = new Uint8Array(zeroes.buffer, 0, Math.min(zeroes.sizeBytes, lengthBytes - done));
