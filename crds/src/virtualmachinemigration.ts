@@ -29,7 +29,9 @@ const targetClaims = withRules(
       .array(
         z.strictObject({
           disk: dnsLabel("disk", DISK_NAME_MAX_LENGTH, "Name of the disk in spec.disks of the VirtualMachine."),
-          claimName: objectName("Empty PersistentVolumeClaim of mode Filesystem, at least as large as the disk."),
+          claimName: objectName(
+            "Empty PersistentVolumeClaim, at least as large as the disk. What one of mode Block holds is overwritten.",
+          ),
         }),
       )
       .min(1)

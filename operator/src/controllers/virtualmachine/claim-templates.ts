@@ -14,7 +14,7 @@ const REFUSED_DELAY_MS = 5 * 60_000;
 /** The claims of the machine's templates that do not exist, to be made before it starts. */
 export function claimsToMake(vm: VirtualMachine, claims: Claims): Action[] {
   return eachTemplate(vm)
-    .filter(({ claimName }) => claims[claimName] === undefined)
+    .filter(({ claimName, hasMoved }) => claims[claimName] === undefined && !hasMoved)
     .map(({ claimName, template }) =>
       apply(vm, { claimName, template, requestBytes: requestBytesOf(template), isNew: true }),
     );
@@ -28,11 +28,11 @@ export function claimUpkeep(
 ): { readonly actions: Action[]; readonly wakeAtMs: number | undefined } {
   const actions: Action[] = [];
   let wakeAtMs: number | undefined;
-  for (const { claimName, template } of eachTemplate(vm)) {
+  for (const { claimName, template, hasMoved } of eachTemplate(vm)) {
     const existing = claims[claimName];
     // A claim of the name that somebody else made is used, and left as it is.
     if (existing === undefined || existing.deleting || existing.vmName !== vm.metadata.name) continue;
-    const wantedBytes = requestBytesOf(template, existing);
+    const wantedBytes = hasMoved ? existing.requestBytes : requestBytesOf(template, existing);
     const refusal = refused.claimRefusals[claimName];
     const againAtMs = refusal === undefined ? 0 : refusal.atMs + REFUSED_DELAY_MS;
     const isRefused = (bytes: number) => refusal?.requestBytes === bytes && refused.nowMs < againAtMs;
@@ -60,10 +60,14 @@ function requestBytesOf(template: VolumeClaimTemplate, existing?: ClaimFacts): n
 
 function eachTemplate(vm: VirtualMachine) {
   const { name } = identityOf(vm);
-  return (vm.spec.volumeClaimTemplates ?? []).map((template) => ({
-    template,
-    claimName: templateClaimName(template.metadata.name, name),
-  }));
+  return (vm.spec.volumeClaimTemplates ?? []).map((template) => {
+    const claimName = templateClaimName(template.metadata.name, name);
+    // A migration moved its disk to another claim: this one is its owner's to delete.
+    const hasMoved = vm.status?.movedDisks?.some(
+      (moved) => moved.specClaimName === claimName && moved.claimName !== claimName,
+    );
+    return { template, claimName, hasMoved: hasMoved === true };
+  });
 }
 
 function apply(

@@ -55,14 +55,14 @@ function imageParts(disk: Disk, image: NonNullable<Disk["image"]>): DiskParts {
     readOnly: disk.readOnly,
     source: {
       kind: "image",
-      imageRoot: mountPathOf(disk),
+      imageRoot: mountPathOf(disk.name),
       ...(image.path === undefined ? {} : { path: image.path }),
       overlayPath: `${paths.overlay}/${disk.name}.overlay`,
     },
     volumes: [
       { name: volumeNameOf(disk.name), image: { reference, ...(pullPolicy === undefined ? {} : { pullPolicy }) } },
     ],
-    mounts: [{ name: volumeNameOf(disk.name), mountPath: mountPathOf(disk), readOnly: true }],
+    mounts: [{ name: volumeNameOf(disk.name), mountPath: mountPathOf(disk.name), readOnly: true }],
   };
 }
 
@@ -75,11 +75,11 @@ function claimParts(disk: Disk, claimName: string, claims: Claims): DiskParts {
   const readOnly = disk.readOnly ? { readOnly: true } : {};
   const volumes = [{ name, persistentVolumeClaim: { claimName, ...readOnly } }];
   if (claim.mode === "Block") {
-    const path = `${paths.devices}/${disk.name}`;
+    const path = devicePathOf(disk.name);
     const devices = [{ name, devicePath: path }];
     return { ...nothing, readOnly: disk.readOnly, source: { kind: "raw", path }, volumes, devices };
   }
-  const path = mountPathOf(disk);
+  const path = mountPathOf(disk.name);
   const sizeBytes = diskBytes(claim);
   const mounts = [{ name, mountPath: path, ...readOnly }];
   return { ...nothing, readOnly: disk.readOnly, source: { kind: "directory", path, sizeBytes }, volumes, mounts };
@@ -91,7 +91,7 @@ function emptyParts(disk: Disk, size: string): DiskParts {
 }
 
 function filesParts(disk: Disk, volumeSource: Omit<Volume, "name">): DiskParts {
-  const directory = mountPathOf(disk);
+  const directory = mountPathOf(disk.name);
   return {
     ...nothing,
     readOnly: true,
@@ -124,7 +124,9 @@ function cloudInitParts(disk: Disk, seed: NonNullable<Disk["cloudInit"]>, vm: Vi
     volumes:
       sources.length === 0 ? [] : [{ name: volumeNameOf(disk.name), projected: { defaultMode: FILE_MODE, sources } }],
     mounts:
-      sources.length === 0 ? [] : [{ name: volumeNameOf(disk.name), mountPath: mountPathOf(disk), readOnly: true }],
+      sources.length === 0
+        ? []
+        : [{ name: volumeNameOf(disk.name), mountPath: mountPathOf(disk.name), readOnly: true }],
     secretData: { ...user.secretData, ...network.secretData },
   };
 }
@@ -142,9 +144,15 @@ function seedFile(
   }
   if (secret === undefined) return { path: undefined, sources: [], secretData: {} };
   const sources = [{ secret: { name: secret.name, items: [{ key, path: file }] } }];
-  return { path: `${mountPathOf(disk)}/${file}`, sources, secretData: {} };
+  return { path: `${mountPathOf(disk.name)}/${file}`, sources, secretData: {} };
 }
 
-function mountPathOf(disk: Disk): string {
-  return `${paths.disks}/${disk.name}`;
+/** Where a disk's volume is in the launcher's container. */
+export function mountPathOf(diskName: string): string {
+  return `${paths.disks}/${diskName}`;
+}
+
+/** Where a disk's block device is there. */
+export function devicePathOf(diskName: string): string {
+  return `${paths.devices}/${diskName}`;
 }

@@ -82,13 +82,13 @@ describe("Migratable", () => {
       "DiskNotMigratable",
       /Use a claim that is ReadOnlyMany or ReadWriteMany \(spec\.targetClaims does not help: the disk is readOnly/,
     ],
-    ["a Block claim", data, { mode: "Block" }, "DiskNotMigratable", /does not help: the claim is of mode Block/],
+    ["a Block claim", data, { mode: "Block" }, "TargetClaimsNeeded", /or name an empty claim for disk data/],
     [
       "a claim of a template",
       { name: "data", readOnly: false, volumeClaimTemplate: { name: "web" } },
       { name: "web-web" },
-      "DiskNotMigratable",
-      /does not help: .*volumeClaimTemplates; let the disk name it as persistentVolumeClaim\.claimName: web-web first/,
+      "TargetClaimsNeeded",
+      /data is on claim web-web, .*or name an empty claim for disk data in spec\.targetClaims/,
     ],
   ])("does not hold with %s", (_, disk, facts, reason, message) => {
     const found = claim("web-data", facts);

@@ -72,7 +72,7 @@ function claimObstacles({ vm, claims }: Observation): [Obstacle[], Obstacle[]] {
     const wanted = disk.readOnly ? "ReadOnlyMany or ReadWriteMany" : "ReadWriteMany";
     const modes = claim.accessModes.join(", ") || "of no access mode";
     const message = `Disk ${disk.name} is on claim ${claimName}, which is ${modes}: two nodes cannot have it at once. Use a claim that is ${wanted}`;
-    const why = whyNotCopied(disk, claim);
+    const why = whyNotCopied(disk);
     if (why === undefined) {
       const wayOut = `, or name an empty claim for disk ${disk.name} in spec.targetClaims of a VirtualMachineMigration`;
       soft.push({ reason: "TargetClaimsNeeded", message: message + wayOut });
@@ -82,12 +82,8 @@ function claimObstacles({ vm, claims }: Observation): [Obstacle[], Obstacle[]] {
 }
 
 /** Why a migration cannot copy a disk to another claim; undefined where it can. */
-export function whyNotCopied(disk: Disk, claim: ClaimFacts): string | undefined {
-  if (disk.volumeClaimTemplate !== undefined)
-    return `the claim belongs to spec.volumeClaimTemplates; let the disk name it as persistentVolumeClaim.claimName: ${claim.name} first, which needs no restart`;
-  if (disk.readOnly) return "the disk is readOnly, and nobody could fill the other claim";
-  if (claim.mode === "Block") return "the claim is of mode Block, and disks are copied between Filesystem claims alone";
-  return undefined;
+export function whyNotCopied(disk: Disk): string | undefined {
+  return disk.readOnly ? "the disk is readOnly, and nobody could fill the other claim" : undefined;
 }
 
 /** Whether two nodes can have the claim at once, as that disk. */

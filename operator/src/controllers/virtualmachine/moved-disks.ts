@@ -2,7 +2,7 @@ import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { controllerOf, type Pod } from "../../runtime/wire.ts";
 import { isOver, isUnderWay, type StoredMigration } from "../virtualmachinemigration/stored.ts";
-import { type Claims, claimOfPod } from "./claims.ts";
+import { type Claims, claimDisks, claimNameOf, claimOfPod } from "./claims.ts";
 import { annotations } from "./names.ts";
 import { lastWordOf, parseTerminationMessage } from "./termination.ts";
 
@@ -36,9 +36,11 @@ export function movedDisks(facts: MovedDiskFacts): MovedDisk[] {
 export function withMovedDisks<Machine extends VirtualMachine>(vm: Machine, moved: readonly MovedDisk[]): Machine {
   if (moved.length === 0) return vm;
   const disks = vm.spec.disks.map((disk) => {
-    const named = disk.persistentVolumeClaim?.claimName;
+    const named = claimNameOf(disk, vm.metadata.name ?? "");
     const claimName = moved.find((each) => each.name === disk.name && each.specClaimName === named)?.claimName;
-    return claimName === undefined ? disk : { ...disk, persistentVolumeClaim: { claimName } };
+    if (claimName === undefined || claimName === named) return disk;
+    const { volumeClaimTemplate: _, ...rest } = disk;
+    return { ...rest, persistentVolumeClaim: { claimName } };
   });
   return { ...vm, spec: { ...vm.spec, disks } };
 }
@@ -65,7 +67,7 @@ export function isSameRecord(a: readonly MovedDisk[] | undefined, b: readonly Mo
 export function undecidedMessage(moved: readonly MovedDisk[]): string {
   const each = unsettledDisks(moved).map(
     ({ name, claimName, nextClaimName }) =>
-      `disk ${name}: if claim ${nextClaimName} holds disk.img and no disk.img.unfinished, the guest may have run on it, so name it in spec.disks[${name}].persistentVolumeClaim.claimName; to go on with ${claimName}, delete claim ${nextClaimName}`,
+      `disk ${name}: name claim ${nextClaimName} in spec.disks[${name}].persistentVolumeClaim.claimName, since the guest may have run on it unless the machine then says that a migration left it unfinished; to go on with ${claimName}, delete claim ${nextClaimName}`,
   );
   return `A migration was lost with both pods of the machine, and nobody knows where the guest ran last. Say which claims count: ${each.join("; ")}`;
 }
@@ -114,8 +116,8 @@ function isOfUse(moved: MovedDisk, { vm, pod }: MovedDiskFacts): boolean {
   return claimNamedBySpec(vm, name) === specClaimName;
 }
 
-function claimNamedBySpec({ spec }: VirtualMachine, diskName: string): string | undefined {
-  return spec.disks.find(({ name }) => name === diskName)?.persistentVolumeClaim?.claimName;
+function claimNamedBySpec(vm: VirtualMachine, diskName: string): string | undefined {
+  return claimDisks(vm).find(({ disk }) => disk.name === diskName)?.claimName;
 }
 
 /** Of a migration that has its pod, and may be told to begin once this is written. */

@@ -141,7 +141,9 @@ async function createTarget(observation: Observation, name: string, hands: Hands
   const copied = (migration.spec.targetClaims ?? []).map(({ disk, claimName }): CopiedDisk => {
     const sizeBytes = disks.find(({ name: other }) => other === disk)?.sizeBytes;
     if (sizeBytes === undefined) throw new TargetRefusedError(`The machine's launcher does not tell of disk ${disk}`);
-    return { name: disk, claimName, sizeBytes };
+    const mode = world.claims.get(`${migration.metadata.namespace}/${claimName}`)?.facts.mode;
+    if (mode === undefined) throw new TargetRefusedError(`PersistentVolumeClaim ${claimName} does not exist`);
+    return { name: disk, claimName, mode, sizeBytes };
   });
   const nodes = [...world.nodes.values()].map(({ facts }) => facts.cpu);
   const cpu = { guest: cpuFeatures, nodes };

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "@jest/globals";
 import type { Disk } from "../../../../crds/src/disk.ts";
+import type { VirtualMachineSpec } from "../../../../crds/src/virtualmachine.ts";
 import { killedAtEachWrite } from "../../runtime/testing/mortal-operator.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import type { Cut } from "../virtualmachine/testing/fake-move.ts";
@@ -207,6 +208,97 @@ describe("a migration with targetClaims", () => {
   });
 });
 
+describe("a migration with targetClaims of mode Block", () => {
+  const placesOf = (simulation: Simulation) => {
+    const container = pods(simulation)[0]?.spec?.containers[0];
+    const { volumeMounts = [], volumeDevices = [] } = container ?? {};
+    return [volumeMounts, volumeDevices].map((places) => places.filter(({ name }) => name === "disk-root").length);
+  };
+
+  it("moves a disk from a file to a device, on to another one and back, and starts from where it is", async () => {
+    await using simulation = await start();
+    for (const name of ["x", "y"]) makeClaim(simulation, name, { volumeMode: "Block" });
+    await running(simulation);
+    for (const [to, places] of [
+      ["x", [0, 1]],
+      ["y", [0, 1]],
+      ["c", [1, 0]],
+      ["x", [0, 1]],
+    ] as const) {
+      await moved(simulation, `to-${to}-${places}`.replace(",", "-") + pods(simulation)[0]?.metadata?.name, to);
+      expect(placesOf(simulation)).toEqual(places);
+      await restarted(simulation);
+      expect(runsOn(simulation, to)).toBe(true);
+      expect(placesOf(simulation)).toEqual(places);
+      expect(conditionOf(simulation, "RestartRequired")?.status).toBe("False");
+    }
+    expect(simulation.node.sins).toEqual([]);
+  });
+});
+
+describe("a disk of a claim that volumeClaimTemplates make", () => {
+  const disk: Disk = { name: "root", readOnly: false, volumeClaimTemplate: { name: "root" } };
+  const volumeClaimTemplates: NonNullable<VirtualMachineSpec["volumeClaimTemplates"]> = [
+    {
+      metadata: { name: "root" },
+      spec: {
+        accessModes: ["ReadWriteOnce"],
+        volumeMode: "Block",
+        storageClassName: "fast",
+        resources: { requests: { storage: "1Gi" } },
+      },
+    },
+  ];
+  const own = "root-web";
+  const claims = ({ server }: Simulation) => server.all("persistentvolumeclaims").map(({ metadata }) => metadata?.name);
+
+  async function started(): Promise<Simulation> {
+    const simulation = await start();
+    makeClaim(simulation, own, { volumeMode: "Block" });
+    makeMachine(simulation, [disk]);
+    simulation.edit("web", ({ spec }) => Object.assign(spec, { volumeClaimTemplates }));
+    await simulation.until(
+      "it runs",
+      () => runsOn(simulation, own) && conditionOf(simulation, "Migratable") !== undefined,
+    );
+    return simulation;
+  }
+
+  it("moves to another one, is found there by its machine, and the former one is not made again", async () => {
+    await using simulation = await started();
+    expect(conditionOf(simulation, "Migratable")?.reason).toBe("TargetClaimsNeeded");
+    await moved(simulation, "move", "b");
+    expect(web(simulation)?.status?.movedDisks).toEqual([{ name: "root", specClaimName: own, claimName: "b" }]);
+    expect(conditionOf(simulation, "RestartRequired")?.status).toBe("False");
+    simulation.server.erase("persistentvolumeclaims", "shop", own);
+    await restarted(simulation);
+    expect(runsOn(simulation, "b")).toBe(true);
+    expect(claims(simulation)).not.toContain(own);
+    // The spec may follow, as it may with any disk.
+    name(simulation, "b");
+    const isSeen = () => web(simulation)?.status?.observedGeneration === web(simulation)?.metadata.generation;
+    await simulation.until("it is seen", isSeen);
+    expect(conditionOf(simulation, "RestartRequired")?.status).toBe("False");
+    expect(simulation.node.sins).toEqual([]);
+  });
+
+  it("does not move to a claim that another disk's template has made", async () => {
+    await using simulation = await start();
+    makeClaim(simulation, own, { volumeMode: "Block" });
+    makeMachine(simulation, [root("a"), { ...disk, name: "data" }]);
+    simulation.edit("web", ({ spec }) => Object.assign(spec, { volumeClaimTemplates }));
+    await simulation.until(
+      "it runs",
+      () => runsOn(simulation, "a") && conditionOf(simulation, "Migratable") !== undefined,
+    );
+    move(simulation, "move", own);
+    await simulation.until("it has failed", () => phase(simulation) === "Failed");
+    expect(ready(simulation)?.message).toContain(
+      `claim ${own} is what disk data of the machine is on; name an empty one`,
+    );
+  });
+});
+
 describe("a migration with targetClaims that is taken back", () => {
   it("leaves the machine on its claim, and the other one can be used again", async () => {
     await using simulation = await start();
@@ -320,7 +412,7 @@ describe("a machine whose migration was lost with both pods", () => {
     await simulation.until("it asks", () => conditionOf(simulation, "Ready")?.reason === "DiskUndecided");
     expect(pods(simulation)).toEqual([]);
     expect(migration(simulation)?.status?.claimsInForce).toBe("Undecided");
-    expect(conditionOf(simulation, "Ready")?.message).toMatch(/name it in spec.disks\[root\].*delete claim b/);
+    expect(conditionOf(simulation, "Ready")?.message).toMatch(/name claim b in spec.disks\[root\].*delete claim b/);
   }
 
   it("does not start while that is so, off and on or under another operator", async () => {
@@ -368,13 +460,13 @@ describe("targetClaims that cannot be", () => {
       /is smaller \(512Mi\) than the disk \(1Gi\)/,
     ],
     [
-      "of a claim of mode Block",
+      "of a claim of mode Block that is smaller",
       (s) => {
-        makeClaim(s, "block", { volumeMode: "Block" });
-        move(s, "move", "block");
+        makeClaim(s, "small", { volumeMode: "Block", storage: "512Mi" });
+        move(s, "move", "small");
       },
       "TargetClaimInvalid",
-      /is of mode Block/,
+      /is smaller \(512Mi\) than the disk \(1Gi\)/,
     ],
     [
       "of a claim of another machine",

@@ -66,7 +66,7 @@ function problemOf(wanted: TargetClaim, facts: Facts): string | undefined {
     return `${field}: claim ${claimName} is the one that the disk is on; name another`;
   const claimAt = (name: string) => world.claims.get(`${vm.metadata.namespace}/${name}`)?.facts;
   const [source, target] = [claimAt(claimName), claimAt(wanted.claimName)];
-  const why = source === undefined ? `its claim ${claimName} does not exist` : whyNotCopied(disk, source);
+  const why = source === undefined ? `its claim ${claimName} does not exist` : whyNotCopied(disk);
   if (why !== undefined || source === undefined) return `${field}: disk ${disk.name} cannot be copied: ${why}`;
   const unfit = unfitness(target, sizeOf(disk.name, source, vm)) ?? usedBy(wanted.claimName, facts);
   return unfit === undefined ? undefined : `${field}: claim ${wanted.claimName} ${unfit}`;
@@ -77,7 +77,6 @@ function unfitness(target: ClaimFacts | undefined, sizeBytes: number): string | 
   if (target === undefined) return "does not exist; create it";
   if (target.deleting) return "is being deleted; name another";
   if (target.phase === "Lost") return "has lost its volume; name another";
-  if (target.mode === "Block") return "is of mode Block, and disks are copied to Filesystem claims alone";
   if (target.accessModes.every((mode) => mode === "ReadOnlyMany")) return "can only be read; name another";
   if (target.import !== undefined) return "begins with a VirtualMachineImage; name an empty one";
   if (diskBytes(target) < sizeBytes)
@@ -95,7 +94,7 @@ function sizeOf(disk: string, source: ClaimFacts, { status }: StoredVirtualMachi
 function usedBy(claimName: string, { world, migration, vm }: Facts): string | undefined {
   const { namespace, uid } = migration.metadata;
   const key = `${namespace}/${claimName}`;
-  const own = vm.spec.disks.find(({ persistentVolumeClaim }) => persistentVolumeClaim?.claimName === claimName);
+  const own = claimDisks(vm).find((each) => each.claimName === claimName)?.disk;
   if (own !== undefined) return `is what disk ${own.name} of the machine is on; name an empty one`;
   const other = otherMachineOn(world, key, vm.metadata.uid ?? "");
   if (other !== undefined) return `is what VirtualMachine ${other} has, or is to have; name one that nobody has`;

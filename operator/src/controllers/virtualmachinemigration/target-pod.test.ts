@@ -6,7 +6,7 @@ import { withMovedDisks } from "../virtualmachine/moved-disks.ts";
 import { annotations } from "../virtualmachine/names.ts";
 import { claim, machine, POD_UID, podOf, settings } from "../virtualmachine/testing/fixtures.ts";
 import { MIGRATION_UID, migrationOf } from "../virtualmachine/testing/migration-fixtures.ts";
-import { targetPod } from "./target-pod.ts";
+import { type CopiedDisk, targetPod } from "./target-pod.ts";
 
 const cpu = { guest: undefined, nodes: [] };
 const zone = { key: "zone", operator: "In", values: ["a"] };
@@ -91,7 +91,7 @@ describe("the pod that a machine moves to", () => {
     const vm = machine({ disks });
     const source = podOf(vm, "running", { a: claim("a"), d: claim("d") });
     const to = (claimName: string, sizeBytes: number, from: Pod) => {
-      const copied = [{ name: "root", claimName, sizeBytes }];
+      const copied = [{ name: "root", claimName, mode: "Filesystem" as const, sizeBytes }];
       return targetPod({ migration: migrationOf(undefined), vm, source: from, name: "vm2-web", settings, cpu, copied });
     };
     const pod = to("b", 1024, source);
@@ -102,12 +102,56 @@ describe("the pod that a machine moves to", () => {
       ["disk-root", "b"],
       ["disk-data", "d"],
     ]);
-    expect(pod.spec?.containers[0]?.args?.slice(2)).toEqual(["--receive", "--copied=root=1024"]);
+    expect(pod.spec?.containers[0]?.args?.slice(2)).toEqual(["--receive", "--copied=root=1024@/disks/root"]);
     const moved = withMovedDisks(vm, [{ name: "root", specClaimName: "a", claimName: "b" }]);
     expect(driftedFields(pod, fieldDigests(moved.spec, settings))).toEqual([]);
     expect(driftedFields(pod, fieldDigests(vm.spec, settings))).toHaveLength(1);
     // What its launcher was told is not for the next one.
-    expect(to("c", 2048, pod).spec?.containers[0]?.args?.slice(2)).toEqual(["--receive", "--copied=root=2048"]);
+    const next = to("c", 2048, pod).spec?.containers[0]?.args?.slice(2);
+    expect(next).toEqual(["--receive", "--copied=root=2048@/disks/root"]);
+  });
+
+  it("has a device where the claim is one, a directory where it is none, and tells later launchers where disks are", () => {
+    const disks: VirtualMachineSpec["disks"] = [
+      { name: "root", readOnly: false, persistentVolumeClaim: { claimName: "a" } },
+      { name: "data", readOnly: false, persistentVolumeClaim: { claimName: "d" } },
+    ];
+    const vm = machine({ disks });
+    const source = podOf(vm, "running", { a: claim("a", { mode: "Block" }), d: claim("d") });
+    const to = (from: Pod, ...copied: CopiedDisk[]) =>
+      targetPod({ migration: migrationOf(undefined), vm, source: from, name: "vm2-web", settings, cpu, copied });
+    const disk = (name: string, mode: CopiedDisk["mode"]) => ({ name, claimName: "b", mode, sizeBytes: 1024 });
+    const placesOf = (pod: Pod) => {
+      const { volumeMounts = [], volumeDevices, args = [] } = pod.spec?.containers[0] ?? {};
+      const mounts = volumeMounts.filter(({ name }) => name.startsWith("disk-")).map(({ mountPath }) => mountPath);
+      return { mounts, devices: volumeDevices?.map(({ devicePath }) => devicePath), args: args.slice(3) };
+    };
+    expect(placesOf(to(source, disk("root", "Block")))).toEqual({
+      mounts: ["/disks/data"],
+      devices: ["/dev/typevisor/root"],
+      args: ["--copied=root=1024@/dev/typevisor/root"],
+    });
+    const inFile = to(source, disk("root", "Filesystem"));
+    expect(placesOf(inFile)).toEqual({
+      mounts: ["/disks/data", "/disks/root"],
+      devices: undefined,
+      args: ["--copied=root=1024@/disks/root"],
+    });
+    const other = to(inFile, disk("data", "Block"));
+    const expected = {
+      mounts: ["/disks/root"],
+      devices: ["/dev/typevisor/data"],
+      args: ["--copied=data=1024@/dev/typevisor/data", "--moved=root=1024@/disks/root"],
+    };
+    expect(placesOf(other)).toEqual(expected);
+    expect(placesOf(to(other)).args).toEqual([
+      "--moved=data=1024@/dev/typevisor/data",
+      "--moved=root=1024@/disks/root",
+    ]);
+    expect(placesOf(to(other, disk("root", "Block"))).args).toEqual([
+      "--copied=root=1024@/dev/typevisor/root",
+      "--moved=data=1024@/dev/typevisor/data",
+    ]);
   });
 
   it("goes to another node, unless the same is allowed", () => {

@@ -2,6 +2,7 @@ import { MULTUS_NETWORKS_ANNOTATION } from "../../../../crds/src/interface.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { type Affinity, type CpuPlacement, requiringOfNode, withCpuAffinity } from "../../scheduling/cpu-affinity.ts";
 import { volumeNameOf } from "../virtualmachine/claims.ts";
+import { devicePathOf, mountPathOf } from "../virtualmachine/disk-parts.ts";
 import { targetDigests } from "../virtualmachine/drift.ts";
 import { annotations, LAUNCHER_CONTAINER } from "../virtualmachine/names.ts";
 import type { StoredVirtualMachine } from "../virtualmachine/observe.ts";
@@ -15,6 +16,8 @@ type Container = PodSpec["containers"][number];
 export interface CopiedDisk {
   readonly name: string;
   readonly claimName: string;
+  /** Of the claim; the disk may have been on one of the other mode. */
+  readonly mode: "Block" | "Filesystem";
   /** Of the disk in the running machine. */
   readonly sizeBytes: number;
 }
@@ -108,23 +111,53 @@ function targetVolume(volume: Volume, copied: readonly CopiedDisk[]): Volume {
 }
 
 function targetContainer(launcher: Container, settings: Settings, copied: readonly CopiedDisk[]): Container {
+  const { volumeMounts: _mounts, volumeDevices: _devices, ...kept } = launcher;
   return {
-    ...launcher,
+    ...kept,
+    ...targetMounts(launcher, copied),
     image: settings.launcherImage,
     imagePullPolicy: settings.launcherImagePullPolicy,
     args: [
       // One that came here has those of its own coming.
-      ...(launcher.args ?? []).filter((arg) => arg !== RECEIVE && !arg.startsWith(COPIED)),
+      ...(launcher.args ?? []).filter((arg) => arg !== RECEIVE && !arg.startsWith(COPIED) && !arg.startsWith(MOVED)),
       RECEIVE,
-      ...copied.map(({ name, sizeBytes }) => `${COPIED}${name}=${sizeBytes}`),
+      ...copied.map(({ name, mode, sizeBytes }) => `${COPIED}${name}=${sizeBytes}@${pathOf(name, mode)}`),
+      ...movedBefore(launcher, copied),
     ],
     // Nobody asks a guest that is not there yet; the kubelet goes on to the other probes at once when it is.
     startupProbe: { httpGet: { path: "/readyz", port: "telemetry" }, periodSeconds: 1, failureThreshold: NEVER },
   };
 }
 
+/** What an earlier migration moved is not where machine.json says: that is of the machine's start. */
+function movedBefore({ args = [] }: Container, copied: readonly CopiedDisk[]): string[] {
+  return args.flatMap((arg) => {
+    const [, what = "", disk = ""] = PLACED.exec(arg) ?? [];
+    return disk === "" || copied.some(({ name }) => name === disk) ? [] : [`${MOVED}${what}`];
+  });
+}
+
+/** A claim is a device or a directory in the container, by its mode. */
+function targetMounts({ volumeMounts = [], volumeDevices = [] }: Container, copied: readonly CopiedDisk[]) {
+  const isCopied = ({ name }: { readonly name: string }) => copied.some((disk) => volumeNameOf(disk.name) === name);
+  const placed = (mode: CopiedDisk["mode"]) => copied.filter((disk) => disk.mode === mode).map(({ name }) => name);
+  const mounts = placed("Filesystem").map((name) => ({ name: volumeNameOf(name), mountPath: mountPathOf(name) }));
+  const devices = placed("Block").map((name) => ({ name: volumeNameOf(name), devicePath: devicePathOf(name) }));
+  const allDevices = [...volumeDevices.filter((device) => !isCopied(device)), ...devices];
+  return {
+    volumeMounts: [...volumeMounts.filter((mount) => !isCopied(mount)), ...mounts],
+    ...(allDevices.length === 0 ? {} : { volumeDevices: allDevices }),
+  };
+}
+
+function pathOf(disk: string, mode: CopiedDisk["mode"]): string {
+  return mode === "Block" ? devicePathOf(disk) : mountPathOf(disk);
+}
+
 const RECEIVE = "--receive";
 const COPIED = "--copied=";
+const MOVED = "--moved=";
+const PLACED = /^--(?:copied|moved)=(([^=]+)=\d+@.+)$/;
 const NEVER = 2 ** 31 - 1;
 
 function affinityOf({

@@ -46,6 +46,9 @@ interface HotDisk {
   ticksLeft?: number;
 }
 
+/** Of every block device. */
+const DEVICE_BYTES = 2 ** 30;
+
 /** How long a guest takes to give up a disk or an interface. */
 const EJECT_TICKS = 5;
 
@@ -425,7 +428,10 @@ export class FakeNode implements LauncherCalls, MigrationCalls {
     const config = this.#machineConfig(pod, secret);
     const links = new Map(config.interfaces?.map(({ name, link }) => [name, link]));
     const startedDisks = new Map(
-      config.disks?.flatMap(({ name, source }) => (source.kind === "directory" ? [[name, source.sizeBytes]] : [])),
+      config.disks?.flatMap(({ name, source }) => {
+        if (source.kind === "raw") return [[name, DEVICE_BYTES]];
+        return source.kind === "directory" ? [[name, source.sizeBytes]] : [];
+      }),
     );
     const ip = `10.0.${Math.floor(this.starts / 250)}.${(this.starts % 250) + 1}`;
     const podUID = pod.metadata?.uid ?? "";
