@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
@@ -8,6 +9,7 @@ import type { ImportConfig, ImportTermination } from "../../api/import.ts";
 import { OddServer, serve } from "../import/testing/odd-server.ts";
 import { until } from "../testing/until.ts";
 
+const MIB = 2 ** 20;
 let directory: string;
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), "import-command-"));
@@ -62,6 +64,26 @@ describe("launcher import", () => {
     child.kill("SIGTERM");
     expect(await ended).toEqual([77, null]);
     expect(lastWord()).toMatchObject({ reason: "Stopped" });
+  }, 60_000);
+
+  it("goes on where one that was killed had recorded what is durable", async () => {
+    const disk = Buffer.alloc(100 * MIB);
+    for (let at = 0; at < disk.length; at += 64 * 1024) disk.writeUInt32LE(at + 1, at);
+    await using server = await OddServer.start(serve(disk, { hangAfter: 80 * MIB }), serve(disk));
+    const digest = createHash("sha256").update(disk).digest("hex");
+    const source = { kind: "http", url: server.url, checksum: { algorithm: "sha256", digest } } as const;
+    const target = { ...configOf(server.url).target, sizeBytes: disk.length };
+    const config = { ...configOf(server.url), source, target };
+    const killed = launch(config);
+    const ended = once(killed, "exit");
+    await until(() => readdirSync(join(directory, "volume")).includes("disk.img.import"));
+    killed.kill("SIGKILL");
+    expect(await ended).toEqual([null, "SIGKILL"]);
+    expect(await once(launch(config), "exit")).toEqual([0, null]);
+    expect(server.requests.map(({ headers }) => headers.range)).toEqual([undefined, `bytes=${64 * MIB}-`]);
+    expect(readFileSync(join(directory, "volume", "disk.img")).equals(disk)).toBe(true);
+    expect(readdirSync(join(directory, "volume"))).toEqual(["disk.img"]);
+    expect(lastWord()).toMatchObject({ reason: "Completed", progress: { doneBytes: disk.length, resumed: 1 } });
   }, 60_000);
 
   it("refuses a configuration that is wrong, and names the field", async () => {

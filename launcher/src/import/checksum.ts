@@ -14,9 +14,13 @@ export class Checksum {
     this.#hash = createHash(algorithm);
   }
 
+  update(bytes: Uint8Array): void {
+    this.#hash.update(bytes);
+  }
+
   async *of(chunks: Chunks): AsyncGenerator<Uint8Array> {
     for await (const chunk of chunks) {
-      this.#hash.update(chunk);
+      this.update(chunk);
       yield chunk;
     }
   }

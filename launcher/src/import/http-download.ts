@@ -13,6 +13,8 @@ export interface DownloadOptions extends HttpRequest {
   readonly limits: DownloadLimits;
   readonly progress: ProgressMeter;
   readonly log: Logger;
+  /** So much of this version is there already. */
+  readonly from?: FileVersion & { readonly doneBytes: number };
 }
 
 export interface DownloadLimits extends HttpLimits, BodyLimits {
@@ -37,8 +39,11 @@ export const defaultDownloadLimits: DownloadLimits = {
 
 const BACK_OFF_MAX_MS = 300_000;
 
+/** The server does not go on where it was asked to. */
+export class WrongRange extends ImportError {}
+
 /** Which version of the file a server has. */
-interface Version {
+export interface FileVersion {
   readonly totalBytes: number | null;
   /** For If-Range: a strong ETag, or else the time of its last change. */
   readonly validator: string | undefined;
@@ -51,7 +56,7 @@ interface Version {
  */
 export class HttpDownload {
   readonly #options: DownloadOptions;
-  #version: Version | undefined;
+  #version: FileVersion | undefined;
   #doneBytes = 0;
   #failures = 0;
   /** When the last byte came. */
@@ -59,6 +64,13 @@ export class HttpDownload {
 
   constructor(options: DownloadOptions) {
     this.#options = options;
+    this.#version = options.from;
+    this.#doneBytes = options.from?.doneBytes ?? 0;
+  }
+
+  /** Undefined before the server has answered. */
+  get version(): FileVersion | undefined {
+    return this.#version;
   }
 
   /** The bytes. Throws ImportError. The size is in `progress` once the first chunk is there. */
@@ -102,7 +114,7 @@ export class HttpDownload {
     return response;
   }
 
-  #take(response: IncomingMessage, version: Version): void {
+  #take(response: IncomingMessage, version: FileVersion): void {
     const encoding = response.headers["content-encoding"] ?? "identity";
     if (encoding !== "identity") {
       response.destroy();
@@ -168,7 +180,7 @@ export class HttpDownload {
 }
 
 /** Throws ImportError where a range is not the one that was asked for. */
-function versionOf(response: IncomingMessage, fromBytes: number): Version {
+function versionOf(response: IncomingMessage, fromBytes: number): FileVersion {
   const { etag, "last-modified": lastModified, "content-length": length } = response.headers;
   const isStrong = etag !== undefined && !etag.startsWith("W/");
   const validator = isStrong ? etag : lastModified;
@@ -177,7 +189,7 @@ function versionOf(response: IncomingMessage, fromBytes: number): Version {
   const match = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(range);
   if (match === null || Number(match[1]) !== fromBytes) {
     response.destroy();
-    throw new ImportError(
+    throw new WrongRange(
       "SourceIncomplete",
       `the server answers with another range ("${range}") than bytes from ${fromBytes} on; give a server that knows Range, or none`,
     );

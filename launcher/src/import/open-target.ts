@@ -2,7 +2,7 @@ import { fstatSync } from "node:fs";
 import type { ImportTargetConfig } from "../../api/import.ts";
 import { errorText } from "../log/error-text.ts";
 import { OwnedFd } from "../sys/fd.ts";
-import { ftruncate, openFile } from "../sys/file-io.ts";
+import { openFile } from "../sys/file-io.ts";
 import { lockFile } from "../sys/file-lock.ts";
 import { openInRoot } from "../sys/open-in-root.ts";
 import { ImportError } from "./import-error.ts";
@@ -13,7 +13,7 @@ export const DISK_FILE = "disk.img";
 
 export type OpenBlockDevice = (path: string, access: { readonly readOnly: boolean }) => Promise<OwnedFd>;
 
-/** Opens what the disk is written to. What an import before this one left there is gone. Throws ImportError. */
+/** Opens what the disk is written to: with what an import before this one left there, until `restart`. Throws ImportError. */
 export async function openTarget(config: ImportTargetConfig, openDevice: OpenBlockDevice): Promise<ImportTarget> {
   if (config.kind === "device") {
     const device = await openDevice(config.path, { readOnly: false });
@@ -37,7 +37,6 @@ function openFileTarget({ path, sizeBytes }: ImportTargetConfig): FileTarget {
   if (!fstatSync(file.fd).isFile()) throw new ImportError("TargetFailed", `${DISK_FILE} in the volume is no file`);
   if (lockFile(file.fd, "exclusive") === "taken")
     throw new ImportError("TargetFailed", `${DISK_FILE} in the volume is in use by another one`);
-  ftruncate(file.fd, 0);
   const target = new FileTarget(new OwnedFd(file.take()), new OwnedFd(directory.take()), sizeBytes);
   cleanup.move();
   return target;

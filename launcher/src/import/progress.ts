@@ -38,8 +38,13 @@ export class ProgressMeter {
 
   /** What was done is to be done again. */
   restart(): void {
-    this.#doneBytes = 0;
-    this.#samples.splice(0, this.#samples.length, { atMs: this.#now(), doneBytes: 0 });
+    this.continueAt(0);
+  }
+
+  /** So much is there already, which says nothing about the rate. */
+  continueAt(doneBytes: number): void {
+    this.#doneBytes = doneBytes;
+    this.#samples.splice(0, this.#samples.length, { atMs: this.#now(), doneBytes });
   }
 
   snapshot(): ImportProgress {

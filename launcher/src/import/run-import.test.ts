@@ -432,7 +432,8 @@ describe("the disk of an image", () => {
     execFileSync("qemu-img", ["convert", "-f", "raw", "-O", "qcow2", "-c", raw, join(root, "disk", "disk.qcow2")]);
   });
 
-  it.each([undefined, "/other/plain.img"])("becomes the raw disk: %s", async (path) => {
+  it.each([undefined, "/other/plain.img"])("becomes the raw disk, and all there is: %s", async (path) => {
+    writeFileSync(join(volume, "disk.img"), Buffer.alloc(7 * MIB, 0xff));
     const progress = await importFrom({ kind: "image", imageRoot: root, ...(path === undefined ? {} : { path }) });
     expect(imported().equals(disk)).toBe(true);
     expect(progress).toMatchObject({ doneBytes: disk.length, totalBytes: disk.length });
@@ -452,6 +453,7 @@ describe("another disk", () => {
     mkdirSync(source);
     const content = Buffer.concat([Buffer.from("QFI\xfb", "latin1"), disk.subarray(4)]);
     writeFileSync(join(source, "disk.img"), content);
+    writeFileSync(join(volume, "disk.img"), Buffer.alloc(7 * MIB, 0xff));
     await importFrom({ kind: "disk", volume: { kind: "directory", path: source } });
     expect(imported().equals(content)).toBe(true);
     using inUse = openFile(join(source, "disk.img"), { write: true });

@@ -11,15 +11,16 @@ import { readCredentials } from "./credentials.ts";
 import { decompress } from "./decompress.ts";
 import { copyRaw, openDiskSource, openImageSource, sizeOf } from "./file-source.ts";
 import { compressionOf, diskFormatOf, SNIFF_BYTES } from "./format.ts";
-import { type DownloadLimits, defaultDownloadLimits, HttpDownload } from "./http-download.ts";
+import { type DownloadLimits, defaultDownloadLimits, HttpDownload, WrongRange } from "./http-download.ts";
 import { ImportError } from "./import-error.ts";
 import { type OpenBlockDevice, openTarget } from "./open-target.ts";
 import type { ProgressMeter } from "./progress.ts";
 import { checkSize, convertQcow2, readQcow2Header } from "./qcow2-convert.ts";
 import { WholeFile } from "./random-source.ts";
-import { SequentialWriter } from "./sparse-writer.ts";
+import { type Checkpoints, SequentialWriter } from "./sparse-writer.ts";
 import { Spool, SpoolForgot } from "./spool.ts";
 import type { ImportTarget } from "./target.ts";
+import { sourceDigest, type TransferRecord } from "./transfer-record.ts";
 import { checkWindow, DEFAULT_MEMORY_BYTES, windowLimitBytes } from "./window.ts";
 
 export interface ImportParts {
@@ -28,7 +29,12 @@ export interface ImportParts {
   readonly openDevice: OpenBlockDevice;
   readonly signal?: AbortSignal;
   readonly downloadLimits?: DownloadLimits;
+  /** See CHECKPOINT_BYTES. */
+  readonly checkpointBytes?: number;
 }
+
+/** What a raw file of a server is recorded after: so much is fetched again where the next pod goes on. */
+const CHECKPOINT_BYTES = 64 * 2 ** 20;
 
 /** A qcow2 file may have this much beside the bytes of its disk: tables, and what is left of older states. */
 const QCOW2_SLACK_BYTES = 64 * 2 ** 20;
@@ -51,10 +57,12 @@ async function transfer(config: ImportConfig, target: ImportTarget, parts: Impor
     case "http":
       return await fromServer(source, config, target, parts);
     case "image": {
+      await target.restart();
       using file = openImageSource(source);
       return await fromFile(file.fd, target, parts);
     }
     case "disk": {
+      await target.restart();
       using disk = await openDiskSource(source, parts.openDevice);
       parts.progress.format = "raw";
       return await fromRaw(disk.fd, target, parts);
@@ -116,7 +124,7 @@ function counted(target: ImportTarget, { progress, signal }: ImportParts): Impor
       await target.zero(offsetBytes, lengthBytes);
       step(lengthBytes);
     },
-    restart: () => target.restart(),
+    restart: (keptBytes) => target.restart(keptBytes),
     finish: (diskBytes) => target.finish(diskBytes),
     [Symbol.dispose]: () => target[Symbol.dispose](),
   };
@@ -130,15 +138,34 @@ async function fromServer(
   target: ImportTarget,
   parts: ImportParts,
 ): Promise<number> {
+  const from = { source, scratchDirectory, memoryBytes, keepsAll: false };
+  const left = leftOf(source, target);
   try {
-    return await fetchOnce({ source, scratchDirectory, memoryBytes, keepsAll: false }, target, parts);
+    return await fetchOnce({ ...from, left }, target, parts);
   } catch (error) {
-    if (!(error instanceof SpoolForgot)) throw error;
-    parts.log.info("the file names a place twice: it is fetched again, and kept", { error: errorText(error) });
+    const again = howAgain(error, left);
+    if (again === undefined) throw error;
+    parts.log.info(again.why, { error: errorText(error) });
     parts.progress.restart();
-    await target.restart();
-    return await fetchOnce({ source, scratchDirectory, memoryBytes, keepsAll: true }, target, parts);
+    return await fetchOnce({ ...from, keepsAll: again.keepsAll }, target, parts);
   }
+}
+
+/** What an importer before this one wrote of the same source. */
+function leftOf(source: HttpSource, target: ImportTarget): TransferRecord | undefined {
+  const record = target.resumption?.left();
+  return record?.source === sourceDigest(source) ? record : undefined;
+}
+
+/** Where the file has to be fetched from its first byte once more. */
+function howAgain(error: unknown, left: TransferRecord | undefined) {
+  if (error instanceof SpoolForgot)
+    return { why: "the file names a place twice: it is fetched again, and kept", keepsAll: true };
+  const isAnother =
+    error instanceof WrongRange ||
+    (error instanceof ImportError && (error.reason === "SourceChanged" || error.reason === "ChecksumMismatch"));
+  if (left === undefined || !isAnother) return undefined;
+  return { why: "what an importer before wrote cannot be gone on with: it is fetched anew", keepsAll: false };
 }
 
 interface Fetch {
@@ -147,6 +174,8 @@ interface Fetch {
   readonly memoryBytes: number;
   /** See SpoolOptions. */
   readonly keepsAll: boolean;
+  /** Where to go on: only of a raw file. */
+  readonly left?: TransferRecord | undefined;
 }
 
 async function fetchOnce(from: Fetch, target: ImportTarget, parts: ImportParts): Promise<number> {
@@ -154,21 +183,43 @@ async function fetchOnce(from: Fetch, target: ImportTarget, parts: ImportParts):
   const over = new AbortController();
   const signal = AbortSignal.any([over.signal, ...(parts.signal === undefined ? [] : [parts.signal])]);
   try {
+    await target.restart(from.left?.durableBytes);
     return await fetchAndWrite(from, target, { ...parts, signal });
   } finally {
     over.abort();
   }
 }
 
-async function fetchAndWrite(
-  { source, scratchDirectory, memoryBytes, keepsAll }: Fetch,
-  target: ImportTarget,
-  parts: ImportParts & { readonly signal: AbortSignal },
-): Promise<number> {
-  const { progress, signal } = parts;
+type StoppableParts = ImportParts & { readonly signal: AbortSignal };
+
+async function fetchAndWrite(from: Fetch, target: ImportTarget, parts: StoppableParts): Promise<number> {
+  const { source, left } = from;
   const checksum = source.checksum === undefined ? undefined : new Checksum(source.checksum);
-  const served = downloadOf(source, parts).chunks();
-  const file = await peek(checksum === undefined ? served : checksum.of(served), SNIFF_BYTES);
+  const download = downloadOf(from, parts);
+  const chunks = checksum === undefined ? download.chunks() : checksum.of(download.chunks());
+  const served = { chunks, checkpoints: checkpointsOf(source, download, target, parts) };
+  const diskBytes =
+    left === undefined
+      ? await writeAny(served, from, target, parts)
+      : await goOn({ ...served, left, checksum }, target, parts);
+  checksum?.verify();
+  return diskBytes;
+}
+
+interface Served {
+  readonly chunks: AsyncIterable<Uint8Array>;
+  /** For a raw file. */
+  readonly checkpoints: Checkpoints | undefined;
+}
+
+/** From the first byte, which tells the format. */
+async function writeAny(
+  { chunks, checkpoints }: Served,
+  { scratchDirectory, memoryBytes, keepsAll }: Fetch,
+  target: ImportTarget,
+  { progress, signal }: StoppableParts,
+): Promise<number> {
+  const file = await peek(chunks, SNIFF_BYTES);
   const compression = compressionOf(file.start);
   const limitBytes = windowLimitBytes(memoryBytes);
   if (compression !== undefined) checkWindow(compression, file.start, limitBytes);
@@ -179,15 +230,56 @@ async function fetchAndWrite(
   const format = diskFormatOf(disk.start);
   progress.format = compression === undefined ? format : `${format} in ${compression}`;
   const totalBytes = compression === undefined ? progress.totalBytes : null;
-  const diskBytes =
-    format === "raw"
-      ? await writeRaw(disk.all, totalBytes, target, progress)
-      : await throughSpool({ chunks: disk.all, totalBytes, scratchDirectory, keepsAll }, target, progress);
-  checksum?.verify();
-  return diskBytes;
+  if (format === "qcow2")
+    return await throughSpool({ chunks: disk.all, totalBytes, scratchDirectory, keepsAll }, target, progress);
+  // Of a compressed file, a place in the disk is none in the file.
+  const recorded = compression === undefined ? { checkpoints } : {};
+  return await writeRaw({ chunks: disk.all, totalBytes, ...recorded }, target, progress);
 }
 
-function downloadOf(source: HttpSource, { progress, log, signal, downloadLimits }: ImportParts): HttpDownload {
+/** A raw file from where the record ends. All bytes count for the checksum: those that are there are read. */
+async function goOn(
+  from: Served & { readonly left: TransferRecord; readonly checksum: Checksum | undefined },
+  target: ImportTarget,
+  { progress, signal, log }: StoppableParts,
+): Promise<number> {
+  const { durableBytes: startBytes, totalBytes } = from.left;
+  log.info("an importer before this one wrote some of the file: it goes on there", { startBytes, totalBytes });
+  progress.format = "raw";
+  progress.totalBytes = totalBytes;
+  progress.continueAt(startBytes);
+  if (from.checksum !== undefined && target.resumption !== undefined)
+    for await (const bytes of target.resumption.written(startBytes)) {
+      signal.throwIfAborted();
+      from.checksum.update(bytes);
+    }
+  // Nothing is asked for where nothing is missing: a range behind the end is an error.
+  const chunks = startBytes === totalBytes ? nothing() : from.chunks;
+  return await writeRaw({ ...from, chunks, startBytes, totalBytes }, target, progress);
+}
+
+async function* nothing(): AsyncGenerator<Uint8Array> {}
+
+/** Undefined where another importer could not tell whether the file is the same, or the volume has no place for a record. */
+function checkpointsOf(
+  source: HttpSource,
+  download: HttpDownload,
+  { resumption }: ImportTarget,
+  { checkpointBytes: everyBytes = CHECKPOINT_BYTES }: ImportParts,
+): Checkpoints | undefined {
+  if (resumption === undefined) return undefined;
+  const digest = sourceDigest(source);
+  return {
+    everyBytes,
+    make: async (durableBytes) => {
+      const { validator = null, totalBytes = null } = download.version ?? {};
+      if (validator === null && source.checksum === undefined) return;
+      await resumption.checkpoint({ source: digest, validator, totalBytes, durableBytes });
+    },
+  };
+}
+
+function downloadOf({ source, left }: Fetch, { progress, log, signal, downloadLimits }: ImportParts): HttpDownload {
   const url = URL.parse(source.url);
   if (url === null) throw new ImportError("ConfigInvalid", `"${source.url}" is no URL`);
   const { headers, url: bare } = readCredentials(url, source.credentialsDirectory);
@@ -200,9 +292,14 @@ function downloadOf(source: HttpSource, { progress, log, signal, downloadLimits 
     limits: downloadLimits ?? defaultDownloadLimits,
     progress,
     log,
+    ...(left === undefined ? {} : { from: versionIn(left) }),
     ...(authorities === undefined ? {} : { authorities: [...rootCertificates, ...authorities] }),
     ...(signal === undefined ? {} : { signal }),
   });
+}
+
+function versionIn({ validator, totalBytes, durableBytes }: TransferRecord) {
+  return { validator: validator ?? undefined, totalBytes, doneBytes: durableBytes };
 }
 
 function readAuthorities(directory: string): string[] {
@@ -210,14 +307,18 @@ function readAuthorities(directory: string): string[] {
   return names.map((name) => readFileSync(join(directory, name), "utf8"));
 }
 
-async function writeRaw(
-  chunks: AsyncIterable<Uint8Array>,
-  totalBytes: number | null,
-  target: ImportTarget,
-  progress: ProgressMeter,
-): Promise<number> {
+interface RawBytes {
+  readonly chunks: AsyncIterable<Uint8Array>;
+  readonly totalBytes: number | null;
+  /** So much of the disk is there. */
+  readonly startBytes?: number;
+  readonly checkpoints?: Checkpoints | undefined;
+}
+
+async function writeRaw(from: RawBytes, target: ImportTarget, progress: ProgressMeter): Promise<number> {
+  const { chunks, totalBytes, startBytes, checkpoints } = from;
   if (totalBytes !== null) progress.diskBytes = checkedDiskBytes(totalBytes, target);
-  const writer = new SequentialWriter(target);
+  await using writer = new SequentialWriter(target, { startBytes: startBytes ?? 0, checkpoints });
   for await (const chunk of chunks) {
     // However little a file is compressed to: never more than the volume has.
     if (writer.totalBytes + chunk.length > target.sizeBytes)

@@ -26,17 +26,42 @@ function isZeroGrain(data: Uint8Array, at: number, grainBytes: number): boolean 
   return Buffer.compare(data.subarray(at, at + grainBytes), ZEROES.subarray(0, grainBytes)) === 0;
 }
 
+export interface WriterOptions {
+  /** A multiple of a sector. */
+  readonly startBytes?: number;
+  readonly checkpoints?: Checkpoints | undefined;
+}
+
+export interface Checkpoints {
+  /** How much is written from one to the next. */
+  readonly everyBytes: number;
+  /** See Resumption.checkpoint. */
+  make(durableBytes: number): Promise<void>;
+}
+
 /** Writes bytes one after another: gathers them in one buffer while the kernel takes the other. */
-export class SequentialWriter {
+export class SequentialWriter implements AsyncDisposable {
+  readonly #checkpoints: Checkpoints | undefined;
   readonly #target: ImportTarget;
   #filling = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   #spare = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   #filledBytes = 0;
-  #flushedBytes = 0;
+  #flushedBytes: number;
   #writing: Promise<void> = Promise.resolve();
+  #checkpointBytes: number;
+  #checkpointing: Promise<void> = Promise.resolve();
 
-  constructor(target: ImportTarget) {
+  /** `startBytes` are there already. */
+  constructor(target: ImportTarget, { startBytes = 0, checkpoints }: WriterOptions = {}) {
     this.#target = target;
+    this.#checkpoints = checkpoints;
+    this.#flushedBytes = startBytes;
+    this.#checkpointBytes = startBytes;
+  }
+
+  /** Nothing is under way any more, however it ended. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled([this.#writing, this.#checkpointing]);
   }
 
   /** Bytes so far. */
@@ -62,11 +87,13 @@ export class SequentialWriter {
     this.#filling.fill(0, this.#filledBytes, padded);
     await this.#flush(padded);
     await this.#writing;
+    await this.#checkpointing;
     return this.#flushedBytes;
   }
 
   async #flush(lengthBytes: number): Promise<void> {
     await this.#writing;
+    await this.#checkpoint();
     const full = this.#filling;
     this.#writing = writeSparse(this.#target, full.subarray(0, lengthBytes), this.#flushedBytes);
     // Awaited by the next one.
@@ -75,5 +102,16 @@ export class SequentialWriter {
     this.#spare = full;
     this.#flushedBytes += lengthBytes;
     this.#filledBytes = 0;
+  }
+
+  /** Beside what is written next; one at a time. */
+  async #checkpoint(): Promise<void> {
+    const checkpoints = this.#checkpoints;
+    if (checkpoints === undefined || this.#flushedBytes - this.#checkpointBytes < checkpoints.everyBytes) return;
+    await this.#checkpointing;
+    this.#checkpointBytes = this.#flushedBytes;
+    this.#checkpointing = checkpoints.make(this.#flushedBytes);
+    // Awaited by the next one.
+    this.#checkpointing.catch(() => undefined);
   }
 }

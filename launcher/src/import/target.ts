@@ -1,9 +1,10 @@
-import { fsync, ftruncate, write } from "node:fs";
+import { fstatSync, fsync, ftruncate, read, write } from "node:fs";
 import { getSystemErrorMessage, promisify } from "node:util";
 import { blockDeviceSizeBytes, zeroOutAsync } from "../sys/block-device.ts";
 import type { OwnedFd } from "../sys/fd.ts";
-import { fdatasync } from "../sys/file-io.ts";
+import { fdatasync, ftruncate as truncateNow } from "../sys/file-io.ts";
 import { ImportError } from "./import-error.ts";
+import { RecordFile, type TransferRecord } from "./transfer-record.ts";
 
 /** Where a disk is written to. Ranges may come in any order; what is never mentioned reads as zeroes. */
 export interface ImportTarget extends Disposable {
@@ -15,13 +16,31 @@ export interface ImportTarget extends Disposable {
   write(data: Uint8Array, offsetBytes: number): Promise<void>;
   /** The range shall read as zeroes. */
   zero(offsetBytes: number, lengthBytes: number): Promise<void>;
-  /** Takes back what was written, none of which is to be under way: all of the disk is written or zeroed anew. */
-  restart(): Promise<void>;
+  /**
+   * Before the first byte: takes back what was written, here and by an import before, but for the first `keptBytes`. The rest
+   * of the disk is written or zeroed anew. Nothing is to be under way.
+   */
+  restart(keptBytes?: number): Promise<void>;
+  /** Where a volume has a place for a record: an import after this one can go on from it. */
+  readonly resumption?: Resumption;
   /** The disk has `diskBytes`: sets its size, and makes all of it durable. */
   finish(diskBytes: number): Promise<void>;
 }
 
+export interface Resumption {
+  /** What an import before this one left, and is still there. */
+  left(): TransferRecord | undefined;
+  /** The first bytes, as they were left. */
+  written(lengthBytes: number): AsyncIterable<Uint8Array>;
+  /**
+   * Resolves once all before `durableBytes` is durable, and on record. Nothing is to be under way when it is called; what lies
+   * behind may be written meanwhile.
+   */
+  checkpoint(record: TransferRecord): Promise<void>;
+}
+
 const writeAt = promisify(write);
+const readAt = promisify(read);
 const sync = promisify(fsync);
 const truncate = promisify(ftruncate);
 
@@ -44,18 +63,53 @@ async function onTarget<T>(what: string, step: () => Promise<T>): Promise<T> {
   }
 }
 
+const READ_BYTES = 2 ** 20;
+
 /** The file of a file system: holes are what is not written. */
-export class FileTarget implements ImportTarget {
+export class FileTarget implements ImportTarget, Resumption {
   readonly sizeBytes: number;
   readonly grainBytes = 4096;
   readonly #file: OwnedFd;
   readonly #directory: OwnedFd;
+  readonly #record: RecordFile;
 
-  /** `file` is empty; both are the target's from now on. */
+  /** Both are the target's from now on. */
   constructor(file: OwnedFd, directory: OwnedFd, sizeBytes: number) {
     this.#file = file;
     this.#directory = directory;
+    this.#record = new RecordFile(directory.fd);
     this.sizeBytes = sizeBytes;
+  }
+
+  get resumption(): Resumption {
+    return this;
+  }
+
+  left(): TransferRecord | undefined {
+    const record = this.#record.read();
+    return record !== undefined && record.durableBytes <= fstatSync(this.#file.fd).size ? record : undefined;
+  }
+
+  async *written(lengthBytes: number): AsyncGenerator<Uint8Array> {
+    const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+    for (let at = 0; at < lengthBytes; ) {
+      const wanted = Math.min(READ_BYTES, lengthBytes - at);
+      const { bytesRead } = await onTarget(`reading at ${at} failed`, () =>
+        readAt(this.#file.fd, buffer, 0, wanted, at),
+      );
+      if (bytesRead === 0) throw new ImportError("TargetFailed", `the disk ends at ${at} bytes, not at ${lengthBytes}`);
+      yield buffer.subarray(0, bytesRead);
+      at += bytesRead;
+    }
+  }
+
+  checkpoint(record: TransferRecord): Promise<void> {
+    return onTarget("what is written cannot be made durable", async () => {
+      // At once, before anything is written behind it: zeroes at the end were not written.
+      truncateNow(this.#file.fd, record.durableBytes);
+      await sync(this.#file.fd);
+      await this.#record.write(record);
+    });
   }
 
   write(data: Uint8Array, offsetBytes: number): Promise<void> {
@@ -64,14 +118,19 @@ export class FileTarget implements ImportTarget {
 
   async zero(): Promise<void> {}
 
-  async restart(): Promise<void> {
-    await onTarget("the disk cannot be emptied", () => truncate(this.#file.fd, 0));
+  async restart(keptBytes = 0): Promise<void> {
+    await onTarget("the disk cannot be emptied", async () => {
+      // First: it must never tell of what another source has written.
+      if (keptBytes === 0) this.#record.forget();
+      await truncate(this.#file.fd, keptBytes);
+    });
   }
 
   async finish(diskBytes: number): Promise<void> {
     await onTarget("the disk cannot be made durable", async () => {
       await truncate(this.#file.fd, diskBytes);
       await sync(this.#file.fd);
+      this.#record.forget();
       fdatasync(this.#directory.fd);
     });
   }
