@@ -4,6 +4,7 @@ import type { Cluster } from "./cluster/cluster.ts";
 import type { ConsoleOptions } from "./commands/console.ts";
 import type { LogsOptions } from "./commands/logs.ts";
 import type { CancelOptions, MigrateOptions } from "./commands/migrate.ts";
+import type { OutdatedOptions } from "./commands/migrate-outdated.ts";
 import type { PowerCall, PowerOptions, StartOptions } from "./commands/power.ts";
 import type { TopOptions } from "./commands/top.ts";
 import type { ClusterOptions, Environment } from "./environment.ts";
@@ -117,7 +118,14 @@ function addMigrationCommands(program: Command, run: Run): void {
   const command = (name: string, about: string) => commandOnMachines(program, name, about, [600_000, "10m"]);
   command("migrate", "move machines to another node while they run")
     .description(
-      "Makes a VirtualMachineMigration for each machine. Which node it is, is the scheduler's choice unless --to names one.",
+      "Makes a VirtualMachineMigration for each machine. Which node it is, is the scheduler's choice unless --to names one. With --outdated: for each one in another launcher than is installed, a few at a time, until all have moved or could not; drains go first.",
+    )
+    .option("--outdated", "machines in an outdated launcher, instead of names; each is waited for", false)
+    .option("-A, --all-namespaces", "with --outdated: in every namespace", false)
+    .addOption(
+      new Option("--parallel <number>", "with --outdated: so many at the same time, within the cluster's limits")
+        .argParser(parseWhole(1))
+        .default(2),
     )
     .option("--to <node>", "node to move to")
     .option("--allow-source-node", "it may be another pod on the same node", false)
@@ -139,9 +147,15 @@ function addMigrationCommands(program: Command, run: Run): void {
       ),
     )
     .action(
-      working<MigrateOptions>(
+      working<MigrateOptions & OutdatedOptions & { readonly outdated: boolean }>(
         run,
         async (cluster, options, environment) => {
+          if (options.outdated) {
+            const { migrateOutdated } = await import("./commands/migrate-outdated.ts");
+            await migrateOutdated({ cluster, environment }, options);
+            return exitCodes.ok;
+          }
+          if (options.allNamespaces) throw new CliError("--all-namespaces goes with --outdated", exitCodes.usage);
           const { migrate } = await import("./commands/migrate.ts");
           await migrate({ cluster, environment }, options);
           return exitCodes.ok;

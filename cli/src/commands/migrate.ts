@@ -1,5 +1,6 @@
 import {
   finalMigrationPhases,
+  type MigrationPriority,
   type VirtualMachineMigration,
   type VirtualMachineMigrationManifest,
 } from "../../../crds/src/virtualmachinemigration.ts";
@@ -22,15 +23,17 @@ export interface MigrateOptions extends MachineSelection {
   readonly bandwidth?: string;
   readonly maxDowntimeMs?: number | undefined;
   readonly deadlineMs?: number | undefined;
+  /** Whose turn it is first; the API's default when absent. */
+  readonly priority?: MigrationPriority;
   readonly wait: boolean;
   readonly timeoutMs: number;
 }
 
 export type CancelOptions = MachineSelection & Pick<MigrateOptions, "wait" | "timeoutMs">;
 
-type Migration = VirtualMachineMigration & KubernetesObject;
+export type Migration = VirtualMachineMigration & KubernetesObject;
 
-interface Call {
+export interface Call {
   readonly cluster: Cluster;
   readonly environment: Environment;
 }
@@ -41,21 +44,38 @@ export async function migrate(call: Call, options: MigrateOptions): Promise<void
     throw new CliError("--target-claim goes with the name of one machine: no two can have a claim", exitCodes.usage);
   await forEach(call, options, async (machine) => {
     const name = machine.metadata.name ?? "";
-    const refusal = whyNot(machine, options.targetClaims);
-    if (refusal !== undefined) throw new CliError(`${name} cannot move: ${refusal}`);
-    const created = await call.cluster.client.create<KubernetesObject>(
-      virtualMachineMigrations,
-      manifestFor(machine, options, call.environment.now()) as KubernetesObject,
-      FIELD_MANAGER,
-    );
+    const created = await createMigration(call, machine, options);
     const migrationName = created.metadata?.name ?? "";
     call.environment.stdout.write(`virtualmachinemigration.typevisor.io/${migrationName} created\n`);
     if (!options.wait) return;
-    const ended = await untilOver(call, created as Migration, options.timeoutMs);
-    const message = ended?.status?.conditions?.find(({ type }) => type === "Ready")?.message ?? "it was deleted";
-    if (ended?.status?.phase !== "Succeeded") throw new CliError(`${name} has not moved: ${message}`);
-    call.environment.stdout.write(`virtualmachine.typevisor.io/${name} moved to node ${ended.status.target?.node}\n`);
+    const node = await untilMoved(call, created, options.timeoutMs);
+    call.environment.stdout.write(`virtualmachine.typevisor.io/${name} moved to node ${node}\n`);
   });
+}
+
+/** Makes the migration of one machine; a CliError where it would fail at once. */
+export async function createMigration(
+  { cluster, environment }: Call,
+  machine: Machine,
+  options: MigrateOptions,
+): Promise<Migration> {
+  const refusal = whyNot(machine, options.targetClaims);
+  if (refusal !== undefined) throw new CliError(`${machine.metadata.name} cannot move: ${refusal}`);
+  const manifest = manifestFor(machine, options, environment.now()) as KubernetesObject;
+  return (await cluster.client.create<KubernetesObject>(
+    virtualMachineMigrations,
+    manifest,
+    FIELD_MANAGER,
+  )) as Migration;
+}
+
+/** The node that the machine is on when the migration is over; a CliError where it has not moved, or not by then. */
+export async function untilMoved(call: Call, migration: Migration, timeoutMs: number): Promise<string> {
+  const ended = await untilOver(call, migration, timeoutMs);
+  const message = ended?.status?.conditions?.find(({ type }) => type === "Ready")?.message ?? "it was deleted";
+  if (ended?.status?.phase !== "Succeeded")
+    throw new CliError(`${migration.spec.virtualMachineName} has not moved: ${message}`);
+  return ended.status.target?.node ?? "";
 }
 
 /** What would fail at once, by the machine's own word; the operator looks at the claims themselves. */
@@ -106,7 +126,7 @@ function untilSettled(
 
 function manifestFor(
   machine: Machine,
-  { to, allowSourceNode, targetClaims, bandwidth, maxDowntimeMs, deadlineMs }: MigrateOptions,
+  { to, allowSourceNode, targetClaims, bandwidth, maxDowntimeMs, deadlineMs, priority }: MigrateOptions,
   nowMs: number,
 ): VirtualMachineMigrationManifest {
   const { name = "", namespace = "" } = machine.metadata;
@@ -118,6 +138,7 @@ function manifestFor(
       virtualMachineName: name,
       ...(to === undefined && !allowSourceNode ? {} : { target: { ...(to && { nodeName: to }), allowSourceNode } }),
       ...(targetClaims.length === 0 ? {} : { targetClaims: [...targetClaims] }),
+      ...(priority === undefined ? {} : { priority }),
       ...(bandwidth === undefined ? {} : { bandwidth }),
       ...(maxDowntimeMs === undefined ? {} : { maxDowntimeMilliseconds: Math.round(maxDowntimeMs) }),
       ...(deadlineMs === undefined ? {} : { deadlineSeconds: Math.ceil(deadlineMs / 1000) }),
