@@ -156,7 +156,8 @@ export const reasons = {
   SourceInvalid: "The source of an import is no disk, or a damaged one; the message says where.",
   SourceInUse: "A machine writes to the claim that is to be copied; stop it first. The import goes on by itself then.",
   ChecksumMismatch: "The file of an import has another checksum than spec says; correct the checksum, or the file.",
-  FormatUnsupported: "The source of an import is in a format that is not read, or needs another file.",
+  FormatUnsupported:
+    "The source of an import is in a format that is not read, needs another file, or is compressed with a window that the import has no memory for: [windows](import.md#windows-of-compressed-files).",
   TargetTooSmall: "The claim of an import is smaller than the disk; delete it and make it larger.",
   TargetFailed: "The volume of an import cannot be written.",
   ScratchFailed: "The node has no room for the qcow2 file of an import.",
