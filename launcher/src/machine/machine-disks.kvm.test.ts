@@ -45,6 +45,35 @@ it("disks stand on the bus in the order of machine.json, which is the one that f
     await test.console.ask(`blkid ${index}`, `blkid status 0 name ${name} sectors ${sectors}`);
 });
 
+describe("a disk with limits, in a running guest", () => {
+  const BLOCK = 4096;
+  const limited = (name: string, limits: NonNullable<DiskConfig["limits"]>): DiskConfig => ({
+    ...scratch(4 << 20),
+    name,
+    limits,
+    source: { kind: "empty", path: join(directory, name), sizeBytes: 4 << 20 },
+  });
+
+  it("does no more requests and bytes than it may, of reads and of writes", async () => {
+    const [perSecond, count] = [100, 40];
+    const bytes = perSecond * BLOCK;
+    const disks = [
+      limited("requests", { requestsPerSecond: perSecond }),
+      limited("bytes", { bytesPerSecond: bytes }),
+      limited("both", { requestsPerSecond: 100 * perSecond, bytesPerSecond: bytes }),
+    ];
+    await using test = await TestMachine.start({ disks });
+    for (const disk of disks.keys())
+      for (const write of [0, 1]) {
+        const startedAtMs = performance.now();
+        await test.console.ask(`blkbench ${disk} 4 ${count} ${BLOCK} 0 ${write}`, `blkbench done ${count} failed 0 `);
+        // What a tenth of a second allows may have been saved up, and one request may be larger than what is left.
+        const allowed = perSecond * (0.1 + (performance.now() - startedAtMs) / 1000) + 1;
+        expect({ disk, write, isWithin: count <= allowed }).toEqual({ disk, write, isWithin: true });
+      }
+  });
+});
+
 describe("a disk that grows under a running guest", () => {
   it("is as large for the guest, which uses what is new", async () => {
     await using test = await TestMachine.start({ disks: [scratch(64 * SECTOR)] });
