@@ -12,6 +12,9 @@ export const importAnnotations = {
 /** Begins the state of a claim whose storage would give it an empty volume. */
 export const REFUSED = "Refused: ";
 
+/** Begins the state of a claim whose import waits for somebody: its claim is too small, its checksum differs. */
+export const FAILED = "Failed: ";
+
 /** A claim that begins with the disk of a VirtualMachineImage. */
 export interface ClaimImport {
   readonly imageName: string;

@@ -1,6 +1,6 @@
 import type { Disk } from "../../../../crds/src/disk.ts";
 import type { Pod } from "../../runtime/wire.ts";
-import { REFUSED } from "../claim-import.ts";
+import { FAILED, REFUSED } from "../claim-import.ts";
 import { type ClaimFacts, claimDisks } from "./claims.ts";
 import type { Observation } from "./observation.ts";
 import type { Waiting } from "./waiting.ts";
@@ -76,7 +76,7 @@ export function unboundClaim(observation: Observation, pod: Pod): Waiting | unde
   const imported = observation.claims[claimName]?.import;
   if (imported !== undefined) {
     const message = `PersistentVolumeClaim ${claimName} of disk ${disk.name} is being filled from VirtualMachineImage ${imported.imageName}: ${imported.state ?? "not begun"}`;
-    return { reason: "ClaimImporting", message, stalled: false };
+    return { reason: "ClaimImporting", message, stalled: imported.state?.startsWith(FAILED) === true };
   }
   const storageClassName = observation.claims[claimName]?.storageClassName;
   const from = storageClassName ? ` (StorageClass ${storageClassName})` : "";

@@ -2,7 +2,7 @@ import { describe, expect, it } from "@jest/globals";
 import type { Disk } from "../../../../crds/src/disk.ts";
 import type { VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { Pod } from "../../runtime/wire.ts";
-import { type ClaimFacts, type Claims, trimClaim } from "./claims.ts";
+import { type ClaimFacts, type Claims, templateClaimName, trimClaim } from "./claims.ts";
 import { decide } from "./decide.ts";
 import type { Observation } from "./observation.ts";
 import { createWorld, observe, type StoredVirtualMachine } from "./observe.ts";
@@ -96,6 +96,18 @@ describe("a machine whose claim", () => {
       reason: "ClaimImporting",
       message: expect.stringMatching(/Claim c of disk data is being filled from .* debian: Importing \(40%\)$/),
     });
+  });
+
+  it("that cannot be filled says so with the figures, and waits for somebody", () => {
+    const vm = withClaim();
+    const state = "Failed: the disk has 33554432 bytes (32Mi), and the volume 16777216 (16Mi)";
+    const claims = { c: claim("c", { ...pending, import: { imageName: "debian", state, isPopulated: false } }) };
+    const decision = look(observation(vm, { pod: podOf(vm, "unscheduled", claims), claims }));
+    expect(readyOf(decision)).toMatchObject({
+      reason: "ClaimImporting",
+      message: expect.stringMatching(/Claim c of disk data .* 33554432 bytes \(32Mi\), and the volume 16777216/),
+    });
+    expect(stalledOf(decision)).toBe(true);
   });
 
   it("is not bound says so while its pod has no node, with the scheduler's words", () => {
@@ -293,6 +305,33 @@ describe("a machine that runs", () => {
     const claims = { larger: claim("larger", { capacityBytes: 20 * GIB }) };
     const disks = [{ name: "data", sizeBytes: 10 * GIB, readOnly: false }];
     expect(resizes(look(observation(vm, { pod, claims, launcher: launcherSays(pod, { disks }) })))).toEqual([]);
+  });
+
+  it("tells of a claim that is smaller than the disk on it, or than its template, with both figures", () => {
+    const messageOf = (decision: Decision) => statusOf(decision).volumes?.[0]?.message;
+    expect(messageOf(runningOn(12 * GIB, claim("c")))).toMatch(/Claim c has 10Gi, and the guest's disk 12Gi/);
+    expect(messageOf(runningOn(10 * GIB, claim("c")))).toBeUndefined();
+    const template = (storage: string) => ({
+      metadata: { name: "root" },
+      spec: {
+        accessModes: ["ReadWriteOnce" as const],
+        volumeMode: "Filesystem" as const,
+        resources: { requests: { storage } },
+      },
+    });
+    const of = (storage: string, facts: Partial<ClaimFacts> = {}) => {
+      const disk = { name: "root", readOnly: false, volumeClaimTemplate: { name: "root" } };
+      const vm = machine({ disks: [disk], volumeClaimTemplates: [template(storage)] });
+      const claimName = templateClaimName("root", vm.metadata.name ?? "");
+      const claims = { [claimName]: claim(claimName, facts) };
+      const pod = podOf(vm, "running", claims);
+      return messageOf(look(observation(vm, { pod, claims, launcher: launcherSays(pod, { disks: [] }) })));
+    };
+    expect(of("20Gi")).toMatch(
+      /Claim root-\w+ has 10Gi, and spec.volumeClaimTemplates asks for 20Gi: .* requests.storage$/,
+    );
+    expect(of("10Gi")).toBeUndefined();
+    expect(of("20Gi", { vmName: machine({}).metadata.name ?? "" })).toBeUndefined();
   });
 
   it("tells of its disks what it knows", () => {

@@ -1,10 +1,11 @@
 import type { Condition } from "../../../../crds/src/condition.ts";
-import { formatBytes } from "../../../../crds/src/quantity.ts";
+import type { Disk } from "../../../../crds/src/disk.ts";
+import { formatBytes, parseQuantity } from "../../../../crds/src/quantity.ts";
 import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { Phase, VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import type { VirtualMachine } from "../../../../crds/src/virtualmachine.ts";
 import { type ConditionDraft, settleConditions } from "../../runtime/conditions.ts";
-import { type Claims, claimNameOf } from "./claims.ts";
+import { type ClaimFacts, type Claims, claimNameOf } from "./claims.ts";
 import { changedInterfaces, LAUNCHER_IMAGE } from "./drift.ts";
 import type { MigrationView } from "./migration-status.ts";
 import type { MovedDisk } from "./moved-disks.ts";
@@ -109,12 +110,36 @@ function volumesOf(
       ...(claimName === undefined ? {} : { claimName, phase: claim?.phase ?? "Missing" }),
       ...(claim === undefined ? {} : { volumeMode: claim.mode }),
       ...(size === undefined ? {} : { size: typeof size === "number" ? formatBytes(size) : size }),
+      ...sizeMessage(vm, disk, claim, size),
       ...movedMessage(movedDisks, name, claimName),
       ...(refusal === undefined ? {} : { message: refusal.message }),
       ...states[name],
     };
   });
   return [...ofSpec, ...leaving.map((name) => ({ name, ...states[name] }))];
+}
+
+/** Where a claim is not as large as its template or the disk on it: it was made or filled by somebody else. */
+function sizeMessage(vm: VirtualMachine, disk: Disk, claim: ClaimFacts | undefined, size: string | number | undefined) {
+  const capacityBytes = claim?.capacityBytes;
+  if (claim === undefined || capacityBytes === undefined) return {};
+  const subject = `PersistentVolumeClaim ${claim.name} has ${formatBytes(capacityBytes)}`;
+  // A device may be larger than what was asked for.
+  if (size !== undefined && claim.mode === "Filesystem" && parseQuantity(size) > capacityBytes) {
+    const seen = formatBytes(parseQuantity(size));
+    return {
+      message: `${subject}, and the guest's disk ${seen}: it is paused where that does not fit; raise requests.storage of the claim`,
+    };
+  }
+  const template = vm.spec.volumeClaimTemplates?.find(
+    ({ metadata }) => metadata.name === disk.volumeClaimTemplate?.name,
+  );
+  const wanted = template?.spec.resources.requests.storage;
+  // One that the machine has made grows by itself.
+  if (wanted === undefined || claim.vmName === vm.metadata.name || parseQuantity(wanted) <= capacityBytes) return {};
+  return {
+    message: `${subject}, and spec.volumeClaimTemplates asks for ${wanted}: it was not made for this machine and is used as it is; raise its requests.storage`,
+  };
 }
 
 /** `vm` has its disks where they are, so what the spec as it is written names comes from the record. */

@@ -4,7 +4,7 @@ import { type ImportProgress, type ImportReason, LASTING_IMPORT_REASONS } from "
 import { doubling } from "../../runtime/back-off.ts";
 import { formatTime } from "../../runtime/clock.ts";
 import type { Pod } from "../../runtime/wire.ts";
-import { REFUSED } from "../claim-import.ts";
+import { FAILED, REFUSED } from "../claim-import.ts";
 import { annotations } from "./names.ts";
 import type { ClaimFacts, ClaimObservation, StoredImage } from "./observation.ts";
 import type { Action } from "./plan.ts";
@@ -182,7 +182,7 @@ function afterFailure(c: ClaimCase, pod: Pod): ClaimPlan {
     const message = `${end.message} (${again})`;
     return {
       entry: { ...base, phase: "Failed", message },
-      actions: [...told, ...marked(c, `Failed: ${end.message}`)],
+      actions: [...told, ...marked(c, `${FAILED}${end.message}`)],
       found: end.progress,
     };
   }
