@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import type { DiskConfig } from "../../api/machine-config.ts";
 import { decideHandOver, type HandOverDecision, type SourcePhase, type TargetPhase } from "../../api/migration.ts";
@@ -46,13 +47,13 @@ const runsStill = async (of: RealLauncher) => {
   expect((await of.status()).state).toBe("Running");
 };
 
-/** Starts a migration by way of a relay, which asks `meddle` about each frame to the target; memory follows disks on one connection. */
+/** Starts a migration by way of a relay, which asks `meddle` about each frame; memory follows disks on one connection. */
 async function migrate(
   from: RealLauncher,
   to: RealLauncher,
   meddle: (frame: RelayedFrame) => RelayVerdict | undefined,
 ) {
-  const relay = await lab.relay(to, (frame) => (frame.to === "target" && meddle(frame)) || [frame.bytes]);
+  const relay = await lab.relay(to, (frame) => meddle(frame) ?? [frame.bytes]);
   expect((await begin(from, to, { address: RELAY_ADDRESS, connections: 1 })).status).toBe(202);
   return relay;
 }
@@ -72,27 +73,155 @@ function first(isIt: (frame: RelayedFrame) => boolean, once: (frame: RelayedFram
   };
 }
 
-describe("before Commit a machine runs on where it is", () => {
-  const steps: readonly (readonly [string, (frame: RelayedFrame) => boolean])[] = [
-    ["hello", (frame) => isControl(frame, "hello")],
-    ["a disk's blocks", (frame) => isMemory(frame, "blocks")],
-    ["memory", (frame) => isMemory(frame, "pages")],
-    ["the end of a pass", (frame) => isMemory(frame, "passEnd")],
-    ["the state", (frame) => isControl(frame, "state")],
-  ];
+/** The one that is killed neither hears what is on its way to it, nor is heard. */
+function killed(victim: RealLauncher): RelayVerdict {
+  victim.signal("SIGKILL");
+  return "cut";
+}
 
-  it("when the target is killed or the link cut at any step", async () => {
+/** What is sent, in this order, before Commit. */
+const steps = [
+  ["hello", (frame: RelayedFrame) => isControl(frame, "hello")],
+  ["welcome", (frame: RelayedFrame) => isControl(frame, "welcome")],
+  ["a disk's blocks", (frame: RelayedFrame) => isMemory(frame, "blocks")],
+  ["memory", (frame: RelayedFrame) => isMemory(frame, "pages")],
+  ["the end of a pass", (frame: RelayedFrame) => isMemory(frame, "passEnd")],
+  ["the word that a pass has come", (frame: RelayedFrame) => isControl(frame, "passReceived")],
+  ["the state", (frame: RelayedFrame) => isControl(frame, "state")],
+  ["prepared", (frame: RelayedFrame) => isControl(frame, "prepared")],
+] as const satisfies readonly (readonly [string, (frame: RelayedFrame) => boolean])[];
+
+describe("a target that is killed", () => {
+  it("at any step before Commit leaves the machine running where it is, which has nothing more than before", async () => {
     await using here = await source();
-    for (const [, isIt] of steps) {
+    const { descriptors } = here.possessions;
+    // Node's own threads come with the first work for them.
+    let threads = Number.POSITIVE_INFINITY;
+    for (const [name, isIt] of steps) {
       await using there = await (await place()).start("--receive");
-      const kill = () => {
-        there.signal("SIGKILL");
-        return "cut" as const;
-      };
-      await using _relay = await migrate(here, there, first(isIt, kill));
-      await reaches(here, "Failed");
+      await using _relay = await migrate(
+        here,
+        there,
+        first(isIt, () => killed(there)),
+      );
+      expect([name, (await reaches(here, "Failed")).message]).toEqual([
+        name,
+        expect.stringContaining("the machine runs on here"),
+      ]);
       await runsStill(here);
+      const isLean = () =>
+        here.possessions.threads <= threads && isDeepStrictEqual(here.possessions.descriptors, descriptors);
+      await until(isLean).catch(() => {});
+      const { possessions } = here;
+      expect([name, possessions.descriptors, possessions.children]).toEqual([name, descriptors, []]);
+      expect(possessions.threads).toBeLessThanOrEqual(threads);
+      if (threads === Number.POSITIVE_INFINITY) threads = possessions.threads;
     }
+    await using there = await (await place()).start("--receive");
+    await begin(here, there);
+    await gone(here);
+    await there.attach();
+    await runsStill(there);
+  });
+
+  it("once it runs leaves a source that stays stopped, and ends by decision", async () => {
+    const here = await source();
+    const there = await (await place()).start("--receive");
+    const isRunning = (frame: RelayedFrame) => isControl(frame, "running");
+    await using _relay = await migrate(
+      here,
+      there,
+      first(isRunning, () => killed(there)),
+    );
+    await reaches(here, "Undecided");
+    expect((await here.status()).state).toBe("Paused");
+    expect(decideHandOver("Undecided", "gone")).toBe("neither");
+    expect((await here.call("POST", "/v1/migration/decide", { winner: "neither" })).status).toBe(200);
+    expect((await here.ended()).termination?.reason).toBe("Migrated");
+  });
+});
+
+describe("a source that is killed", () => {
+  it("before it has said hello leaves a target that waits on, for whoever comes", async () => {
+    const here = await source();
+    await using there = await (await place()).start("--receive");
+    const before = there.possessions;
+    await using _relay = await migrate(
+      here,
+      there,
+      first(steps[0][1], () => killed(here)),
+    );
+    await here.ended();
+    await until(() => isDeepStrictEqual(there.possessions.descriptors, before.descriptors)).catch(() => {});
+    expect(there.possessions.descriptors).toEqual(before.descriptors);
+    expect(await migrationOf(there)).toMatchObject({ phase: "Listening" });
+    await using other = await source();
+    await begin(other, there);
+    await gone(other);
+    await there.attach();
+    await runsStill(there);
+  });
+
+  it.each(steps.slice(1, -1))(
+    "at %s leaves a target that ends, with nothing of the machine, and never ran it",
+    async (_name, isIt) => {
+      const here = await source();
+      await using there = await (await place()).start("--receive");
+      await using _relay = await migrate(
+        here,
+        there,
+        first(isIt, () => killed(here)),
+      );
+      const { exitCode, termination } = await there.ended();
+      expect([exitCode === 0, termination?.reason]).toEqual([false, "StateInvalid"]);
+      expect(there.output).not.toContain("the machine runs here");
+      expect(existsSync(overlayOf(there))).toBe(false);
+    },
+  );
+
+  it("before it hears that all is there leaves a target that waits, and ends by decision with nothing of the machine", async () => {
+    const here = await source();
+    await using there = await (await place()).start("--receive");
+    const isPrepared = (frame: RelayedFrame) => isControl(frame, "prepared");
+    await using _relay = await migrate(
+      here,
+      there,
+      first(isPrepared, () => killed(here)),
+    );
+    await reaches(there, "Undecided");
+    expect((await there.status()).state).toBe("Starting");
+    expect(decideHandOver("gone", "Undecided")).toBe("neither");
+    expect((await there.call("POST", "/v1/migration/decide", { winner: "neither" })).status).toBe(200);
+    await there.ended();
+    expect(existsSync(overlayOf(there))).toBe(false);
+  });
+
+  it("once Commit is heard leaves the target running, alone, which has nothing more than one that was never moved", async () => {
+    const here = await source();
+    await using there = await (await place()).start("--receive");
+    const isRunning = (frame: RelayedFrame) => isControl(frame, "running");
+    await using _relay = await migrate(
+      here,
+      there,
+      first(isRunning, () => killed(here)),
+    );
+    await reaches(there, "Running");
+    await there.attach();
+    await runsStill(there);
+    await using alone = await source();
+    const descriptors = ({ possessions }: RealLauncher) =>
+      possessions.descriptors.map((each) => each.replace(/launcher-\d+/, ""));
+    const isLean = () => there.possessions.threads <= alone.possessions.threads;
+    await until(() => isLean() && isDeepStrictEqual(descriptors(there), descriptors(alone))).catch(() => {});
+    expect(descriptors(there)).toEqual(descriptors(alone));
+    expect(isLean()).toBe(true);
+    expect(there.possessions.children).toEqual([]);
+  });
+});
+
+describe("before Commit a machine runs on where it is", () => {
+  it("when the link is cut at any step", async () => {
+    await using here = await source();
     for (const [name, isIt] of steps.filter(([each]) => each !== "hello")) {
       await using there = await (await place()).start("--receive");
       await using _relay = await migrate(
@@ -102,9 +231,16 @@ describe("before Commit a machine runs on where it is", () => {
       );
       await reaches(here, "Failed");
       await runsStill(here);
-      const { exitCode, termination } = await there.ended();
-      expect([name, exitCode === 0, termination?.reason]).toEqual([name, false, "StateInvalid"]);
-      expect(existsSync(overlayOf(there))).toBe(false);
+      if (name === "prepared") {
+        await reaches(there, "Undecided");
+        expect(decideHandOver("Failed", "Undecided")).toBe("source");
+        expect((await there.call("POST", "/v1/migration/decide", { winner: "source" })).status).toBe(200);
+        await there.ended();
+      } else {
+        const { exitCode, termination } = await there.ended();
+        expect([name, exitCode === 0, termination?.reason]).toEqual([name, false, "StateInvalid"]);
+      }
+      expect([name, existsSync(overlayOf(there))]).toEqual([name, false]);
     }
   });
 
@@ -146,22 +282,6 @@ describe("before Commit a machine runs on where it is", () => {
     await gone(here);
     await there.attach();
     await runsStill(there);
-  });
-
-  it("and a target whose source is killed ends", async () => {
-    const here = await source();
-    const there = await (await place()).start("--receive");
-    const kill = () => {
-      here.signal("SIGKILL");
-      return "cut" as const;
-    };
-    await using _relay = await migrate(
-      here,
-      there,
-      first((frame) => isControl(frame, "state"), kill),
-    );
-    expect((await there.ended()).termination?.reason).toBe("StateInvalid");
-    expect(existsSync(overlayOf(there))).toBe(false);
   });
 });
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
@@ -52,6 +52,23 @@ export class RealLauncher implements AsyncDisposable {
 
   get pid(): number {
     return this.#child?.pid ?? 0;
+  }
+
+  /** What it has of the system: its open descriptors, by what they are, its threads and its child processes. */
+  get possessions(): { descriptors: readonly string[]; threads: number; children: readonly string[] } {
+    const at = (path: string) => `/proc/${this.pid}/${path}`;
+    const tasks = readdirSync(at("task"));
+    return {
+      descriptors: readdirSync(at("fd"))
+        .map((fd) => kindOf(at(`fd/${fd}`)))
+        .sort(),
+      threads: tasks.length,
+      children: tasks.flatMap((task) =>
+        readFileSync(at(`task/${task}/children`), "utf8")
+          .split(" ")
+          .filter(Boolean),
+      ),
+    };
   }
 
   /** Answers the status code too. */
@@ -124,5 +141,14 @@ export class RealLauncher implements AsyncDisposable {
     this.#console?.destroy();
     this.signal("SIGKILL");
     if (this.#child) await this.ended();
+  }
+}
+
+/** What a descriptor is of, without the number of the one that it is; "" where it is gone by now. */
+function kindOf(link: string): string {
+  try {
+    return readlinkSync(link).replace(/:\[\d+\]$/, "");
+  } catch {
+    return "";
   }
 }
