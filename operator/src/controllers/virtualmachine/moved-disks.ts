@@ -121,7 +121,7 @@ function claimNamedBySpec(vm: VirtualMachine, diskName: string): string | undefi
 }
 
 /** Of a migration that has its pod, and may be told to begin once this is written. */
-function begunMoves({ pod, incoming, migrations }: MovedDiskFacts, known: readonly MovedDisk[]): MovedDisk[] {
+function begunMoves({ vm, pod, incoming, migrations }: MovedDiskFacts, known: readonly MovedDisk[]): MovedDisk[] {
   const uid = incoming?.metadata?.annotations?.[annotations.migration];
   const migration = migrations.find((each) => each.metadata.uid === uid);
   if (uid === undefined || migration === undefined || !isUnderWay(migration) || pod === undefined) return [];
@@ -129,8 +129,8 @@ function begunMoves({ pod, incoming, migrations }: MovedDiskFacts, known: readon
     const before = known.find(({ name }) => name === disk);
     const claimName = claimOfPod(pod, disk);
     if (claimName === undefined || before?.migrationUID === uid) return [];
-    // One that was moved before is still to be had under the name that the spec has for it.
-    const specClaimName = before?.specClaimName ?? claimName;
+    // One that was moved before is still to be had under the name that the spec has for it by now, be it the former one's.
+    const specClaimName = claimNamedBySpec(vm, disk) ?? claimName;
     return [{ name: disk, specClaimName, claimName, nextClaimName, migrationUID: uid }];
   });
 }

@@ -173,6 +173,25 @@ describe("a migration with targetClaims", () => {
     expect(simulation.node.sins).toEqual([]);
   });
 
+  it.each(["c", "a"])(
+    "moves on to claim %s once the spec has followed, and is not sent back to what that names",
+    async (to) => {
+      await using simulation = await start();
+      await running(simulation);
+      await moved(simulation, "move", "b");
+      name(simulation, "b");
+      await simulation.until("it is seen", () => {
+        return web(simulation)?.status?.observedGeneration === web(simulation)?.metadata.generation;
+      });
+      await moved(simulation, "on", to);
+      expect(web(simulation)?.status?.movedDisks).toEqual([{ name: "root", specClaimName: "b", claimName: to }]);
+      expect(conditionOf(simulation, "RestartRequired")?.status).toBe("False");
+      await restarted(simulation);
+      expect(runsOn(simulation, to)).toBe(true);
+      expect(simulation.node.sins).toEqual([]);
+    },
+  );
+
   it("gives way to a third claim that the spec names, at the next restart, which it says", async () => {
     await using simulation = await start();
     await running(simulation);
