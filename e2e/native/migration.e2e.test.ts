@@ -1,3 +1,7 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import type { VirtualMachineMigrationStatus } from "../../crds/src/virtualmachinemigration.ts";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
@@ -11,6 +15,7 @@ type Migration = KubeObject<VirtualMachineMigrationStatus>;
 describe("a machine that migrates", () => {
   let cluster: TestCluster;
   let kubectl: Kubectl;
+  const cleanup = new AsyncDisposableStack();
 
   beforeAll(async () => {
     cluster = await openTestCluster();
@@ -24,7 +29,38 @@ describe("a machine that migrates", () => {
     await kubectl.apply(testGuest("mover", { disks: [{ name: "scratch", emptyDisk: { size: "16Mi" } }] }));
     await kubectl.waitFor("vm", "mover", "condition=Migratable");
   });
-  afterAll(() => cluster.dropNamespace("migration"));
+  afterAll(async () => {
+    await cluster.dropNamespace("migration");
+    await cleanup.disposeAsync();
+  });
+
+  /** A claim of mode Block for a device of 65 MiB that is full of something. */
+  const deviceClaim = async (name: string) => {
+    const directory = mkdtempSync(join(tmpdir(), "typevisor-migration-"));
+    cleanup.defer(() => rmSync(directory, { recursive: true }));
+    const file = join(directory, "device.img");
+    writeFileSync(file, Buffer.alloc(65 * 2 ** 20, 0xee));
+    const path = execFileSync("losetup", ["--find", "--show", file], { encoding: "utf8" }).trim();
+    cleanup.defer(() => void execFileSync("losetup", ["--detach", path]));
+    const spec = { accessModes: ["ReadWriteOnce"], volumeMode: "Block", storageClassName: "typevisor-migration" };
+    const anyNode = { matchExpressions: [{ key: "kubernetes.io/hostname", operator: "Exists" }] };
+    await kubectl.apply({
+      apiVersion: "v1",
+      kind: "PersistentVolume",
+      metadata: { name: `typevisor-migration-${name}` },
+      spec: {
+        ...spec,
+        capacity: { storage: "65Mi" },
+        persistentVolumeReclaimPolicy: "Retain",
+        local: { path },
+        claimRef: { namespace: "migration", name },
+        nodeAffinity: { required: { nodeSelectorTerms: [anyNode] } },
+      },
+    });
+    cleanup.defer(async () => void (await kubectl.run(["delete", "pv", `typevisor-migration-${name}`])));
+    const claim = { ...spec, resources: { requests: { storage: "65Mi" } } };
+    await kubectl.apply({ apiVersion: "v1", kind: "PersistentVolumeClaim", metadata: { name }, spec: claim });
+  };
 
   const migrate = (name: string, spec: object = {}) =>
     kubectl.apply(migrationManifest(name, { virtualMachineName: "mover", target: { allowSourceNode: true }, ...spec }));
@@ -159,6 +195,20 @@ describe("a machine that migrates", () => {
 
     await kubectl.apply(testGuest("disky", { disks: disks("root-2") }));
     await kubectl.vmCondition("disky", "RestartRequired", "False");
+    await tell("vm-disky", "blkread 0 20000", /blkread status 0 data 0x4d/);
+
+    // On to a device, which is full of an older disk.
+    await deviceClaim("root-3");
+    const onward = { virtualMachineName: "disky", targetClaims: [{ disk: "root", claimName: "root-3" }] };
+    await migrate("device", onward);
+    await kubectl.waitFor("vmm", "device", "condition=Ready", 180_000);
+    await eventually("it is on the device", 60_000, () => isOn("root-3", "vm2-disky"));
+    await tell("vm2-disky", "blkread 0 20000", /blkread status 0 data 0x4d/);
+    await tell("vm2-disky", "blkread 0 100000", /blkread status 0 data 0x0\b/);
+    await tell("vm2-disky", "blkwrite 0 0 78", /blkwrite status 0/);
+    await kubectl.run(["delete", "pod", "vm2-disky"], { timeoutMs: 60_000 });
+    await eventually("it is started again from there", 120_000, () => isOn("root-3", "vm-disky"));
+    await tell("vm-disky", "blkread 0 0", /blkread status 0 data 0x4e/);
     await tell("vm-disky", "blkread 0 20000", /blkread status 0 data 0x4d/);
   });
 
