@@ -145,15 +145,12 @@ describe("a source that is killed", () => {
   it("before it has said hello leaves a target that waits on, for whoever comes", async () => {
     const here = await source();
     await using there = await (await place()).start("--receive");
-    const before = there.possessions;
     await using _relay = await migrate(
       here,
       there,
       first(steps[0][1], () => killed(here)),
     );
     await here.ended();
-    await until(() => isDeepStrictEqual(there.possessions.descriptors, before.descriptors)).catch(() => {});
-    expect(there.possessions.descriptors).toEqual(before.descriptors);
     expect(await migrationOf(there)).toMatchObject({ phase: "Listening" });
     await using other = await source();
     await begin(other, there);
