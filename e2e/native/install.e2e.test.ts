@@ -50,9 +50,8 @@ describe("the chart", () => {
   const migrate = (name: string, spec: { readonly virtualMachineName: string; readonly bandwidth?: string }) =>
     kubectl.apply(migrationManifest(name, { target: { allowSourceNode: true }, ...spec }));
   /** The machine has moved there and is in one pod, without having been started anew. */
-  const hasMoved = async (migration: string, before: KubeObject, podName: string) => {
+  const hasMoved = async (before: KubeObject, podName: string) => {
     const { name } = before.metadata;
-    await kubectl.waitFor("vmm", migration, "condition=Ready", 180_000);
     await eventually(`${name} is in ${podName} alone`, 60_000, async () => {
       const pods = await kubectl.list("pods", `typevisor.io/vm=${name}`);
       return pods.map(({ metadata }) => metadata.name).join() === podName;
@@ -77,12 +76,16 @@ describe("the chart", () => {
     await kubectl.vmCondition("steady", "RestartRequired", "True", "LauncherOutdated");
     expect(await kubectl.get("vm", "steady")).toMatchObject(unchanged(steady));
     await keepsItsMemory(podOf("steady"));
-    const moved = await hasMoved("under-way", moving, "vm2-moving");
+    await kubectl.waitFor("vmm", "under-way", "condition=Ready", 180_000);
+    const moved = await hasMoved(moving, "vm2-moving");
     await kubectl.vmCondition("moving", "RestartRequired", "True", "LauncherOutdated");
 
     // The way into the new launcher that docs/upgrade.md names.
-    await migrate("to-the-new", { virtualMachineName: "steady" });
-    const renewed = await hasMoved("to-the-new", steady, "vm2-steady");
+    const migrateOutdated = ["migrate", "--outdated", "--allow-source-node", "-l", "app=steady"];
+    const plugin = [process.execPath, join(root, "dist/cli/kubectl-vm.js"), ...migrateOutdated];
+    const said = await run([...plugin, ...kubectl.argv().slice(1)], { timeoutMs: 180_000 });
+    expect(said).toMatch(/^install\/steady moved to node \S+$/m);
+    const renewed = await hasMoved(steady, "vm2-steady");
     await kubectl.vmCondition("steady", "RestartRequired", "False");
 
     await cluster.helm("rollback", RELEASE, "--wait");
