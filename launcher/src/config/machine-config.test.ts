@@ -201,6 +201,7 @@ describe("a wrong machine.json is refused with the field and the way out", () =>
     ["disks.2.source.sizeBytes", 1000, "disks[2].source.sizeBytes", /multiple of 512/],
     ["disks.3.source.sizeBytes", 2 ** 50 + 512, "disks[3].source.sizeBytes", /to 1125899906842624/],
     ["disks.1.source.copied", true, "disks[1].readOnly", /source\.copied too, which takes a disk that can be written/],
+    ["disks.1.source.sizeBytes", 512, "disks[1].source.sizeBytes", /is for a disk that is copied/],
     ["disks.2.source.copied", 1, "disks[2].source.copied", /true or false/],
     ["disks.3.source.copied", true, "disks[3].source.copied", /not a known field/],
     ["disks.3.readOnly", true, "disks[3].readOnly", /kind empty takes false only/],

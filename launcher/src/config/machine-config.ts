@@ -247,6 +247,8 @@ function diskSource(field: Field): DiskSource {
     }
     case "raw": {
       const { path, copied, sizeBytes } = field.object(["kind", "path", "copied", "sizeBytes"]);
+      if (sizeBytes.present && !(copied.present && copied.boolean()))
+        sizeBytes.fail("is for a disk that is copied; without copied: true a raw disk is all that is at its path");
       return {
         kind,
         path: absolutePath(path),
