@@ -181,15 +181,18 @@ describe("the hand-over", () => {
     }
   });
 
-  it("is recorded before either is told", () => {
-    const sides = { source: side(sourcePod, source("Undecided")), target: side(targetPod, target("Undecided")) };
-    const first = seen(sides, { ...begun, phase: "Copying" });
-    expect(kinds(first)).toEqual(["note-decision", "write-status"]);
-    const status = statusOf(first);
-    expect(status?.handOver).toMatchObject({ decision: "target", decidedAt: at(0) });
-    const next = decided(seen(sides, status)).filter(({ kind }) => kind === "tell");
-    expect(next).toMatchObject([{ where: { podUID: TARGET_UID }, winner: "target" }]);
-  });
+  it.each(["Undecided", "Prepared"] as const)(
+    "is recorded before either is told, also where the target is %s",
+    (phase) => {
+      const sides = { source: side(sourcePod, source("Undecided")), target: side(targetPod, target(phase)) };
+      const first = seen(sides, { ...begun, phase: "Copying" });
+      expect(kinds(first)).toEqual(["note-decision", "write-status"]);
+      const status = statusOf(first);
+      expect(status?.handOver).toMatchObject({ decision: "target", decidedAt: at(0) });
+      const next = decided(seen(sides, status)).filter(({ kind }) => kind === "tell");
+      expect(next).toMatchObject([{ where: { podUID: TARGET_UID }, winner: "target" }]);
+    },
+  );
 
   it("is not decided anew where the new pod knows already, though its migration does not", () => {
     const annotations = { ...targetPod.metadata?.annotations, "typevisor.io/hand-over": "source" };

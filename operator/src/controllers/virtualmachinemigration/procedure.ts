@@ -126,7 +126,8 @@ function awaitHandOver({ seen, source, target, decided, outcome }: Situation): P
   const { status } = seen.source?.heard ?? {};
   const wasCopying = source === "unreachable" && seen.migration.status?.phase === "Copying";
   const copies = source === "Connecting" || source === "Copying" || wasCopying;
-  const tell = decided === "target" && target === "Undecided" ? telling("target", seen.target) : [];
+  // It may not have noticed yet that no Commit comes, and an older one may never.
+  const tell = decided === "target" ? tellTarget("target", target, seen.target) : [];
   if (copies) {
     const message = status?.message ?? outcome.message;
     const before = follow(ASK_MS, seen.source, seen.target);
@@ -208,7 +209,7 @@ function noteOfStay(situation: Situation): Action[] {
   return knownClaims(situation) === "Source" ? [{ kind: "note-stay", podUID, podName }] : [];
 }
 
-function tellTarget(winner: "source", target: string, side: Side | undefined): Action[] {
+function tellTarget(winner: "source" | "target", target: string, side: Side | undefined): Action[] {
   return target === "Undecided" || target === "Prepared" ? telling(winner, side) : [];
 }
 
