@@ -13,6 +13,7 @@ import {
   endedPod,
   lastWord,
   launcherSays,
+  lostPod,
   machine,
   NOW_MS,
   networkInterface,
@@ -610,6 +611,23 @@ describe("a machine that ended", () => {
     const vm = ran();
     const pod = endedPod(vm, { reason, exitCode, ...(message === undefined ? {} : { message }) });
     expect(statusOf(now(observation(vm, { pod }))).lastTermination?.reason).toBe(expected);
+  });
+});
+
+describe("a pod whose node lost power", () => {
+  it("is a disruption of the run that was seen, without a time that nobody knows", () => {
+    const vm = ran();
+    const { lastTermination } = statusOf(now(observation(vm, { pod: lostPod(vm) })));
+    expect(lastTermination).toMatchObject({ reason: "NodeLost", startedAt: vm.status?.startedAt });
+    expect(lastTermination).not.toHaveProperty("finishedAt");
+  });
+
+  it("is made anew by the rules of one that never ran where no run was seen", () => {
+    const vm = machine();
+    const decision = now(observation(vm, { pod: lostPod(vm) }));
+    expect(statusOf(decision)).toMatchObject({ failedStarts: 1, lastTermination: { reason: "NodeLost" } });
+    expect(statusOf(decision).lastTermination).not.toHaveProperty("startedAt");
+    expect(now(observation(following(vm, decision))).actions).toMatchObject([{ kind: "start" }]);
   });
 });
 

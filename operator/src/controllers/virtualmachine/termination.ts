@@ -2,6 +2,7 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { Termination, VirtualMachineStatus } from "../../../../crds/src/status.ts";
 import { exitCodes, type TerminationMessage, type TerminationReason } from "../../../../launcher/api/control.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { type ContainerEnd, containerEnd } from "../container-end.ts";
 import { claimOfPod } from "./claims.ts";
 import { hasGuestLiveness } from "./guest-probes.ts";
 import { LAUNCHER_CONTAINER } from "./names.ts";
@@ -16,9 +17,6 @@ export type EndClass =
   | "never-started"
   /** The cluster or a person took the pod away. */
   | "disruption";
-
-type ContainerStatus = NonNullable<NonNullable<Pod["status"]>["containerStatuses"]>[number];
-type Terminated = NonNullable<NonNullable<ContainerStatus["state"]>["terminated"]>;
 
 const launcherReasonClasses: Readonly<Record<TerminationReason, EndClass>> = {
   GuestPowerOff: "success",
@@ -68,7 +66,7 @@ export function classOf(termination: Termination): EndClass {
 
 /** What the launcher of a pod left behind when it ended. */
 export function lastWordOf(pod: Pod): string | undefined {
-  return pod.status?.containerStatuses?.find(({ name }) => name === LAUNCHER_CONTAINER)?.state?.terminated?.message;
+  return containerEnd(pod, LAUNCHER_CONTAINER)?.message;
 }
 
 /** Kubernetes' own word that it took the pod away. */
@@ -93,10 +91,10 @@ function disruptionOf(pod: Pod): Reason | undefined {
  * so that its pod was deleted is no news.
  */
 export function terminationOf(pod: Pod, status: VirtualMachineStatus | undefined, halted: boolean): Termination {
-  const container = pod.status?.containerStatuses?.find((candidate) => candidate.name === LAUNCHER_CONTAINER);
-  const terminated = container?.state?.terminated;
+  const terminated = containerEnd(pod, LAUNCHER_CONTAINER);
   const podUID = pod.metadata?.uid ?? "";
-  if (terminated === undefined || terminated.startedAt === undefined || terminated.reason === "StartError") {
+  const hasStarted = terminated?.isUnknown || terminated?.startedAt !== undefined;
+  if (terminated === undefined || !hasStarted || terminated.reason === "StartError") {
     return { ...neverStarted(pod, terminated), podUID, ...finishedAt(terminated) };
   }
   const { reason, message } = lastWord(pod, terminated, halted);
@@ -129,7 +127,7 @@ export function runDurationMs(termination: Termination): number {
   return startedAt === undefined || end === undefined ? 0 : Math.max(0, Date.parse(end) - Date.parse(startedAt));
 }
 
-function neverStarted(pod: Pod, terminated: Terminated | undefined): { reason: Reason; message: string } {
+function neverStarted(pod: Pod, terminated: ContainerEnd | undefined): { reason: Reason; message: string } {
   const message = terminated?.message ?? pod.status?.message ?? "";
   if (terminated?.reason === "StartError") {
     return { reason: "ContainerNotStarted", message: `The container runtime could not start the launcher: ${message}` };
@@ -145,7 +143,7 @@ function neverStarted(pod: Pod, terminated: Terminated | undefined): { reason: R
   };
 }
 
-function lastWord(pod: Pod, terminated: Terminated, halted: boolean): { reason: Reason; message: string } {
+function lastWord(pod: Pod, terminated: ContainerEnd, halted: boolean): { reason: Reason; message: string } {
   const taken = disruptionOf(pod);
   const disruption = halted && taken === "PodDeleted" ? undefined : taken;
   const said = parseTerminationMessage(terminated.message);
@@ -174,7 +172,7 @@ function lastWord(pod: Pod, terminated: Terminated, halted: boolean): { reason: 
   if (disruption !== undefined) {
     return { reason: disruption, message: disruptionMessage(pod, "The launcher was killed before it could say why") };
   }
-  if (terminated.reason === "ContainerStatusUnknown" || terminated.reason === "Unknown") {
+  if (terminated.isUnknown || terminated.reason === "Unknown") {
     return { reason: "NodeLost", message: `Node ${pod.spec?.nodeName} restarted or lost the container` };
   }
   if (terminated.exitCode === 137) {
@@ -221,7 +219,7 @@ export function parseTerminationMessage(text: string | undefined): TerminationMe
 function guestStart(
   podUID: string,
   reason: Reason,
-  terminated: Terminated,
+  terminated: ContainerEnd,
   status: VirtualMachineStatus | undefined,
 ): string | undefined {
   if (GUEST_NEVER_RAN.has(reason)) {
@@ -230,6 +228,6 @@ function guestStart(
   return status?.podUID === podUID && status.startedAt !== undefined ? status.startedAt : terminated.startedAt;
 }
 
-function finishedAt(terminated: Terminated | undefined): { finishedAt?: string } {
+function finishedAt(terminated: ContainerEnd | undefined): { finishedAt?: string } {
   return terminated?.finishedAt === undefined ? {} : { finishedAt: terminated.finishedAt };
 }

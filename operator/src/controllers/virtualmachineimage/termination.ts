@@ -5,6 +5,7 @@ import {
   importExitCodes,
 } from "../../../../launcher/api/import.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { containerEnd } from "../container-end.ts";
 import { IMPORT_LABEL, IMPORTER_CONTAINER } from "./names.ts";
 
 /** How an importer's pod ended. */
@@ -16,8 +17,7 @@ export interface ImportEnd {
 }
 
 export function endOf(pod: Pod): ImportEnd {
-  const container = pod.status?.containerStatuses?.find((status) => status.name === IMPORTER_CONTAINER);
-  const terminated = container?.state?.terminated;
+  const terminated = containerEnd(pod, IMPORTER_CONTAINER);
   const finishedAt = terminated?.finishedAt;
   const lastWord = parse(terminated?.message);
   if (lastWord !== undefined) return { ...lastWord, finishedAt };

@@ -8,6 +8,7 @@ import {
   container,
   lastWord,
   launcherSays,
+  lostPod,
   machine,
   settings as machineSettings,
   NOW_MS,
@@ -15,6 +16,7 @@ import {
   observation as ofMachine,
   POD_UID,
   podOf,
+  rejectedPod,
 } from "../virtualmachine/testing/fixtures.ts";
 import {
   MIGRATION_UID,
@@ -258,6 +260,15 @@ describe("the hand-over", () => {
     const deleted = migrationOf({ ...begun, phase: "Cancelling" });
     deleted.metadata.deletionTimestamp = at(0);
     expect(kinds({ ...seen(runs), migration: deleted })).toEqual(["write-status", "take-over"]);
+  });
+
+  it("lets the source go on beside a target that never ran, but not where nobody saw whether it did", () => {
+    const decisionBeside = ({ status = {} }: Pod) => {
+      const sides = { source: side(sourcePod, source("Undecided")), target: side({ ...targetPod, status }) };
+      return statusOf(seen(sides, { ...begun, phase: "HandingOver" }))?.handOver?.decision;
+    };
+    expect(decisionBeside(rejectedPod(plain))).toBe("source");
+    expect(decisionBeside(lostPod(plain))).toBe("neither");
   });
 
   it("gives the machine to a target that ended before anyone saw it run, so that its end is counted", () => {

@@ -1,6 +1,7 @@
 import type { MigrationPhase } from "../../../../crds/src/virtualmachinemigration.ts";
 import type { SourceView, TargetView } from "../../../../launcher/api/migration.ts";
 import type { Pod } from "../../runtime/wire.ts";
+import { containerEnd } from "../container-end.ts";
 import { annotations, LAUNCHER_CONTAINER } from "../virtualmachine/names.ts";
 import { isFinished } from "../virtualmachine/observe.ts";
 import { lastWordOf, parseTerminationMessage } from "../virtualmachine/termination.ts";
@@ -67,9 +68,10 @@ function mayBeBusy(observation: Observation, target: Side): boolean {
   return hasBegun(observation) || (isTakenBack && target.heard === undefined);
 }
 
-/** A launcher that ends without its machine says so; one that was never started had none. */
+/** A launcher that ends without its machine says so; one that was never started had none. What nobody saw may have run. */
 function neverRan({ pod }: Side): boolean {
-  const container = pod.status?.containerStatuses?.find(({ name }) => name === LAUNCHER_CONTAINER);
-  if (container?.state?.terminated?.startedAt === undefined) return true;
+  const end = containerEnd(pod, LAUNCHER_CONTAINER);
+  if (end?.isUnknown) return false;
+  if (end?.startedAt === undefined) return true;
   return parseTerminationMessage(lastWordOf(pod))?.reason === "StateInvalid";
 }

@@ -162,6 +162,14 @@ export function rejectedPod(vm: StoredVirtualMachine, reason = "UnexpectedAdmiss
   return { ...pod, status: { phase: "Failed", reason, message: "Allocate failed", startTime } };
 }
 
+/** The machine's pod after the power of its node was cut: the kubelet knows no time, and writes null for it. */
+export function lostPod(vm: StoredVirtualMachine): Pod {
+  const terminated = JSON.parse(
+    '{"exitCode":137,"reason":"ContainerStatusUnknown","message":"not located","startedAt":null,"finishedAt":null}',
+  );
+  return { ...rejectedPod(vm), status: { ...rejectedPod(vm).status, containerStatuses: [container({ terminated })] } };
+}
+
 export function launcherSays(pod: Pod, status: Partial<LauncherStatus>): LauncherFacts {
   const full: LauncherStatus = {
     apiVersion: 1,
