@@ -87,6 +87,10 @@ describe("CPUID of a guest", () => {
     expect(guestCpuid(amd, four).some((entry) => entry.leaf === 0x1f)).toBe(false);
   });
 
+  it("has no shadow stacks, which would be lost when it moves, and all else that is beside them", () => {
+    expect(leaf(guestCpuid(intel, four), 7).ecx).toBe(0xffff_ff7f);
+  });
+
   it("has no performance counters, no AMX and no turbo", () => {
     const entries = guestCpuid(intel, four);
     expect(entries.some((entry) => entry.leaf === 0xa)).toBe(false);

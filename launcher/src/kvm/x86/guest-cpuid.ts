@@ -22,7 +22,7 @@ const ABSENT_LEAVES = [0x0a, 0x1d, 0x1e, 0x8000_0022];
 
 /**
  * What CPUID answers on one vCPU: what the host supports, with the topology of the machine, and without features that
- * do not fit it (nested virtualization, performance counters, AMX, turbo). Intel SDM volume 2A, CPUID; AMD APM volume 3,
+ * do not fit it (nested virtualization, performance counters, AMX, turbo, shadow stacks). Intel SDM volume 2A, CPUID; AMD APM volume 3,
  * appendix E.
  */
 export function guestCpuid(supported: readonly CpuidEntry[], topology: CpuTopology): CpuidEntry[] {
@@ -62,7 +62,7 @@ function adjust(entry: CpuidEntry, vendor: Vendor, topology: CpuTopology): Regis
     case 0x6:
       return { ...entry, eax: entry.eax & ~bit(1), ecx: entry.ecx & ~bit(3) };
     case 0x7:
-      return entry.subleaf === 0 ? { ...entry, edx: entry.edx & ~(bit(22) | bit(24) | bit(25)) } : entry;
+      return entry.subleaf === 0 ? structuredFeatures(entry) : entry;
     case 0x8000_0001:
       return extendedFeatures(entry, vendor, topology);
     case 0x8000_0008:
@@ -94,6 +94,13 @@ function features(entry: CpuidEntry, { apicId, cpuCount, tscDeadlineTimer }: Cpu
     // "More than one logical processor in the package", not threads.
     edx: cpuCount > 1 ? entry.edx | hyperThreading : entry.edx & ~hyperThreading,
   };
+}
+
+/** A shadow stack's pointer is in none of the state that a vCPU is saved by (KVM has it as a register of its own, since 6.18). */
+function structuredFeatures(entry: CpuidEntry): Registers {
+  const shadowStacks = bit(7);
+  const amx = bit(22) | bit(24) | bit(25);
+  return { ...entry, ecx: entry.ecx & ~shadowStacks, edx: entry.edx & ~amx };
 }
 
 /** Leaf 4 and its AMD twin: levels 1 and 2 are a core's own, from level 3 on all cores share. */
