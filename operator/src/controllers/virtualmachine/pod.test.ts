@@ -97,6 +97,16 @@ describe("the launcher pod", () => {
     expect(annotations).toMatchObject({ note: "x", "typevisor.io/restarts": "2" });
   });
 
+  it("is left out by a service mesh, or has its settings, as the machine's labels and the template's say", () => {
+    const settings = { "sidecar.istio.io/inject": "false", "istio.io/dataplane-mode": "none" };
+    const linkerd = { "linkerd.io/inject": "disabled" };
+    const vm = withTemplate({}, { labels: { "istio.io/dataplane-mode": "none" }, annotations: linkerd });
+    vm.metadata.labels = { "sidecar.istio.io/inject": "false" };
+    const { labels, annotations } = podFor(vm).metadata ?? {};
+    expect(labels).toMatchObject(settings);
+    expect(annotations).toMatchObject(linkerd);
+  });
+
   it("is placed as the template says, and leaves a silent node after 30 s unless the template says otherwise", () => {
     const own = {
       key: "node.kubernetes.io/unreachable",
