@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { Readable, Writable } from "node:stream";
 
 /** What was expected on the console did not come. */
@@ -32,6 +33,8 @@ export class ConsoleUser {
   #lastHeardMs = performance.now();
   #ended = false;
   #commands = 0;
+  /** A guest that moves takes along what users before this one have typed. */
+  readonly #name = randomUUID().slice(0, 8);
   readonly #changed = new Set<() => void>();
 
   /** `output` is what the guest shows, `input` is where one types; of a socket, both are the same. */
@@ -91,7 +94,7 @@ export class ConsoleUser {
 
   /** Runs a line in the guest's shell; gives what it printed, without what the terminal echoed. */
   async shell(line: string, timeoutMs = 60_000): Promise<string> {
-    const mark = `mark${++this.#commands}`;
+    const mark = `mark-${this.#name}-${++this.#commands}`;
     // Written so that the echo of the line does not contain the marks themselves.
     this.type(`echo ${mark}''-begin; ${line}; echo ${mark}''-end\n`);
     await this.see(new RegExp(`${mark}-begin\r?\n`), timeoutMs);
