@@ -23,6 +23,10 @@ export interface GuestOptions {
   readonly powerOffTimeoutMs?: number;
   /** Network namespace of the lab that the launcher runs in. */
   readonly namespace?: string;
+  /** Waits for a machine that moves here, instead of booting one. */
+  readonly receive?: boolean;
+  /** Makes what the lab must have first; done again where the lab has to be started anew. */
+  readonly prepare?: () => Promise<void>;
   /** Takes the place of parts of the machine that would be made. */
   readonly change?: (config: MachineConfig) => MachineConfig;
 }
@@ -129,7 +133,7 @@ export async function startGuest(lab: LinuxLab, options: GuestOptions): Promise<
   const config = machineConfig(lab, directory, options);
   await lab.run(`mkdir -p '${directory}' && cat >'${directory}/machine.json'`, JSON.stringify(config));
   const process = lab.start(
-    `cd '${directory}' && echo $$ && exec ${inNamespace(options.namespace)} '${lab.paths.node}' '${launcherDir}/launcher.js' run '${directory}/machine.json'`,
+    `cd '${directory}' && echo $$ && exec ${inNamespace(options.namespace)} '${lab.paths.node}' '${launcherDir}/launcher.js' run '${directory}/machine.json'${options.receive ? " --receive" : ""}`,
   );
   const { pid, ended } = await followProcess(lab, process, directory);
   try {

@@ -8,6 +8,7 @@ import {
   type MachineState,
 } from "../../launcher/api/control.ts";
 import type { LinkState } from "../../launcher/api/machine-config.ts";
+import type { MigrationRequest, MigrationStatus } from "../../launcher/api/migration.ts";
 
 /** The launcher refused a request. */
 export class LauncherRefusal extends Error {
@@ -20,6 +21,9 @@ export class LauncherRefusal extends Error {
     this.code = error.code;
   }
 }
+
+const isError = (answer: unknown): answer is ApiError =>
+  typeof answer === "object" && answer !== null && "error" in answer;
 
 /** The Launcher API over a unix socket. */
 export class LauncherClient {
@@ -53,6 +57,15 @@ export class LauncherClient {
     return this.#ask("DELETE", `/v1/disks/${name}`);
   }
 
+  /** As the source, which answers before it is done. */
+  migrate(request: MigrationRequest): Promise<MigrationStatus> {
+    return this.#ask("POST", "/v1/migration/start", request);
+  }
+
+  migration(): Promise<MigrationStatus> {
+    return this.#ask("GET", "/v1/migration");
+  }
+
   setLink(name: string, state: LinkState): Promise<LauncherStatus> {
     return this.#ask("POST", `/v1/interfaces/${name}/link`, { state });
   }
@@ -77,15 +90,15 @@ export class LauncherClient {
     });
   }
 
-  #ask(method: string, path: string, body?: unknown): Promise<LauncherStatus> {
+  #ask<Answer = LauncherStatus>(method: string, path: string, body?: unknown): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const asked = request({ socketPath: this.#socketPath, method, path, agent: false }, (response) => {
         const chunks: Buffer[] = [];
         response.on("data", (chunk: Buffer) => chunks.push(chunk));
         response.on("error", reject);
         response.on("end", () => {
-          const answer = JSON.parse(Buffer.concat(chunks).toString()) as LauncherStatus | ApiError;
-          if ("error" in answer) reject(new LauncherRefusal(response.statusCode ?? 0, answer.error));
+          const answer = JSON.parse(Buffer.concat(chunks).toString()) as Answer | ApiError;
+          if (isError(answer)) reject(new LauncherRefusal(response.statusCode ?? 0, answer.error));
           else resolve(answer);
         });
       });
