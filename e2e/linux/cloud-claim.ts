@@ -15,11 +15,12 @@ export class CloudClaim {
     this.#directory = directory;
   }
 
-  static async make(lab: LinuxLab, userData: string): Promise<CloudClaim> {
+  static async make(lab: LinuxLab, userData: string, networkData: string): Promise<CloudClaim> {
     const directory = join(lab.paths.scratch, `cloud-${randomUUID().slice(0, 8)}`);
     const image = `${lab.paths.guests}/debian-cloud/disk/disk.img`;
     await lab.run(`mkdir -p ${directory}/claim && cp --sparse=always ${image} ${directory}/claim/disk.img`);
-    await lab.run(`cat >${directory}/user-data && sync`, userData);
+    await lab.run(`cat >${directory}/user-data`, userData);
+    await lab.run(`cat >${directory}/network-data && sync`, networkData);
     return new CloudClaim(directory);
   }
 
@@ -40,6 +41,7 @@ export class CloudClaim {
         source: {
           kind: "cloudInit",
           userDataPath: `${this.#directory}/user-data`,
+          networkDataPath: `${this.#directory}/network-data`,
           instanceId: this.instanceId,
           localHostname: "keeper",
         },

@@ -1,9 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
 import { openLab } from "../../hack/linux-lab/open.ts";
+import type { InterfaceConfig } from "../../launcher/api/machine-config.ts";
+import { generatedNetworkData } from "../../operator/src/controllers/virtualmachine/network-data.ts";
+import { machine } from "../../operator/src/controllers/virtualmachine/testing/fixtures.ts";
 import { CloudClaim } from "./cloud-claim.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { HotDisk } from "./hot-disk.ts";
+import { attachment, makeNetworkPeer, type NetworkPeer, peerNamespace } from "./network-peer.ts";
 
 const bootMs = 600_000;
 const publicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKTlL5IyCkE2H+KbpbF54LhR1TGBaddByS3+3XkspRUd keeper@example";
@@ -14,13 +18,38 @@ write_files:
 - {path: /etc/from-the-seed, content: "written once\\n"}
 `;
 
+const mac = "02:5a:00:12:34:58";
+const nic: InterfaceConfig = {
+  name: "default",
+  mac,
+  queues: 1,
+  link: "up",
+  attachment,
+  dataPath: "inProcess",
+  dhcp: {},
+};
+/** As for a machine that says nothing of its network. */
+const networkData = generatedNetworkData(
+  machine({ interfaces: [{ name: "default", masquerade: {}, macAddress: mac, state: "Up" }] }),
+);
+
 describe("a cloud image on a claim", () => {
   let lab: LinuxLab;
   let guest: Guest;
   let hotDisk: HotDisk;
   let checksum: string;
   let claim: CloudClaim;
-  const boot = () => bootGuest(lab, { image: "debian-cloud", memoryMiB: 512, change: claim.change });
+  let peer: NetworkPeer;
+  const boot = () =>
+    bootGuest(lab, {
+      image: "debian-cloud",
+      memoryMiB: 512,
+      namespace: peerNamespace,
+      prepare: async () => {
+        peer = await makeNetworkPeer(lab, 1500);
+      },
+      change: (config) => ({ ...claim.change(config), interfaces: [nic] }),
+    });
   /** What the guest and its cloud-init wrote before. */
   const expectKept = async () => {
     expect(await guest.console.shell("cat /etc/from-the-seed")).toBe("written once\nand changed since");
@@ -29,11 +58,12 @@ describe("a cloud image on a claim", () => {
 
   beforeAll(async () => {
     lab = await openLab();
-    claim = await CloudClaim.make(lab, userData);
+    claim = await CloudClaim.make(lab, userData, networkData ?? "");
     guest = await boot();
   }, 1_800_000);
   afterAll(async () => {
     await guest?.[Symbol.asyncDispose]();
+    await peer?.[Symbol.asyncDispose]();
   });
 
   it("boots by UEFI from its own boot loader, kernel and root", async () => {
@@ -57,6 +87,15 @@ describe("a cloud image on a claim", () => {
     expect(await console.shell("cat /etc/from-the-seed")).toBe("written once");
     expect(await console.shell("cat /var/lib/cloud/data/instance-id")).toBe(claim.instanceId);
     expect(await console.shell("hostname")).toBe("keeper");
+  });
+
+  it("has the addresses of both families, by the network data that is made where none is given", async () => {
+    const show = "ip -o -color=never addr show scope global";
+    // The one of IPv6 comes last: a router has to be heard first.
+    await guest.console.shell(`until ${show} | grep -q inet6; do sleep 1; done`, 180_000);
+    const addresses = await guest.console.shell(show);
+    expect(addresses).toContain("10.0.2.2/24");
+    expect(addresses).toContain("fd10:0:2::2/128");
   });
 
   it("has grown its root to the end of the claim, which is larger than the image", async () => {

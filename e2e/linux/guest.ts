@@ -71,6 +71,7 @@ const prompts: Readonly<Record<GuestImage, RegExp>> = {
  */
 export async function bootGuest(lab: LinuxLab, options: GuestOptions): Promise<Guest> {
   for (let start = 1; ; start++) {
+    await options.prepare?.();
     const guest = await startGuest(lab, options);
     const problem = await watchBoot(lab, guest, options.image);
     if (problem === undefined) return guest;

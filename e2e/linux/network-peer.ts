@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
+import type { InterfaceAttachment } from "../../launcher/api/machine-config.ts";
 
 /** The other end of a guest's network: a namespace of the lab with a TAP, as a pod's is with masquerade. */
 export interface NetworkPeer extends AsyncDisposable {
-  readonly namespace: string;
   readonly device: string;
   /** One more TAP, with 10.0.3.1/24, for which nothing is served. */
   readonly bareDevice: string;
@@ -13,22 +13,33 @@ export interface NetworkPeer extends AsyncDisposable {
   start(program: string): Promise<number>;
 }
 
-const namespace = "guest-network";
+/** Of the lab: what a guest's launcher is to run in. */
+export const peerNamespace = "guest-network";
 const device = "tap0";
 const bareDevice = "tap1";
+
+/** A guest behind that device. */
+export const attachment: InterfaceAttachment = {
+  kind: "tap",
+  device,
+  guest: {
+    ipv4: { address: "10.0.2.2", prefixLength: 24, gateway: "10.0.2.1" },
+    ipv6: { address: "fd10:0:2::2", prefixLength: 120, gateway: "fd10:0:2::1", gatewayMac: "02:00:00:00:00:01" },
+  },
+};
 
 /** What the launcher finds in its /etc/resolv.conf there. */
 const resolver = "search default.svc.cluster.local cluster.local\nnameserver 10.96.0.10\nnameserver fd00:10:96::a\n";
 
 export async function makeNetworkPeer(lab: LinuxLab, mtuBytes: number): Promise<NetworkPeer> {
-  const ip = `ip -n ${namespace}`;
-  await lab.run(`mkdir -p /etc/netns/${namespace} && cat >/etc/netns/${namespace}/resolv.conf`, resolver);
+  const ip = `ip -n ${peerNamespace}`;
+  await lab.run(`mkdir -p /etc/netns/${peerNamespace} && cat >/etc/netns/${peerNamespace}/resolv.conf`, resolver);
   await lab.run(
     [
       "set -e",
       "modprobe -qa tun vhost_net || true",
-      `ip netns del ${namespace} 2>/dev/null || true`,
-      `ip netns add ${namespace}`,
+      `ip netns del ${peerNamespace} 2>/dev/null || true`,
+      `ip netns add ${peerNamespace}`,
       `${ip} link set lo up`,
       `${ip} tuntap add dev ${device} mode tap vnet_hdr multi_queue`,
       `${ip} link set ${device} mtu ${mtuBytes} address 02:00:00:00:00:01`,
@@ -42,14 +53,13 @@ export async function makeNetworkPeer(lab: LinuxLab, mtuBytes: number): Promise<
     ].join("\n"),
   );
   return {
-    namespace,
     device,
     bareDevice,
-    run: (line) => lab.run(`ip netns exec ${namespace} sh -c '${line}'`),
+    run: (line) => lab.run(`ip netns exec ${peerNamespace} sh -c '${line}'`),
     start: async (program) =>
-      Number(await lab.run(`ip netns exec ${namespace} ${program} >/dev/null 2>&1 </dev/null & echo $!`)),
+      Number(await lab.run(`ip netns exec ${peerNamespace} ${program} >/dev/null 2>&1 </dev/null & echo $!`)),
     async [Symbol.asyncDispose]() {
-      await lab.run(`ip netns del ${namespace}; rm -rf /etc/netns/${namespace}`);
+      await lab.run(`ip netns del ${peerNamespace}; rm -rf /etc/netns/${peerNamespace}`);
     },
   };
 }

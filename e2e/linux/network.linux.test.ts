@@ -6,7 +6,15 @@ import { openLab } from "../../hack/linux-lab/open.ts";
 import type { InterfaceConfig } from "../../launcher/api/machine-config.ts";
 import { bootGuest, type Guest } from "./guest.ts";
 import { loadWeb, received } from "./network-load.ts";
-import { makeNetworkPeer, type NetworkPeer, streamChecksum, streamServer, vsockCaller } from "./network-peer.ts";
+import {
+  attachment,
+  makeNetworkPeer,
+  type NetworkPeer,
+  peerNamespace,
+  streamChecksum,
+  streamServer,
+  vsockCaller,
+} from "./network-peer.ts";
 
 const MAC = "02:5a:00:12:34:56";
 const MTU = 1450;
@@ -14,22 +22,15 @@ const STREAM_BYTES = 24 * 2 ** 20;
 const VSOCK_BYTES = 4 * 2 ** 20;
 const shellMs = 180_000;
 
-const nic = (device: string): InterfaceConfig => ({
+const nic: InterfaceConfig = {
   name: "default",
   mac: MAC,
   queues: 2,
   link: "up",
-  attachment: {
-    kind: "tap",
-    device,
-    guest: {
-      ipv4: { address: "10.0.2.2", prefixLength: 24, gateway: "10.0.2.1" },
-      ipv6: { address: "fd10:0:2::2", prefixLength: 120, gateway: "fd10:0:2::1", gatewayMac: "02:00:00:00:00:01" },
-    },
-  },
+  attachment,
   dataPath: "inProcess",
   dhcp: { hostname: "net-guest", ntpServers: ["192.0.2.123"] },
-});
+};
 
 /** vhost-net carries its frames where the lab's kernel has it, which a node's does. */
 const fastNic = (device: string): InterfaceConfig => ({
@@ -52,15 +53,17 @@ describe("a Debian on a network", () => {
 
   beforeAll(async () => {
     lab = await openLab();
-    peer = await makeNetworkPeer(lab, MTU);
     guest = await bootGuest(lab, {
       image: "debian",
       cpus: 2,
       memoryMiB: 512,
-      namespace: peer.namespace,
+      namespace: peerNamespace,
+      prepare: async () => {
+        peer = await makeNetworkPeer(lab, MTU);
+      },
       change: (config) => ({
         ...config,
-        interfaces: [nic(peer.device), fastNic(peer.bareDevice)],
+        interfaces: [nic, fastNic(peer.bareDevice)],
         vsock: { socketPath: join(dirname(config.control.socketPath), "vsock.sock"), guestCid: 3 },
       }),
     });
