@@ -8,7 +8,7 @@ enum { FEATURES = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 7 | 1 << 11 | 1 << 15 };
 // Status of the link, commands, and to be asked for announcements.
 enum { FEATURES_TO_ANNOUNCE = 1 << 16 | 1 << 17 | 1 << 21, STATUS = 6, ANNOUNCE = 2 };
 enum { CONTROL_ANNOUNCE = 3, ANNOUNCE_ACKNOWLEDGED = 0 };
-enum { NEEDS_CHECKSUM = 1, HEADER = 12, ETHERNET = 14, BUFFER_BYTES = 2048, MAC_BYTES = 6, MAX_SENT = 1024 };
+enum { NEEDS_CHECKSUM = 1, HEADER = 12, BUFFERS = 10, ETHERNET = 14, BUFFER_BYTES = 2048, MAC_BYTES = 6, MAX_SENT = 1024 };
 enum { ETHERTYPE = 12, TYPE_IPV4 = 0x0800, TYPE_ARP = 0x0806, TYPE_IPV6 = 0x86dd };
 // Offsets in a frame.
 enum { ARP_OPERATION = 20, ARP_SENDER_MAC = 22, ARP_SENDER_IP = 28, ARP_TARGET_MAC = 32, ARP_TARGET_IP = 38, ARP_END = 42 };
@@ -61,11 +61,41 @@ static bool net_start(void) { return net_start_with(0); }
 static bool has_frame(void) { return __atomic_load_n(&receive.used.index, __ATOMIC_ACQUIRE) != seen; }
 static bool is_sent(void) { return __atomic_load_n(&transmit.used.index, __ATOMIC_ACQUIRE) == transmit.available.index; }
 
-static void send(const uint8_t *bytes, uint32_t length) {
-  while (!is_sent()) wait_for_interrupt_unless(is_sent);
-  transmit.descriptors[0] = (struct virtio_descriptor){(uintptr_t)bytes, length, 0, 0};
+// Of a frame, which is in one buffer or in several.
+struct part {
+  uint8_t *bytes;
+  uint32_t length;
+};
+
+static void send_parts(const struct part *parts, uint16_t count) {
+  for (uint16_t i = 0; i < count; i++) {
+    uint16_t next = i + 1 < count ? NEXT : 0;
+    transmit.descriptors[i] = (struct virtio_descriptor){(uintptr_t)parts[i].bytes, parts[i].length, next, (uint16_t)(i + 1)};
+  }
   virtio_publish(TRANSMIT, &transmit, 0);
   while (!is_sent()) wait_for_interrupt_unless(is_sent);
+}
+
+static void send(uint8_t *bytes, uint32_t length) {
+  const struct part whole = {bytes, length};
+  send_parts(&whole, 1);
+}
+
+// Waits for a frame; in how many buffers it is.
+static uint16_t next_frame(struct part *parts) {
+  uint16_t count = 1;
+  for (uint16_t i = 0; i < count && i < QUEUE_SIZE; i++, seen++) {
+    while (!has_frame()) wait_for_interrupt_unless(has_frame);
+    uint32_t head = receive.used.entries[seen % QUEUE_SIZE].head;
+    parts[i] = (struct part){received[head % QUEUE_SIZE], receive.used.entries[seen % QUEUE_SIZE].length};
+    if (i == 0) count = (uint16_t)(parts[0].bytes[BUFFERS] | parts[0].bytes[BUFFERS + 1] << 8);
+  }
+  return count;
+}
+
+static void give_back(const struct part *parts, uint16_t count) {
+  for (uint16_t i = 0; i < count; i++)
+    virtio_publish(RECEIVE, &receive, (uint16_t)((parts[i].bytes - received[0]) / BUFFER_BYTES));
 }
 
 // Turns a frame to the one it came from, in place.
@@ -128,23 +158,24 @@ void net_echo(uint64_t count) {
   print("net up\n");
   uint64_t answered = 0, bytes = 0;
   while (answered < count) {
-    while (!has_frame()) wait_for_interrupt_unless(has_frame);
-    uint32_t head = receive.used.entries[seen % QUEUE_SIZE].head, length = receive.used.entries[seen % QUEUE_SIZE].length;
-    seen++;
-    uint8_t *frame = received[head % QUEUE_SIZE] + HEADER;
+    struct part parts[QUEUE_SIZE];
+    uint16_t used = next_frame(parts);
+    uint32_t length = 0;
+    for (uint16_t i = 0; i < used; i++) length += parts[i].length;
+    uint8_t *header = parts[0].bytes, *frame = header + HEADER;
     bool is_echo = false, answers = false;
-    if (length > HEADER + ETHERNET && length <= BUFFER_BYTES) {
+    if (length > HEADER + ETHERNET) {
       if (get16(frame + ETHERTYPE) == TYPE_ARP) answers = answer_arp(frame, length - HEADER);
       else answers = is_echo = answer(frame, length - HEADER);
     }
     if (answers) {
       // What the header says of an unfinished checksum holds for the answer as well; the number of buffers does not.
-      received[head % QUEUE_SIZE][0] &= NEEDS_CHECKSUM;
-      put16(received[head % QUEUE_SIZE] + HEADER - 2, 0);
-      send(received[head % QUEUE_SIZE], length);
+      header[0] &= NEEDS_CHECKSUM;
+      put16(header + BUFFERS, 0);
+      send_parts(parts, used);
     }
     if (is_echo) answered++, bytes += length - HEADER;
-    virtio_publish(RECEIVE, &receive, (uint16_t)head);
+    give_back(parts, used);
   }
   print("net answered %u questions of %u bytes\n", answered, bytes);
   virtio_end();

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
-import type { InterfaceConfig } from "../../api/machine-config.ts";
+import type { InterfaceConfig, InterfaceLimits } from "../../api/machine-config.ts";
 import { openLink } from "../net/open-link.ts";
 import { TestNamespace } from "../net/testing/network-namespace.ts";
 import { until } from "../testing/until.ts";
@@ -18,8 +18,11 @@ beforeEach(() => {
 });
 afterEach(() => space[Symbol.dispose]());
 
-/** A machine with one interface on the namespace's TAP. */
-function start(options: TestMachineOptions, more: Partial<InterfaceConfig> = {}): Promise<TestMachine> {
+/** A machine with one interface on the namespace's TAP. The MTU would be read from a sysfs that is not the namespace's. */
+function start(
+  { mtuBytes = 1500, ...options }: TestMachineOptions & { readonly mtuBytes?: number },
+  more: Partial<InterfaceConfig> = {},
+): Promise<TestMachine> {
   const config: InterfaceConfig = {
     name: "default",
     mac: MAC,
@@ -30,7 +33,7 @@ function start(options: TestMachineOptions, more: Partial<InterfaceConfig> = {})
     ...more,
   };
   const link = space.within(() => openLink(config));
-  return TestMachine.start({ ...options, interfaces: [config], links: [link] });
+  return TestMachine.start({ ...options, interfaces: [config], links: [{ ...link, mtuBytes }] });
 }
 
 const used = (test: TestMachine) => test.machine.networkUse()[0];
@@ -70,6 +73,41 @@ describe("a guest with a network interface", () => {
       expect(await space.run("ping", "-c", "3", "-i", "0.1", "-W", "60", "10.0.2.2")).toMatchObject({ code: 0 });
     await test.console.said("net answered 12 questions");
   });
+
+  it("has jumbo frames whole, both ways, on a link that takes them", async () => {
+    space.ip(`link set ${DEVICE} mtu 9000`);
+    await using test = await start({ mtuBytes: 9000 });
+    test.console.type("netecho 1");
+    await test.console.said("net up\r\n");
+    const ping = ["-c", "1", "-M", "do", "-s", "8972", "-W", "60"];
+    expect(await space.run("ping", ...ping, "10.0.2.2")).toMatchObject({ code: 0 });
+    await test.console.said("net answered 1 questions of 9014 bytes\r\n");
+  });
+
+  it.each<InterfaceLimits>([{ packetsPerSecond: 100 }, { bitsPerSecond: 100 * 1066 * 8 }])(
+    "sends and receives no more than %j",
+    async (limits) => {
+      // As many frames, which are of 1066 bytes.
+      const [perSecond, atOnce, frames] = [100, 10, 40];
+      const letThrough = async (work: () => Promise<unknown>) => {
+        const startedMs = performance.now();
+        await work();
+        return atOnce + (perSecond * (performance.now() - startedMs)) / 1000;
+      };
+      await using test = await start({}, { limits, attachment: { kind: "tap", device: DEVICE } });
+      const floods = () => test.console.ask(`netbench 4 ${frames} 1066`, "netbench sent 40");
+      expect(await letThrough(floods)).toBeGreaterThanOrEqual(frames);
+      expect(used(test)?.transmit.packets).toBe(frames);
+      test.console.type(`netecho ${frames}`);
+      await test.console.said("net up\r\n");
+      const isFlooded = async () => {
+        const ping = ["-c", `${frames}`, "-i", "0.002", "-s", "1024", "-W", "60"];
+        expect(await space.run("ping", ...ping, "10.0.2.2")).toMatchObject({ code: 0 });
+      };
+      expect(await letThrough(isFlooded)).toBeGreaterThanOrEqual(frames);
+      await test.console.said(`net answered ${frames} questions`);
+    },
+  );
 
   it("says what it is", async () => {
     await using test = await start({});
