@@ -140,6 +140,27 @@ describe("a machine on the pod network", () => {
     expect({ ways, answers }).toEqual({ ways, answers: ways.map(() => "hello") });
   });
 
+  it("is answered for beside a machine on its node that floods, whose own launcher answers as well", async () => {
+    await kubectl.apply(testGuest("flooder"));
+    await kubectl.waitFor("vm", "flooder", "condition=Ready");
+    const [ip = ""] = await podIps("flooder");
+    const sent = async () => {
+      const metrics = await fetchFrom(kubectl, "toolbox", `http://${urlHost(ip)}:10080/metrics`);
+      return Number(/^typevisor_vm_network_transmit_packets_total\{.*\} (\S+)$/m.exec(metrics)?.[1]);
+    };
+    // Without an end.
+    await tellGuest(kubectl, "flooder", `echo begins\rnetbench 32 ${10 ** 12} 1000`, /^begins/m);
+    await eventually("it floods", 60_000, async () => (await sent()) > 10_000);
+    const before = await sent();
+    const ways = [...(await podIps("own")), ...(await podIps("plain"))].flatMap((address) =>
+      Array.from({ length: 10 }, () => ({ address, port: ECHO_PORT })),
+    );
+    expect(await datagramAnswers(kubectl, "sender", ways)).toEqual(ways.map(() => "hello"));
+    expect(await sent()).toBeGreaterThan(before);
+    for (const name of ["own", "plain"]) await kubectl.vmCondition(name, "Ready", "True");
+    await kubectl.run(["delete", "vm", "flooder", "--timeout=60s"], { timeoutMs: 70_000 });
+  });
+
   it("gets an interface on another network of Multus while it runs, gives it up, and has it when started with it", async () => {
     const network = { bridge: "tv-e2e", subnet: "10.0.2.0/24" };
     await kubectl.apply(networkDefinition("storage", network));
