@@ -27,18 +27,11 @@ describe("when parts of the system fail", () => {
     await kubectl.waitFor("vm", name, "condition=Ready", 120_000);
     await cluster.deleteVm(kubectl, name);
   };
-  /** Kills the processes of a pod with SIGKILL, as a node out of memory would; answers how many there were. */
-  const killPod = async (of: Kubectl, pod: string, pattern: RegExp) => {
-    const uid = (await of.get("pod", pod))?.metadata.uid ?? "none";
-    const targets = cluster.processesOf(uid).filter((process) => pattern.test(process.command));
-    for (const target of targets) process.kill(target.pid, "SIGKILL");
-    return targets.length;
-  };
 
   it("a launcher killed with SIGKILL is a crash: the VM backs off, says so, and runs again", async () => {
     await kubectl.apply(testGuest("killed"));
     const first = await kubectl.waitFor("vm", "killed", "condition=Ready");
-    expect(await killPod(kubectl, podOf("killed"), /launcher/)).toBe(1);
+    expect(await cluster.killPod(kubectl, podOf("killed"), /launcher/)).toBe(1);
     await kubectl.vmCondition("killed", "Ready", "False");
     const vm = await eventually("another run", 90_000, async () => {
       const seen = await kubectl.get("vm", "killed");
@@ -55,7 +48,7 @@ describe("when parts of the system fail", () => {
       await kubectl.apply(testGuest(name));
       const pods = await cluster.system.list("pods", "app.kubernetes.io/component=controllers");
       // One that is down already, waiting for its back-off, is as good as killed.
-      for (const pod of pods) kills += await killPod(cluster.system, pod.metadata.name, /operator/);
+      for (const pod of pods) kills += await cluster.killPod(cluster.system, pod.metadata.name, /operator/);
     }
     expect(kills).toBeGreaterThan(0);
     for (const name of names) await kubectl.waitFor("vm", name, "condition=Ready", 180_000);

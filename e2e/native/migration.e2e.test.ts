@@ -124,9 +124,20 @@ describe("a machine that migrates", () => {
     await tell("vm2-mover", "check 0x1000000 1000 3", /check errors 0/);
   });
 
-  it("moves back, and is restarted in its first pod when it is stopped and started", async () => {
-    await migrate("back");
+  it("moves back while controllers and node agent are killed, and is restarted in its first pod when it is started again", async () => {
+    const { startedAt, restarts } = (await kubectl.get("vm", "mover"))?.status ?? {};
+    await migrate("back", { bandwidth: "512Ki" });
+    await eventually("memory is being copied", 120_000, async () => (await phaseOf("back")) === "Copying");
+    for (const component of ["controllers", "node"]) {
+      const pods = await cluster.system.list("pods", `app.kubernetes.io/component=${component}`);
+      const kills = pods.map(({ metadata }) => cluster.killPod(cluster.system, metadata.name, /node/));
+      expect((await Promise.all(kills)).some((killed) => killed > 0)).toBe(true);
+    }
+    expect(await phaseOf("back")).toBe("Copying");
     await kubectl.waitFor("vmm", "back", "condition=Ready", 180_000);
+    expect((await migration("back"))?.status.phase).toBe("Succeeded");
+    expect((await kubectl.get("vm", "mover"))?.status).toMatchObject({ startedAt, restarts });
+    expect(await launchers("mover")).toEqual(["vm-mover"]);
     await tell("vm-mover", "check 0x1000000 1000 3", /check errors 0/);
     const strategy = (runStrategy: string) =>
       kubectl.run(["patch", "vm", "mover", "--type=merge", "-p", JSON.stringify({ spec: { runStrategy } })]);

@@ -30,6 +30,8 @@ export interface TestCluster {
   helm(...args: string[]): Promise<string>;
   /** Processes of a pod on this machine. */
   processesOf(podUid: string): Process[];
+  /** Kills those whose command matches with SIGKILL, as a node out of memory would; answers how many there were. */
+  killPod(of: Kubectl, pod: string, command: RegExp): Promise<number>;
   /** Deletes a VM and waits until nothing is left of it: no object, process, mount, tap or loop device. */
   deleteVm(kubectl: Kubectl, name: string): Promise<void>;
 }
@@ -60,6 +62,12 @@ export async function openTestCluster(clusterName = CLUSTER_NAME): Promise<TestC
     helm: (...args) =>
       run([helmPath, "--kubeconfig", kubeconfig, "--namespace", SYSTEM_NAMESPACE, ...args], { timeoutMs: 600_000 }),
     processesOf,
+    async killPod(of, pod, command) {
+      const uid = (await of.get("pod", pod))?.metadata.uid ?? "none";
+      const targets = processesOf(uid).filter((process) => command.test(process.command));
+      for (const { pid } of targets) process.kill(pid, "SIGKILL");
+      return targets.length;
+    },
     async deleteVm(kubectl, name) {
       const podUid = (await kubectl.get("pod", podOf(name)))?.metadata.uid ?? "none";
       await kubectl.run(["delete", "vm", name, "--timeout=60s"], { timeoutMs: 70_000 });
