@@ -6,6 +6,9 @@ import type { MachineConfig } from "../../launcher/api/machine-config.ts";
 /** Larger than the image, as claims are. */
 const SIZE_BYTES = 1 << 30;
 
+/** Where the image has its EFI system partition. */
+const ESP = { startMiB: 4, sizeMiB: 124 } as const;
+
 /** A Filesystem claim that a cloud image was imported into, and a seed for cloud-init: both outlast any guest. */
 export class CloudClaim {
   readonly instanceId = randomUUID();
@@ -22,6 +25,14 @@ export class CloudClaim {
     await lab.run(`cat >${directory}/user-data`, userData);
     await lab.run(`cat >${directory}/network-data && sync`, networkData);
     return new CloudClaim(directory);
+  }
+
+  /** A disk that is the image's EFI system partition and nothing else: firmware can boot it, too. Answers its path. */
+  async makeLoaderDisk(lab: LinuxLab): Promise<string> {
+    const path = `${this.#directory}/loader`;
+    const part = `bs=1M skip=${ESP.startMiB} count=${ESP.sizeMiB} status=none`;
+    await lab.run(`dd if=${this.#directory}/claim/disk.img of=${path} ${part} && sync`);
+    return path;
   }
 
   /** Gives a machine these disks alone. */

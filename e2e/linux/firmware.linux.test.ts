@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
 import { openLab } from "../../hack/linux-lab/open.ts";
-import type { InterfaceConfig } from "../../launcher/api/machine-config.ts";
+import type { DiskConfig, InterfaceConfig } from "../../launcher/api/machine-config.ts";
 import { generatedNetworkData } from "../../operator/src/controllers/virtualmachine/network-data.ts";
 import { machine } from "../../operator/src/controllers/virtualmachine/testing/fixtures.ts";
 import { CloudClaim } from "./cloud-claim.ts";
@@ -40,7 +40,9 @@ describe("a cloud image on a claim", () => {
   let checksum: string;
   let claim: CloudClaim;
   let peer: NetworkPeer;
-  const boot = () =>
+  let loader: DiskConfig;
+  /** With a second disk that can be booted, before or behind the one that it was made from. */
+  const boot = (withLoader?: "before" | "behind") =>
     bootGuest(lab, {
       image: "debian-cloud",
       memoryMiB: 512,
@@ -48,7 +50,12 @@ describe("a cloud image on a claim", () => {
       prepare: async () => {
         peer = await makeNetworkPeer(lab, 1500);
       },
-      change: (config) => ({ ...claim.change(config), interfaces: [nic] }),
+      change: (config) => {
+        const { disks, ...own } = claim.change(config);
+        const before = withLoader === "before" ? [loader] : [];
+        const behind = withLoader === "behind" ? [loader] : [];
+        return { ...own, disks: [...before, ...disks, ...behind], interfaces: [nic] };
+      },
     });
   /** What the guest and its cloud-init wrote before. */
   const expectKept = async () => {
@@ -125,13 +132,28 @@ describe("a cloud image on a claim", () => {
     await hotDisk.unplug();
   });
 
+  it("has a second disk that can be booted, which says so to the kernel", async () => {
+    const path = await claim.makeLoaderDisk(lab);
+    loader = { name: "loader", readOnly: false, queues: 1, source: { kind: "raw", path } };
+    const disk = HotDisk.of(path, guest);
+    await disk.plug();
+    const kernel = "linux /boot/vmlinuz root=UUID=$(findmnt -no UUID /) rw console=ttyS0 quiet panic=-1 from=loader";
+    const lines = `search.fs_uuid $(findmnt -no UUID /) root\\n${kernel}\\ninitrd /boot/initrd.img\\nboot\\n`;
+    await guest.console.shell(`mount ${HotDisk.device} /mnt && printf "${lines}" >/mnt/EFI/debian/grub.cfg`, 120_000);
+    await guest.console.shell("umount /mnt && sync", 120_000);
+    await disk.unplug();
+  });
+
   it("keeps what it wrote when its launcher is killed, and does not do again what the seed says", async () => {
     await guest.console.shell("head -c 8M /dev/urandom >/root/kept && sha256sum /root/kept >/root/kept.sum", 120_000);
     await guest.console.shell("echo and changed since >>/etc/from-the-seed && sync", 120_000);
+    // Boot entries that nobody can read any more: the firmware goes by the path for removable media.
+    await guest.console.shell("head -c 4096 /dev/urandom >/boot/efi/NvVars && sync", 120_000);
     await lab.run(`kill -KILL ${guest.pid}`);
     await guest.ended;
     await guest[Symbol.asyncDispose]();
-    guest = await boot();
+    guest = await boot("before");
+    expect(await guest.console.shell("cat /proc/cmdline")).toContain("from=loader");
     await expectKept();
   });
 
@@ -140,7 +162,8 @@ describe("a cloud image on a claim", () => {
     if (lab.kind !== "node") return;
     await lab.restart();
     await guest[Symbol.asyncDispose]();
-    guest = await boot();
+    guest = await boot("behind");
+    expect(await guest.console.shell("cat /proc/cmdline")).not.toContain("from=loader");
     await expectKept();
   });
 

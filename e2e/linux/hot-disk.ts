@@ -24,6 +24,11 @@ export class HotDisk {
     return new HotDisk(guest, path);
   }
 
+  /** Of a file that the lab has. */
+  static of(path: string, guest: Guest): HotDisk {
+    return new HotDisk(guest, path);
+  }
+
   async plug(): Promise<void> {
     await this.#guest.launcher.attachDisk(this.#config);
     await this.#guest.console.shell(`udevadm wait --timeout=60 ${HotDisk.device}`, TIMEOUT_MS);
