@@ -2,15 +2,10 @@ import { afterEach, beforeEach, describe, expect, it, jest } from "@jest/globals
 import { kvmIoctl } from "../kvm/kvm-ioctl.ts";
 import { TestBoard } from "../machine/testing/test-board.ts";
 import { TestMachine } from "../machine/testing/test-machine.ts";
-import { freePorts } from "../testing/free-ports.ts";
-import { recordingLog } from "../testing/recording-log.ts";
-import { type MigrationPlan, MigrationSource } from "./source.ts";
-import { MigrationTarget } from "./target.ts";
+import type { MigrationPlan } from "./source.ts";
 import { MigrationLab } from "./testing/migration-lab.ts";
 
 const MIB = 2 ** 20;
-const UID = "00000000-0000-0000-0000-000000000000";
-const NO_CONSOLES = { serial: new Uint8Array(0), virtio: new Uint8Array(0) };
 /** A working set of 2 MiB, of which the link takes as much in a quarter of a second. */
 const PLAN = { bandwidthBytesPerSecond: 8 * MIB, maxDowntimeMs: 60, autoConverge: true, deadlineMs: 120_000 };
 const WORKING_SET = "0x800000 512";
@@ -45,22 +40,9 @@ async function written({ console }: TestMachine): Promise<{ pages: number; error
 /** A migration, with the shares of time that the guest was held back in the source, as they came. */
 async function move(here: TestMachine, plan: Partial<MigrationPlan>) {
   const there = cleanup.use(await TestMachine.make({ isIncoming: true }));
-  const [port = 0] = await freePorts(2);
-  const common = { uid: UID, tls: lab.tls, log: recordingLog().log };
-  const target = new MigrationTarget({
-    ...common,
-    machine: there.machine,
-    start: () => there.machine.start(),
-    address: "127.0.0.1",
-    port,
-    restoreConsoles: () => {},
-  });
-  await target.listen();
+  const { target, port } = await lab.target(there);
   const throttled = jest.spyOn(here.machine, "throttle");
-  const source = new MigrationSource(
-    { ...common, machine: here.machine, launcherVersion: "test", consoles: () => NO_CONSOLES },
-    { address: "127.0.0.1", port, connections: 1, ...PLAN, ...plan },
-  );
+  const source = lab.source(here, { address: "127.0.0.1", port, connections: 1, ...PLAN, ...plan });
   await source.settled;
   const shares = throttled.mock.calls.map(([share]) => share);
   throttled.mockRestore();

@@ -5,14 +5,11 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import type { DiskConfig } from "../../api/machine-config.ts";
 import { decideHandOver, type SourcePhase, type TargetPhase } from "../../api/migration.ts";
 import { TestMachine } from "../machine/testing/test-machine.ts";
-import { freePorts } from "../testing/free-ports.ts";
-import { recordingLog } from "../testing/recording-log.ts";
 import { until } from "../testing/until.ts";
 import { sourceRuns } from "./handover/source-states.ts";
 import { MIGRATION_LIMITS, type MigrationLimits } from "./limits.ts";
 import { frameTypeOf, MEMORY_FRAME } from "./protocol.ts";
-import { MigrationSource } from "./source.ts";
-import { MigrationTarget } from "./target.ts";
+import type { MigrationTarget } from "./target.ts";
 import { MigrationLab, RELAY_ADDRESS } from "./testing/migration-lab.ts";
 import { type RelayedFrame, type RelayVerdict, TlsRelay } from "./testing/tls-relay.ts";
 
@@ -26,7 +23,6 @@ const PLAN = {
   bandwidthBytesPerSecond: 0,
   autoConverge: true,
 };
-const NO_CONSOLES = { serial: new Uint8Array(0), virtio: new Uint8Array(0) };
 
 let lab: MigrationLab;
 let directory: string;
@@ -77,26 +73,12 @@ interface Outcome {
 async function attempt(meddle: Meddling, limits: MigrationLimits = MIGRATION_LIMITS): Promise<Outcome> {
   const there = await TestMachine.make({ isIncoming: true, disks: disks(), keepLocalDisks: true });
   await using cleanup = new AsyncDisposableStack();
-  const [port = 0] = await freePorts(2);
-  const { log } = recordingLog();
-  const common = { uid: "00000000-0000-0000-0000-000000000000", tls: lab.tls, log, limits };
-  const target = new MigrationTarget({
-    ...common,
-    machine: there.machine,
-    start: () => there.machine.start(),
-    address: "127.0.0.1",
-    port,
-    restoreConsoles: () => {},
-  });
-  await target.listen();
+  const { target, port } = await lab.target(there, limits);
   const onFrame = (frame: RelayedFrame) => meddle(frame) ?? [frame.bytes];
   const ends = { address: RELAY_ADDRESS, targetAddress: "127.0.0.1", port, tls: lab.tls };
   cleanup.use(await new TlsRelay({ ...ends, onFrame }).listen());
   const here = source;
-  const moving = new MigrationSource(
-    { ...common, machine: here.machine, launcherVersion: "test", consoles: () => NO_CONSOLES },
-    { ...PLAN, port },
-  );
+  const moving = lab.source(here, { ...PLAN, port }, limits);
   await moving.settled;
   const seen = { source: moving.phase, message: moving.status().message };
   const first = await settledTarget(target);

@@ -3,12 +3,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { MachineConfig } from "../../../api/machine-config.ts";
 import type { MigrationResult, MigrationStatus } from "../../../api/migration.ts";
+import type { TestMachine } from "../../machine/testing/test-machine.ts";
 import { type KeyAndCertificate, TestAuthority } from "../../testing/certificates.ts";
 import { freePorts } from "../../testing/free-ports.ts";
+import { recordingLog } from "../../testing/recording-log.ts";
 import { until } from "../../testing/until.ts";
+import { MIGRATION_LIMITS } from "../limits.ts";
+import { type MigrationPlan, MigrationSource } from "../source.ts";
+import { MigrationTarget } from "../target.ts";
 import type { MachineTls } from "../tls.ts";
 import { RealLauncher } from "./real-launcher.ts";
 import { TlsRelay, type TlsRelayOptions } from "./tls-relay.ts";
+
+const UID = "00000000-0000-0000-0000-000000000000";
+const NO_CONSOLES = { serial: new Uint8Array(0), virtio: new Uint8Array(0) };
 
 /** Launchers of one machine, with its certificate, and a directory that goes with them. */
 export class MigrationLab implements Disposable {
@@ -45,6 +53,35 @@ export class MigrationLab implements Disposable {
       caPath: join(this.directory, "ca.pem"),
     };
     return new RealLauncher(join(this.directory, `launcher-${++this.#launchers}`), { migration, ...changes });
+  }
+
+  /** A target in this process that listens, for the machine of UID; answers its port too. */
+  async target(
+    { machine }: TestMachine,
+    limits = MIGRATION_LIMITS,
+  ): Promise<{ target: MigrationTarget; port: number }> {
+    const [port = 0] = await freePorts(2);
+    const target = new MigrationTarget({
+      ...this.#common,
+      machine,
+      start: () => machine.start(),
+      address: "127.0.0.1",
+      port,
+      restoreConsoles: () => {},
+      limits,
+    });
+    await target.listen();
+    return { target, port };
+  }
+
+  /** The other side in this process; moves the machine at once. */
+  source({ machine }: TestMachine, plan: MigrationPlan, limits = MIGRATION_LIMITS): MigrationSource {
+    const own = { machine, launcherVersion: "test", consoles: () => NO_CONSOLES, limits };
+    return new MigrationSource({ ...this.#common, ...own }, plan);
+  }
+
+  get #common() {
+    return { uid: UID, tls: this.tls, log: recordingLog().log };
   }
 
   /** Before `target`, at RELAY_ADDRESS. */
