@@ -47,7 +47,7 @@ export class DiskFile implements DiskTarget {
     const [start, left] = [offsetBytes + ofHead, lengthBytes - ofHead];
     this.#do("zeroed", () => {
       if (headFd !== null && ofHead > 0) pwriteFully(headFd, new Uint8Array(ofHead), offsetBytes);
-      if (left > 0) zeroFile(fd, start, left, isBlockDevice ? () => zeroOut(fd, start, left) : undefined);
+      if (left > 0 && !hasPunched(fd, start, left)) (isBlockDevice ? zeroOut : writeZeroes)(fd, start, left);
     });
   }
 
@@ -74,20 +74,21 @@ export class DiskFile implements DiskTarget {
   }
 }
 
-/** Storage is given back; where it cannot be, file system or thin device, zeroes are written, by `instead` where there is such a way. */
-function zeroFile(fd: number, offsetBytes: number, lengthBytes: number, instead?: () => void): void {
+/** Gives the storage of a range back; false where neither file system nor device can. */
+function hasPunched(fd: number, offsetBytes: number, lengthBytes: number): boolean {
   try {
     punchHole(fd, offsetBytes, lengthBytes);
+    return true;
   } catch (error) {
-    if (!(error instanceof SysError && error.errno === constants.errno.EOPNOTSUPP)) throw error;
-    if (instead) {
-      instead();
-      return;
-    }
-    using zeroes = Mapping.anonymous(Math.min(ZERO_BYTES, lengthBytes));
-    for (let done = 0; done < lengthBytes; done += zeroes.sizeBytes) {
-      const bytes = new Uint8Array(zeroes.buffer, 0, Math.min(zeroes.sizeBytes, lengthBytes - done));
-      pwriteFully(fd, bytes, offsetBytes + done);
-    }
+    if (error instanceof SysError && error.errno === constants.errno.EOPNOTSUPP) return false;
+    throw error;
+  }
+}
+
+function writeZeroes(fd: number, offsetBytes: number, lengthBytes: number): void {
+  using zeroes = Mapping.anonymous(Math.min(ZERO_BYTES, lengthBytes));
+  for (let done = 0; done < lengthBytes; done += zeroes.sizeBytes) {
+    const bytes = new Uint8Array(zeroes.buffer, 0, Math.min(zeroes.sizeBytes, lengthBytes - done));
+    pwriteFully(fd, bytes, offsetBytes + done);
   }
 }
