@@ -2,7 +2,7 @@ import { describe, expect, it } from "@jest/globals";
 import fc from "fast-check";
 import { ipv6Bytes } from "./addresses.ts";
 import { Dhcp6Server, dhcp6Types, parseDhcp6, parseOptions } from "./dhcp6.ts";
-import { network } from "./testing/guest.ts";
+import { network, dhcp6Option as option } from "./testing/guest.ts";
 
 const TRANSACTION = Uint8Array.of(1, 2, 3);
 const CLIENT = Uint8Array.of(0, 1, 0, 1, 9, 9, 9, 9, 2, 0x5a, 0, 0x12, 0x34, 0x56);
@@ -12,11 +12,6 @@ function server() {
   const guest = network();
   if (!guest.ipv6) throw new Error("no IPv6");
   return new Dhcp6Server(guest, guest.ipv6);
-}
-
-function option(code: number, ...values: readonly Uint8Array[]): Uint8Array {
-  const value = Buffer.concat(values);
-  return Buffer.concat([Uint8Array.of(0, code, value.length >>> 8, value.length & 0xff), value]);
 }
 
 function message(type: number, ...options: readonly Uint8Array[]): Uint8Array {

@@ -43,6 +43,12 @@ export function dhcpMessage({ type, mac = macOfGuest, clientAddress = [0, 0, 0, 
   return Buffer.concat([head, ...encoded, Uint8Array.of(255)]);
 }
 
+/** An option of a DHCPv6 message of the guest. */
+export function dhcp6Option(code: number, ...values: readonly Uint8Array[]): Uint8Array {
+  const value = Buffer.concat(values);
+  return Buffer.concat([Uint8Array.of(0, code, value.length >>> 8, value.length & 0xff), value]);
+}
+
 /** The options of a DHCP message, by code. */
 export function dhcpOptionsOf(message: Uint8Array): Map<number, number[]> {
   const options = new Map<number, number[]>();

@@ -2,7 +2,7 @@ import { ipv4Bytes, ipv6Bytes } from "../addresses.ts";
 import { dhcpTypes } from "../dhcp4.ts";
 import { type Dhcp6Option, dhcp6Types, parseDhcp6, parseOptions } from "../dhcp6.ts";
 import type { LinkServices } from "../link-services.ts";
-import { dhcpMessage, dhcpOptionsOf, guestUdp } from "./guest.ts";
+import { dhcp6Option, dhcpMessage, dhcpOptionsOf, guestUdp } from "./guest.ts";
 
 /** What a client was given; times in seconds from the moment it asked. */
 interface Lease {
@@ -133,14 +133,14 @@ export const askDhcp6: Asker = (services, question, held) => {
     return (answer && parseDhcp6(answer.subarray(UDP_PAYLOAD_IPV6))?.options) ?? null;
   };
   const address = Buffer.from(held, "hex");
-  const within = address.length > 0 ? option(5, address, new Uint8Array(8)) : new Uint8Array(0);
-  const association = option(3, Uint8Array.of(0, 0, 0, 1), new Uint8Array(8), within);
+  const within = address.length > 0 ? dhcp6Option(5, address, new Uint8Array(8)) : new Uint8Array(0);
+  const association = dhcp6Option(3, Uint8Array.of(0, 0, 0, 1), new Uint8Array(8), within);
   if (question === "rebind") return lease6(send(dhcp6Types.rebind, association));
   // A client has kept who its server is; ours is always the same one, so that it can be asked for anew.
   const server = send(dhcp6Types.solicit, association)?.find(({ code }) => code === 2)?.value;
   if (!server) return null;
   const type = question === "renew" ? dhcp6Types.renew : dhcp6Types.request;
-  return lease6(send(type, option(2, server), association));
+  return lease6(send(type, dhcp6Option(2, server), association));
 };
 
 function lease6(options: readonly Dhcp6Option[] | null): Lease | null {
@@ -159,9 +159,4 @@ function lease6(options: readonly Dhcp6Option[] | null): Lease | null {
     rebindSeconds: times.readUInt32BE(8),
     validSeconds: given.readUInt32BE(20),
   };
-}
-
-function option(code: number, ...values: readonly Uint8Array[]): Uint8Array {
-  const value = Buffer.concat(values);
-  return Buffer.concat([Uint8Array.of(0, code, 0, value.length), value]);
 }

@@ -167,7 +167,8 @@ export function lostPod(vm: StoredVirtualMachine): Pod {
   const terminated = JSON.parse(
     '{"exitCode":137,"reason":"ContainerStatusUnknown","message":"not located","startedAt":null,"finishedAt":null}',
   );
-  return { ...rejectedPod(vm), status: { ...rejectedPod(vm).status, containerStatuses: [container({ terminated })] } };
+  const pod = rejectedPod(vm);
+  return { ...pod, status: { ...pod.status, containerStatuses: [container({ terminated })] } };
 }
 
 export function launcherSays(pod: Pod, status: Partial<LauncherStatus>): LauncherFacts {
