@@ -22,13 +22,16 @@ describe("the options of launcher run", () => {
   });
 
   it.each([
-    [["m.json", "--copied", "root=1024"], /add it/],
-    [["m.json", "--receive", "--copied", "root"], /DISK=BYTES/],
-    [["m.json", "--receive", "--copied", "root=512@relative"], /DISK=BYTES@PATH/],
-    [["m.json", "--receive", "--moved", "root=512"], /--moved takes DISK=BYTES@PATH/],
-    [["m.json", "--moved", "root=512@/disks/root"], /add it/],
-    [["m.json", "--receive", "--copied", "root=1000"], /multiple of 512/],
-    [["m.json", "--receive", "--copied", "root=9999999999999872"], /up to 2\^50/],
+    [["m.json", "--copied", "root=1024"], /^--copied is .*add it/],
+    [["m.json", "--moved", "root=512@/disks/root"], /^--moved is .*add it/],
+    [["m.json", "--receive", "--copied", "root"], /^--copied takes DISK=BYTES or DISK=BYTES@PATH.*not "root"$/],
+    [["m.json", "--receive", "--copied", "root=512@relative"], /^--copied takes .*an absolute path/],
+    [["m.json", "--receive", "--copied", "root=1000"], /^--copied takes .*multiple of 512/],
+    [["m.json", "--receive", "--copied", "root=9999999999999872"], /^--copied takes .*up to 2\^50/],
+    [["m.json", "--receive", "--moved", "root"], /^--moved takes DISK=BYTES@PATH.*not "root"$/],
+    [["m.json", "--receive", "--moved", "root=512"], /^--moved takes DISK=BYTES@PATH/],
+    [["m.json", "--receive", "--moved", "root=512@relative"], /^--moved takes .*an absolute path/],
+    [["m.json", "--receive", "--moved", "root=1000@/disks/root"], /^--moved takes .*multiple of 512/],
     [["m.json", "--receive", "--restore", "there"], /not both/],
     [["--receive"], /one machine\.json/],
   ])("refuse %j", (args, message) => {

@@ -44,25 +44,34 @@ function originOf({
 }): Origin {
   if (restore !== undefined && receive) throw new TypeError("a machine comes from --restore or by --receive, not both");
   if (receive) return { kind: "migrated", copied: copied.map(copiedDisk), moved: moved.map(movedDisk) };
-  if (copied.length + moved.length > 0)
-    throw new TypeError("disks are copied where the machine comes by --receive; add it");
+  if (copied.length > 0) throw new TypeError("--copied is for a machine that comes by --receive; add it");
+  if (moved.length > 0) throw new TypeError("--moved is for a machine that comes by --receive; add it");
   return restore === undefined ? { kind: "boot" } : { kind: "suspended", directory: restore };
 }
 
-function movedDisk(text: string): PlacedDisk {
-  const { path, ...disk } = copiedDisk(text);
-  if (path === undefined) throw new TypeError(`--moved takes DISK=BYTES@PATH, not ${JSON.stringify(text)}`);
-  return { ...disk, path };
+function copiedDisk(text: string): CopiedDisk {
+  const disk = parseDisk(text);
+  if (disk === null) throw notADisk("--copied takes DISK=BYTES or DISK=BYTES@PATH", text);
+  return disk;
 }
 
-const COPIED = /^([a-z0-9-]{1,63})=([1-9]\d{0,15})(?:@(\/.+))?$/;
+function movedDisk(text: string): PlacedDisk {
+  const disk = parseDisk(text);
+  if (disk?.path === undefined) throw notADisk("--moved takes DISK=BYTES@PATH", text);
+  return { ...disk, path: disk.path };
+}
 
-function copiedDisk(text: string): CopiedDisk {
-  const [, name = "", digits = "", path] = COPIED.exec(text) ?? [];
+function notADisk(option: string, text: string): TypeError {
+  return new TypeError(
+    `${option}, with a multiple of 512 up to 2^50 and an absolute path, not ${JSON.stringify(text)}`,
+  );
+}
+
+const DISK = /^([a-z0-9-]{1,63})=([1-9]\d{0,15})(?:@(\/.+))?$/;
+
+function parseDisk(text: string): CopiedDisk | null {
+  const [, name = "", digits = "", path] = DISK.exec(text) ?? [];
   const sizeBytes = Number(digits);
-  if (name === "" || sizeBytes % DISK_SIZE.multipleOf !== 0 || sizeBytes > DISK_SIZE.max)
-    throw new TypeError(
-      `--copied takes DISK=BYTES or DISK=BYTES@PATH, with a multiple of 512 up to 2^50 and an absolute path, not ${JSON.stringify(text)}`,
-    );
+  if (name === "" || sizeBytes % DISK_SIZE.multipleOf !== 0 || sizeBytes > DISK_SIZE.max) return null;
   return { name, sizeBytes, ...(path === undefined ? {} : { path }) };
 }

@@ -8,6 +8,8 @@ const disk = (name: string, changes: Partial<DiskConfig> = {}): DiskConfig => {
 };
 const copiedInto = (disks: DiskConfig[], name: string) =>
   withCopiedDisks({ disks } as unknown as MachineConfig, [{ name, sizeBytes: 4096 }]).disks;
+const movedInto = (disks: DiskConfig[], name: string) =>
+  withMovedDisks({ disks } as unknown as MachineConfig, [{ name, sizeBytes: 4096, path: "/dev/null" }]).disks;
 
 describe("a machine.json whose disks are copied", () => {
   it("has the size that they have by now, and the others as they were", () => {
@@ -48,5 +50,8 @@ describe("a machine.json whose disks are copied", () => {
     ["a disk that nobody writes to", [disk("data", { readOnly: true })], /disks\[0\]\.readOnly is true/],
   ])("is refused for %s", (_what, disks, message) => {
     expect(() => copiedInto(disks, "data")).toThrow(message);
+    expect(() => copiedInto(disks, "data")).toThrow("; --copied ");
+    expect(() => movedInto(disks, "data")).toThrow(message);
+    expect(() => movedInto(disks, "data")).toThrow("; --moved ");
   });
 });

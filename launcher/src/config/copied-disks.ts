@@ -13,19 +13,10 @@ export interface CopiedDisk {
 /** A disk that is at another path than machine.json says. */
 export type PlacedDisk = CopiedDisk & { readonly path: string };
 
-/**
- * machine.json of a target that has claims of its own: the file is the source's as well, whose disks may have grown since it was
- * written. Throws ConfigInvalid.
- */
-export function withCopiedDisks(config: MachineConfig, copied: readonly CopiedDisk[]): MachineConfig {
-  return withPlacedDisks(config, copied, (place) => ({ ...place, copied: true }));
-}
-
-/** The same where an earlier migration moved disks since the file was written. Throws ConfigInvalid. */
-export function withMovedDisks(config: MachineConfig, moved: readonly PlacedDisk[]): MachineConfig {
-  return withPlacedDisks(config, moved, ({ kind, path, sizeBytes }) =>
-    kind === "raw" ? { kind, path } : { kind, path, sizeBytes },
-  );
+/** An option of the command line that says where disks are. */
+interface Placement {
+  readonly option: string;
+  sourceAt(place: Place): DiskSource;
 }
 
 interface Place {
@@ -34,29 +25,51 @@ interface Place {
   readonly sizeBytes: number;
 }
 
-function withPlacedDisks(
-  config: MachineConfig,
-  placed: readonly CopiedDisk[],
-  sourceAt: (place: Place) => DiskSource,
-): MachineConfig {
+const COPIED: Placement = { option: "--copied", sourceAt: (place) => ({ ...place, copied: true }) };
+const MOVED: Placement = {
+  option: "--moved",
+  sourceAt: ({ kind, path, sizeBytes }) => (kind === "raw" ? { kind, path } : { kind, path, sizeBytes }),
+};
+
+/**
+ * machine.json of a target that has claims of its own: the file is the source's as well, whose disks may have grown since it was
+ * written. Throws ConfigInvalid.
+ */
+export function withCopiedDisks(config: MachineConfig, copied: readonly CopiedDisk[]): MachineConfig {
+  return withPlacedDisks(config, copied, COPIED);
+}
+
+/** The same where an earlier migration moved disks since the file was written. Throws ConfigInvalid. */
+export function withMovedDisks(config: MachineConfig, moved: readonly PlacedDisk[]): MachineConfig {
+  return withPlacedDisks(config, moved, MOVED);
+}
+
+function withPlacedDisks(config: MachineConfig, placed: readonly CopiedDisk[], placement: Placement): MachineConfig {
   const missing = placed.find(({ name }) => !config.disks.some((disk) => disk.name === name));
   if (missing !== undefined)
-    throw new ConfigInvalid("disks", `have no ${missing.name}; --copied names a disk of the machine`);
+    throw new ConfigInvalid("disks", `have no ${missing.name}; ${placement.option} names a disk of the machine`);
   const disks = config.disks.map((disk, index) => {
     const found = placed.find(({ name }) => name === disk.name);
-    return found === undefined ? disk : { ...disk, source: sourceAt(placeOf(disk, `disks[${index}]`, found)) };
+    if (found === undefined) return disk;
+    const { kind, path } = placeableSource(disk, `disks[${index}]`, placement.option);
+    const place = found.path === undefined ? { kind, path } : { kind: kindOf(found.path), path: found.path };
+    return { ...disk, source: placement.sourceAt({ ...place, sizeBytes: found.sizeBytes }) };
   });
   return { ...config, disks };
 }
 
-function placeOf({ source, readOnly }: DiskConfig, field: string, { sizeBytes, path }: CopiedDisk): Place {
+function placeableSource(
+  { source, readOnly }: DiskConfig,
+  field: string,
+  option: string,
+): DiskSource & { kind: Place["kind"] } {
   if (source.kind !== "directory" && source.kind !== "raw")
     throw new ConfigInvalid(
       `${field}.source.kind`,
-      `is ${source.kind}; --copied takes a disk of kind directory or raw`,
+      `is ${source.kind}; ${option} takes a disk of kind directory or raw`,
     );
-  if (readOnly) throw new ConfigInvalid(`${field}.readOnly`, "is true; --copied takes a disk that can be written");
-  return { kind: path === undefined ? source.kind : kindOf(path), path: path ?? source.path, sizeBytes };
+  if (readOnly) throw new ConfigInvalid(`${field}.readOnly`, `is true; ${option} takes a disk that can be written`);
+  return source;
 }
 
 /** What is not there is found missing when it is opened. */
