@@ -28,7 +28,7 @@ export function machineMetrics(machine: MachineControls): MetricSource {
       ]);
     yield metric(
       "counter",
-      "typevisor_vm_disk_polling_seconds_total",
+      "typevisor_vm_polling_seconds_total",
       "Processor time spent on looking for the next request to a disk, or the next frame, before sleeping.",
       machine.pollingSeconds,
     );

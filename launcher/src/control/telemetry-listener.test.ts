@@ -92,6 +92,7 @@ describe("telemetry", () => {
       `typevisor_vm_reboots_total{${who}} 3`,
       `typevisor_vm_io_engine_info{${who},engine="threads"} 1`,
       `typevisor_vm_exits_total{${who},kind="io:\\"0x3f8\\""} 7`,
+      `typevisor_vm_polling_seconds_total{${who}} 0.25`,
       `typevisor_vm_milestone_seconds{${who},step="running"} 0.05`,
       `typevisor_vm_console_output_bytes_total{${who}} 5`,
       `typevisor_launcher_api_requests_total{${who},method="GET",path="/v1/status",code="200"} 4`,
