@@ -134,6 +134,26 @@ describe("a machine that was saved", () => {
       expect(await counted(here)).toEqual({ reverse: 0, launcher: 0, guest: 0 });
     });
 
+    it("is told of its router at once in each place, and need not ask", async () => {
+      const ipv6 = { address: "fd10:0:2::2", prefixLength: 120, gateway: "fe80::1" };
+      const attachment = { kind: "tap", device: "tap0", guest: { ...guest, ipv6 } } as const;
+      const quiet = () => {
+        const space = spaces.use(new TestNamespace());
+        space.withoutIpv6();
+        space.addTap("tap0", "10.0.2.1/24");
+        const interfaces = [{ ...config, attachment }];
+        return { interfaces, links: interfaces.map((each) => space.within(() => openLink(each))) };
+      };
+      const heard = ({ machine }: TestMachine) => machine.networkUse()[0]?.receive.packets;
+      await using first = await TestMachine.start(quiet());
+      first.console.type("netecho 1");
+      await until(() => heard(first) === 1);
+      await using second = await continued(first, quiet());
+      expect(heard(second)).toBe(0);
+      second.machine.start();
+      await until(() => heard(second) === 1);
+    });
+
     it("asks a guest that can to announce itself, by an interrupt, until it says that it has, in each place", async () => {
       const [here, there, further] = [place(), place(), place()];
       await using first = await TestMachine.start(here.options);

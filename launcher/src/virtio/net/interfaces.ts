@@ -1,6 +1,7 @@
 import type { DiskState, InterfaceStatus } from "../../../api/control.ts";
 import type { InterfaceConfig, LinkState } from "../../../api/machine-config.ts";
 import { ipv6Bytes, macBytes } from "../../net/addresses.ts";
+import { Advertiser } from "../../net/advertiser.ts";
 import { announcementsOf } from "../../net/announcement.ts";
 import { AnsweringTap } from "../../net/answering-tap.ts";
 import { DeviceCounters } from "../../net/device-counters.ts";
@@ -21,9 +22,6 @@ import type { NetworkUse } from "./network-use.ts";
 import { VNET_HEADER_BYTES } from "./protocol.ts";
 import { SwitchablePath } from "./switchable-path.ts";
 import { VhostPath } from "./vhost-path.ts";
-
-/** RFC 4861, section 6.2.1: between router advertisements that nobody asked for. */
-const ADVERTISEMENT_INTERVAL_MS = 300_000;
 
 export interface InterfaceReport extends NetworkUse {
   readonly name: string;
@@ -66,7 +64,7 @@ export class NetworkInterface implements Disposable {
   readonly #answering: AnsweringTap | undefined;
   readonly #taps: readonly TapQueue[];
   readonly #announcer: Announcer;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #advertiser: Advertiser | undefined;
 
   /** `link` is the interface's from now on, also when this throws: NetworkError where the link is not what it must be. */
   constructor({ config, link, resolver, host }: InterfaceParts) {
@@ -100,6 +98,7 @@ export class NetworkInterface implements Disposable {
       if (this.#path.name === "inProcess") inProcess.deliver(frame);
       else answering?.send(frame);
     };
+    this.#advertiser = services && cleanup.use(new Advertiser(advertise));
     const announcements = announcementsOf(macBytes(this.#mac), guest?.ipv4?.address);
     this.#announcer = cleanup.use(new Announcer(announcements, (frame) => this.#sendAsGuest(frame)));
     this.device = new NetDevice({
@@ -110,11 +109,13 @@ export class NetworkInterface implements Disposable {
       link: config.link,
       path: this.#path,
       isPolled: poller !== undefined,
-      onStart: advertise,
-      onArrival: () => this.#announcer.start(),
+      onStart: () => this.#advertiser?.start(),
+      onArrival: () => {
+        this.#announcer.start();
+        this.#advertiser?.start();
+      },
     });
     this.pciDevice = new VirtioPciDevice(this.device, host);
-    if (services) this.#timer = setInterval(advertise, ADVERTISEMENT_INTERVAL_MS).unref();
     cleanup.move();
   }
 
@@ -160,7 +161,7 @@ export class NetworkInterface implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    clearInterval(this.#timer);
+    this.#advertiser?.[Symbol.dispose]();
     this.#announcer[Symbol.dispose]();
     this.#path[Symbol.dispose]();
     this.#answering?.[Symbol.dispose]();
