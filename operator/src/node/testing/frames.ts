@@ -36,12 +36,20 @@ export function udpFrame(ends: Ends, ports: { from: number; to: number }, text: 
   return ipv4Frame(ends, 17, Buffer.concat([header, Buffer.from(text)]));
 }
 
-/** SCTP's first packet (RFC 9260, section 3.3.2), with its checksum. */
-export function sctpInitFrame(ends: Ends, ports: { from: number; to: number }): Buffer {
+/** The first two packets of SCTP (RFC 9260, sections 3.3.2 and 3.3.3), each with the tag 1 and without a state cookie. */
+const SCTP_CHUNKS = {
+  init: { verificationTag: 0, chunk: "0100001400000001000100000010001000000001" },
+  initAck: { verificationTag: 1, chunk: "0200001400000001000100000010001000000001" },
+} as const;
+
+/** A packet of SCTP, with its checksum. */
+export function sctpFrame(ends: Ends, ports: { from: number; to: number }, type: keyof typeof SCTP_CHUNKS): Buffer {
+  const { verificationTag, chunk } = SCTP_CHUNKS[type];
   const packet = Buffer.alloc(32);
   packet.writeUInt16BE(ports.from, 0);
   packet.writeUInt16BE(ports.to, 2);
-  packet.write("0100001400000001000100000010001000000001", 12, "hex");
+  packet.writeUInt32BE(verificationTag, 4);
+  packet.write(chunk, 12, "hex");
   packet.writeUInt32LE(crc32c(packet), 8);
   return ends.source.includes(":") ? ipv6Frame(ends, 132, packet) : ipv4Frame(ends, 132, packet);
 }

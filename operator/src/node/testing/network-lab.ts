@@ -70,6 +70,9 @@ export class NetworkLab implements AsyncDisposable {
     this.pod.ip(`link set eth0 mtu ${mtuBytes}`);
     this.node.ip(`link set world mtu ${worldMtuBytes}`);
     this.world.ip(`link set eth0 mtu ${worldMtuBytes}`);
+    // Errors by ICMP come as often as a test makes them.
+    for (const each of [this.node, this.pod])
+      for (const limit of ["ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"]) each.set(limit, "0");
     if (options.ipv4) this.#ipv4();
     if (options.ipv6) this.#ipv6();
   }

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { masqueradeNetwork, type TapBinding } from "../../../../../launcher/api/agent.ts";
-import { type Ends, sctpInitFrame, toTap } from "../../testing/frames.ts";
+import { type Ends, sctpFrame, toTap } from "../../testing/frames.ts";
 import {
   addresses,
   everybodyListens,
@@ -17,6 +17,7 @@ import { parseAddress } from "./ip-address.ts";
 const { pod4, pod6 } = addresses;
 const { pod4: neighbour4, pod6: neighbour6, node4 } = neighbourAddresses;
 const masquerade: TapBinding = { kind: "masquerade", mac: guestMac, ownPorts: [ownPort] };
+const nearGateway = { sourceMac: guestMac, targetMac: masqueradeNetwork.gatewayMac };
 /** Less than the first pod has: a path between the two. */
 const NEIGHBOUR_MTU = 1320;
 const hex = (address: string) => Buffer.from(parseAddress(address)).toString("hex");
@@ -40,6 +41,8 @@ describe.each([
     for (const protocol of ["tcp", "udp"] as const)
       await neighbour.guest.order({ do: "listen", protocol, port: 80, label: "neighbour" });
   });
+  /** Whom the neighbour's frames are to, where it has its pod's own addresses. */
+  const nearNode = () => ({ sourceMac: lab.macOf(neighbour.pod, "eth0"), targetMac: lab.macOf(lab.node, "pod2") });
   afterAll(async () => {
     await neighbour[Symbol.asyncDispose]();
     await lab[Symbol.asyncDispose]();
@@ -73,11 +76,16 @@ describe.each([
     ["10.0.2.2", neighbour4, pod4, seenAs.ipv4],
     ["fd10:0:2::2", neighbour6, pod6, seenAs.ipv6],
   ])("speak SCTP, from %s to %s", async (source, target, from, to) => {
-    const ends: Ends = { sourceMac: guestMac, targetMac: masqueradeNetwork.gatewayMac, source, target };
-    const init = sctpInitFrame(ends, { from: 5000, to: 5001 });
+    const ends: Ends = { ...nearGateway, source, target };
+    const init = sctpFrame(ends, { from: 5000, to: 5001 }, "init");
     // Source, target, ports: as the guest that it came to sees them.
     const arrived = new RegExp(`^[46].*${hex(from)}${hex(to)}13881389`);
     await seenBy(neighbour.guest, () => lab.send(toTap(init)), arrived);
+    const own = binding.kind === "masquerade" ? nearGateway : nearNode();
+    const answer = sctpFrame({ ...own, source: to, target: from }, { from: 5001, to: 5000 }, "initAck");
+    const answered = new RegExp(`^[46].*${hex(target)}${hex(source)}13891388`);
+    const send = () => neighbour.pod.order({ do: "send", descriptor: 0, hex: toTap(answer) });
+    await seenBy(lab.guest, send, answered);
   });
 
   it.each([

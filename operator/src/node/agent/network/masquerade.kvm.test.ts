@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import { masqueradeNetwork } from "../../../../../launcher/api/agent.ts";
-import { arpFrame, type Ends, icmpv6Frame, sctpInitFrame, tagged, toTap, udpFrame } from "../../testing/frames.ts";
+import { arpFrame, type Ends, icmpv6Frame, sctpFrame, tagged, toTap, udpFrame } from "../../testing/frames.ts";
 import {
   addresses,
   collectedBy,
@@ -107,6 +107,34 @@ describe("a guest behind masquerade, in a pod with IPv4 and IPv6", () => {
     );
   });
 
+  it.each([
+    [world4, ["10.0.2.1", node4, world4]],
+    [world6, ["fd10:0:2::1", node6, world6]],
+  ])("sees each hop on its way to %s", (host, hops) => {
+    const hop = (distance: number) => {
+      try {
+        return lab.guest.run("ping", ["-n", "-c", "1", "-W", "5", "-t", `${distance}`, host]);
+      } catch (error) {
+        return String((error as { stdout?: unknown }).stdout);
+      }
+    };
+    const seen = hops.map((_hop, i) => /^(?:\d+ bytes from|From) (\S+?):? icmp_seq/m.exec(hop(i + 1))?.[1]);
+    expect(seen).toEqual(hops);
+  });
+
+  it("is told that who asked it has gone", async () => {
+    await lab.guest.order({ do: "sniff" });
+    expect(await lab.node.exchange("udp", pod4, 80)).toMatch("guest saw");
+    const [here, there] = [hex("10.0.2.2"), hex(node4)];
+    const question = new RegExp(`^45.*${there}${here}(....)0050`);
+    const ports = (await lab.guest.seen()).map((packet) => question.exec(packet)?.[1]);
+    const port = Number.parseInt(ports.findLast((each) => each !== undefined) ?? "", 16);
+    const late = udpFrame(nearGateway, { from: 80, to: port }, "late");
+    // Port unreachable, about what the guest sent: the one that answers knows it by the pod's address.
+    const told = new RegExp(`^45.*${there}${here}0303.*${here}${there}0050`);
+    await collectedBy(lab.guest, () => lab.send(toTap(late)), told);
+  });
+
   it("is told of larger segments than its pod's link takes", async () => {
     // It has taken no notice of the MTU that it was given.
     lab.guest.ip("link set eth0 mtu 1500");
@@ -116,7 +144,7 @@ describe("a guest behind masquerade, in a pod with IPv4 and IPv6", () => {
   });
 
   it("speaks SCTP", async () => {
-    const init = sctpInitFrame(nearGateway, { from: 5000, to: 5001 });
+    const init = sctpFrame(nearGateway, { from: 5000, to: 5001 }, "init");
     const seen = await seenBy(lab.node, () => lab.send(toTap(init)), /^45.{16}84/);
     expect(seen.some((packet) => packet.startsWith("45") && packet.includes(`${hex(pod4)}${hex(node4)}13881389`))).toBe(
       true,
