@@ -12,6 +12,7 @@ import {
   ownPort,
   seenBy,
 } from "../../testing/network-lab.ts";
+import { sendUnsound } from "../../testing/unsound-frames.ts";
 
 // Needs root, and a kernel with nftables: network namespaces are made, and a guest in one of them.
 const { pod4, pod6, node4, node6, world4, world6 } = addresses;
@@ -192,6 +193,33 @@ describe("a guest behind masquerade, in a pod with IPv4 and IPv6", () => {
     // Nor does the pod's kernel believe it.
     await lab.send(toTap(arpFrame({ ...nearGateway, source: node4 })));
     expect(lab.pod.ip("neigh show dev tap-default")).not.toMatch(node4);
+  });
+
+  it("hurts nobody with frames that are not sound", async () => {
+    const { refused, large } = await sendUnsound(lab, nearGateway);
+    expect(refused).toEqual([]);
+    expect(large.filter((bytes) => bytes > 1450)).toEqual([]);
+    expect(await lab.guest.exchange("tcp", node4, 80)).toMatch(`node saw ${pod4}`);
+    expect(await lab.node.exchange("tcp", pod4, ownPort)).toMatch("launcher saw");
+    expect(await lab.pod.exchange("udp", world4, 80)).toMatch("world saw");
+  });
+
+  it("serves nobody else: neither DHCP nor routes", async () => {
+    const all: Ends = { ...nearGateway, targetMac: "ff:ff:ff:ff:ff:ff", target: "255.255.255.255" };
+    const all6: Ends = { ...nearGateway, targetMac: "33:33:00:00:00:01", source: "fe80::2", target: "ff02::1" };
+    // Some plugins have their pods learn routes.
+    lab.pod.set("ipv6/conf/tap-default/accept_ra", "2");
+    const routes = lab.pod.ip("-6 route show");
+    const send = async () => {
+      await lab.send(toTap(udpFrame(all, { from: 67, to: 68 }, "evil offer")));
+      await lab.send(toTap(udpFrame({ ...nearGateway, target: pod4 }, { from: 67, to: 68 }, "evil offer")));
+      await lab.send(toTap(icmpv6Frame(all6, Buffer.from("860000004000070800000000000000000101020000000099", "hex"))));
+      await lab.send(toTap(udpFrame(nearGateway, { from: 9, to: 9 }, "good")));
+    };
+    const seen = await seenBy(lab.node, send, new RegExp(Buffer.from("good").toString("hex")));
+    expect(seen.filter((packet) => packet.includes(Buffer.from("evil").toString("hex")))).toEqual([]);
+    expect(seen.filter((packet) => /^6.{11}3aff.{64}86/.test(packet))).toEqual([]);
+    expect(lab.pod.ip("-6 route show")).toBe(routes);
   });
 
   it("is answered by the launcher alone when it asks for addresses", async () => {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import type { TapGrant } from "../../../../../launcher/api/agent.ts";
 import { arpFrame, type Ends, icmpv6Frame, ipv4Frame, tagged, toTap, udpFrame } from "../../testing/frames.ts";
 import { addresses, everybodyListens, NetworkLab, ownPort, seenBy } from "../../testing/network-lab.ts";
+import { sendUnsound } from "../../testing/unsound-frames.ts";
 import { parseAddress } from "./ip-address.ts";
 
 // Needs root, and a kernel with nftables: network namespaces are made, and a guest in one of them.
@@ -143,6 +144,16 @@ describe.each([
     expect(seen.filter((packet) => packet.startsWith("0001080006040002") && packet.includes("0af40058"))).toEqual([]);
     expect(seen.filter((packet) => packet.includes("020000000099"))).toEqual([]);
     expect(seen.filter((packet) => /^6.{11}3aff.{64}86/.test(packet))).toEqual([]);
+  });
+
+  it("hurts nobody with frames that are not sound", async () => {
+    const ends: Ends = { sourceMac: podMac, targetMac: nodeMac, source: pod4, target: node4 };
+    const { refused, large } = await sendUnsound(lab, ends);
+    expect(refused).toEqual([]);
+    expect(large.filter((bytes) => bytes > 1450)).toEqual([]);
+    expect(await lab.guest.exchange("tcp", node4, 80)).toMatch(`node saw ${pod4}`);
+    expect(await lab.node.exchange("tcp", pod4, ownPort)).toMatch("launcher saw");
+    expect(await lab.pod.exchange("udp", world4, 80)).toMatch("world saw");
   });
 
   it("goes on as it was when the launcher is started anew", async () => {
