@@ -8,6 +8,7 @@ import {
   anyOf,
   chain,
   deletedTable,
+  GUEST_MARK,
   quoted,
   replacedTable,
   when,
@@ -17,8 +18,6 @@ import type { PlanInputs, Setting, TapPlan } from "./tap-plan.ts";
 type PodIpBinding = Extract<TapBinding, { kind: "podIP" }>;
 
 const TABLE = "typevisor";
-/** Marks frames of the guest on their way out; the pod's kernel marks none. */
-const GUEST_MARK = "0x74760001";
 /** Flows that the pod's own processes began; each forgets itself. */
 const FLOW_SET_OPTIONS = "flags dynamic,timeout; size 65535; timeout 1h;";
 

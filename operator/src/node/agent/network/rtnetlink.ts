@@ -8,6 +8,7 @@ const RTM_GETLINK = 18;
 const RTM_NEWADDR = 20;
 const RTM_GETADDR = 22;
 const RTM_NEWROUTE = 24;
+const RTM_DELROUTE = 25;
 const RTM_GETROUTE = 26;
 const RTM_NEWNEIGH = 28;
 const RTM_GETNEIGH = 30;
@@ -36,11 +37,18 @@ const IFA_F_TEMPORARY = 0x01;
 const IFA_F_NODAD = 0x02;
 const IFA_F_DADFAILED = 0x08;
 const IFA_F_DEPRECATED = 0x20;
+const IFA_F_PERMANENT = 0x80;
 const RT_SCOPE_UNIVERSE = 0;
 const RT_SCOPE_LINK = 253;
+/** In a request to remove a route: whatever its scope. */
+const RT_SCOPE_NOWHERE = 255;
 const RT_TABLE_MAIN = 254;
+/** A table that no rule of the kernel leads to: routes in it are remembered, not used. */
+const RT_TABLE_GUEST = 0x7476;
 const RTPROT_KERNEL = 2;
 const RTPROT_STATIC = 4;
+const RTPROT_RA = 9;
+const RTNH_F_ONLINK = 4;
 const RTN_UNICAST = 1;
 /** What the kernel has learned of a path, not a route. */
 const RTM_F_CLONED = 0x200;
@@ -49,6 +57,7 @@ const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PRIORITY = 6;
 const RTA_PREFSRC = 7;
+const RTA_MULTIPATH = 9;
 const RTA_TABLE = 15;
 const RTA_VIA = 18;
 const NDA_DST = 1;
@@ -80,16 +89,24 @@ export interface InterfaceAddress {
   readonly linkIndex: number;
   readonly address: string;
   readonly prefixLength: number;
+  /** From a router's advertisement, for a time: nobody gave it to the interface. */
+  readonly isLearned?: boolean;
 }
 
-/** A unicast route of the main table. */
+/** A unicast route of the main table, or one that was put aside. */
 export interface Route {
   readonly linkIndex: number;
+  readonly isIpv6: boolean;
   /** Undefined for the default route. */
   readonly destination: { readonly address: string; readonly prefixLength: number } | undefined;
   readonly gateway: string | undefined;
   /** The kernel made it for an address's prefix. */
   readonly ofPrefix: boolean;
+  /** From a router's advertisement. */
+  readonly isLearned: boolean;
+  readonly isPutAside: boolean;
+  /** Of the gateway: it is on the link, whatever its address. */
+  readonly isOnLink: boolean;
   /** Lower goes first. */
   readonly priority: number;
 }
@@ -131,7 +148,12 @@ export function listGlobalAddresses(netlink: NetlinkSocket): readonly InterfaceA
     const passing = message.readUInt8(0) === AF_INET6 ? IFA_F_TEMPORARY | IFA_F_DADFAILED | IFA_F_DEPRECATED : 0;
     if (address === undefined || message.readUInt8(3) !== RT_SCOPE_UNIVERSE || flags & passing) return [];
     return [
-      { linkIndex: message.readUInt32LE(4), address: formatAddress(address), prefixLength: message.readUInt8(1) },
+      {
+        linkIndex: message.readUInt32LE(4),
+        address: formatAddress(address),
+        prefixLength: message.readUInt8(1),
+        isLearned: (flags & IFA_F_PERMANENT) === 0,
+      },
     ];
   });
 }
@@ -142,24 +164,100 @@ export function listRoutes(netlink: NetlinkSocket): readonly Route[] {
     body.writeUInt8(family, 0);
     return netlink.list("list routes", { type: RTM_GETROUTE, body });
   });
-  return messages.flatMap((message) => {
-    const attributes = attributesOf(message, 12);
-    const linkIndex = attributes.get(RTA_OIF)?.readInt32LE(0);
-    const table = attributes.get(RTA_TABLE)?.readUInt32LE(0) ?? message.readUInt8(4);
-    const isRoute = message.readUInt8(7) === RTN_UNICAST && !(message.readUInt32LE(8) & RTM_F_CLONED);
-    if (linkIndex === undefined || table !== RT_TABLE_MAIN || !isRoute) return [];
-    const destination = attributes.get(RTA_DST);
-    const gateway = attributes.get(RTA_GATEWAY) ?? attributes.get(RTA_VIA)?.subarray(2);
-    return [
-      {
-        linkIndex,
-        destination: destination && { address: formatAddress(destination), prefixLength: message.readUInt8(1) },
-        gateway: gateway && formatAddress(gateway),
-        ofPrefix: message.readUInt8(5) === RTPROT_KERNEL,
-        priority: attributes.get(RTA_PRIORITY)?.readUInt32LE(0) ?? 0,
-      },
-    ];
+  return messages.flatMap(routesOf);
+}
+
+/** Of several next hops, each is a route. */
+function routesOf(message: Buffer): readonly Route[] {
+  const attributes = attributesOf(message, 12);
+  const table = attributes.get(RTA_TABLE)?.readUInt32LE(0) ?? message.readUInt8(4);
+  const flags = message.readUInt32LE(8);
+  const isRoute = message.readUInt8(7) === RTN_UNICAST && !(flags & RTM_F_CLONED);
+  if ((table !== RT_TABLE_MAIN && table !== RT_TABLE_GUEST) || !isRoute) return [];
+  const destination = attributes.get(RTA_DST);
+  const protocol = message.readUInt8(5);
+  return nextHops(attributes, flags).map(({ linkIndex, attributes: way, isOnLink }) => {
+    const gateway = way.get(RTA_GATEWAY) ?? way.get(RTA_VIA)?.subarray(2);
+    return {
+      linkIndex,
+      isIpv6: message.readUInt8(0) === AF_INET6,
+      destination: destination && { address: formatAddress(destination), prefixLength: message.readUInt8(1) },
+      gateway: gateway && formatAddress(gateway),
+      ofPrefix: protocol === RTPROT_KERNEL,
+      isLearned: protocol === RTPROT_RA,
+      isPutAside: table === RT_TABLE_GUEST,
+      isOnLink,
+      priority: attributes.get(RTA_PRIORITY)?.readUInt32LE(0) ?? 0,
+    };
   });
+}
+
+interface NextHop {
+  readonly linkIndex: number;
+  readonly attributes: ReadonlyMap<number, Buffer>;
+  readonly isOnLink: boolean;
+}
+
+function nextHops(attributes: ReadonlyMap<number, Buffer>, flags: number): readonly NextHop[] {
+  const linkIndex = attributes.get(RTA_OIF)?.readInt32LE(0);
+  const isOnLink = (flags & RTNH_F_ONLINK) !== 0;
+  if (linkIndex !== undefined) return [{ linkIndex, attributes, isOnLink }];
+  const found: NextHop[] = [];
+  const hops = attributes.get(RTA_MULTIPATH) ?? Buffer.alloc(0);
+  // struct rtnexthop, with attributes of its own.
+  for (let at = 0; at + 8 <= hops.length; ) {
+    const length = hops.readUInt16LE(at);
+    if (length < 8) break;
+    found.push({
+      linkIndex: hops.readInt32LE(at + 4),
+      attributes: attributesOf(hops.subarray(at, at + length), 8),
+      isOnLink: (hops.readUInt8(at + 2) & RTNH_F_ONLINK) !== 0,
+    });
+    at += (length + 3) & ~3;
+  }
+  return found;
+}
+
+/** Has the kernel use these routes no more; listRoutes goes on telling of them. */
+export function putRoutesAside(netlink: NetlinkSocket, routes: readonly Route[]): void {
+  const used = routes.filter(({ isPutAside }) => !isPutAside);
+  // The kernel looks for gateways among the routes that are there.
+  const [onLink, byGateway] = [used.filter(({ gateway }) => !gateway), used.filter(({ gateway }) => gateway)];
+  for (const route of [...onLink, ...byGateway]) {
+    const scope = route.isIpv6 || route.gateway ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
+    const protocol = route.ofPrefix ? RTPROT_KERNEL : route.isLearned ? RTPROT_RA : RTPROT_STATIC;
+    const body = routeMessage(route, { table: RT_TABLE_GUEST, scope, protocol });
+    netlink.change(`put ${named(route)} aside`, { type: RTM_NEWROUTE, flags: CREATE | REPLACE, body });
+  }
+  for (const route of [...byGateway, ...onLink]) {
+    const body = routeMessage(route, { table: RT_TABLE_MAIN, scope: RT_SCOPE_NOWHERE, protocol: 0 });
+    netlink.change(`remove ${named(route)}`, { type: RTM_DELROUTE, body });
+  }
+}
+
+function named({ destination }: Route): string {
+  return destination ? `the route to ${destination.address}/${destination.prefixLength}` : "the default route";
+}
+
+function routeMessage(
+  { linkIndex, isIpv6, destination, gateway, priority, isOnLink }: Route,
+  { table, scope, protocol }: { readonly table: number; readonly scope: number; readonly protocol: number },
+): Buffer {
+  const header = Buffer.alloc(12);
+  header.writeUInt8(isIpv6 ? AF_INET6 : AF_INET, 0);
+  header.writeUInt8(destination?.prefixLength ?? 0, 1);
+  header.writeUInt8(protocol, 5);
+  header.writeUInt8(scope, 6);
+  header.writeUInt8(RTN_UNICAST, 7);
+  header.writeUInt32LE(isOnLink ? RTNH_F_ONLINK : 0, 8);
+  return Buffer.concat([
+    header,
+    ...(destination ? [attribute(RTA_DST, parseAddress(destination.address))] : []),
+    ...(gateway ? [attribute(RTA_GATEWAY, parseAddress(gateway))] : []),
+    ...(priority === 0 ? [] : [attribute(RTA_PRIORITY, priority)]),
+    attribute(RTA_OIF, linkIndex),
+    attribute(RTA_TABLE, table),
+  ]);
 }
 
 export interface Neighbour {

@@ -5,6 +5,9 @@ export function replacedTable(family: "inet" | "netdev", name: string, content: 
   return [...deletedTable(family, name), `table ${family} ${name} {`, ...content.map(indented), "}"].join("\n");
 }
 
+/** Marks frames of guests on their way out of the pod; the pod's kernel marks none. */
+export const GUEST_MARK = "0x74760001";
+
 /** Adding it first makes deleting it no error. */
 export function deletedTable(family: "inet" | "netdev", name: string): readonly string[] {
   return [`table ${family} ${name}`, `delete table ${family} ${name}`];

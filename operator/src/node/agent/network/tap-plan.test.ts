@@ -23,9 +23,13 @@ const route = (destination: string | undefined, gateway: string | undefined, mor
   const [address = "", length = ""] = destination?.split("/") ?? [];
   return {
     linkIndex: 2,
+    isIpv6: [destination, gateway].some((each) => each?.includes(":")),
     destination: destination === undefined ? undefined : { address, prefixLength: Number(length) },
     gateway,
     ofPrefix: false,
+    isLearned: false,
+    isPutAside: false,
+    isOnLink: false,
     priority: 0,
     ...more,
   };

@@ -3,6 +3,7 @@ import { planMasquerade } from "./masquerade.ts";
 import { planMultus } from "./multus.ts";
 import { planPodIp } from "./pod-ip.ts";
 import { CLUSTER_INTERFACE, type PodInterface } from "./pod-network.ts";
+import type { Route } from "./rtnetlink.ts";
 import type { TapNames } from "./tap-names.ts";
 
 /** What is to be done in a pod's network namespace for one TAP. Made from what was seen; touches nothing. */
@@ -17,6 +18,8 @@ export interface TapPlan {
   readonly linkLocal?: string;
   /** The pod's interface has to take multicast frames that nobody in the pod asked for. */
   readonly allMulticast: boolean;
+  /** Routes over the pod's interface that are the guest's alone. */
+  readonly routesPutAside?: readonly Route[];
   /** nftables commands: they replace what an earlier wiring left. */
   readonly rules: string;
   /** Those that exist once the rules do. */

@@ -18,6 +18,7 @@ import {
   type Link,
   listLinks,
   neighbourAt,
+  putRoutesAside,
   setNeighbour,
 } from "./rtnetlink.ts";
 import { type TapNames, tapAlias, tapNames } from "./tap-names.ts";
@@ -162,6 +163,7 @@ function setUp(netlink: NetlinkSocket, { plan, pod, names, answering }: SetUp): 
   }
   runNftables(plan.rules);
   plan.settingsOfRules.forEach(applySetting);
+  putRoutesAside(netlink, plan.routesPutAside ?? []);
   if (plan.allMulticast && !pod.link.allMulticast) changeLink(netlink, pod.link.index, { allMulticast: true });
   for (const { pod: address } of plan.ends)
     addAddress(netlink, { linkIndex: index, address, prefixLength: address.includes(":") ? 128 : 32 });
