@@ -98,7 +98,7 @@ export const reasons = {
   TargetClaimsNeeded:
     "Disks are on claims that another node cannot have at the same time, and nothing else is in the way: the machine moves by a migration that names spec.targetClaims for them.",
   InterfaceNotMigratable:
-    "An interface has the pod's own address, which stays behind, or came while the machine ran; the message names it. Use masquerade or multus, or restart the machine.",
+    "An interface has the pod's own address, which stays behind, or a vlan's MAC address, which is the node's, or came while the machine ran; the message names it. Use masquerade or a multus network of type bridge or macvlan, or restart the machine.",
   LauncherNotMigratable: "The launcher cannot move the machine; the message has its words, and what to do.",
   LauncherOutdated:
     "Typevisor was upgraded, and the machine goes on in the launcher that it was started in; move or restart it when it suits.",

@@ -224,7 +224,8 @@ function whyStuck({ multus }: NetworkInterface): string {
 }
 
 /** Networks in the pod's annotation; what cannot be read is none of ours. */
-function askedNetworks(pod: Pod): MultusNetwork[] {
+/** What a pod asks Multus for. */
+export function askedNetworks(pod: Pod): MultusNetwork[] {
   try {
     const networks: unknown = JSON.parse(pod.metadata?.annotations?.[MULTUS_NETWORKS_ANNOTATION] ?? "[]");
     return Array.isArray(networks) ? networks : [];

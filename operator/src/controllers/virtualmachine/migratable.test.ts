@@ -5,6 +5,7 @@ import type { LauncherStatus } from "../../../../launcher/api/control.ts";
 import { attachmentPod } from "./attachment-pod.ts";
 import type { ClaimFacts } from "./claims.ts";
 import { decide } from "./decide.ts";
+import { macOf } from "./interfaces.ts";
 import type { Observation } from "./observation.ts";
 import {
   at,
@@ -14,9 +15,11 @@ import {
   launcherSays,
   machine,
   NOW_MS,
+  networkInterface,
   observation,
   podOf,
   settings,
+  VM_UID,
 } from "./testing/fixtures.ts";
 
 const data: Disk = { name: "data", readOnly: false, persistentVolumeClaim: { claimName: "web-data" } };
@@ -121,6 +124,19 @@ describe("Migratable", () => {
   it("does not hold with an interface that has the pod's address", () => {
     const interfaces = [{ name: "default", state: "Up" as const, podIP: {} }];
     expect(condition({ spec: { interfaces } })).toMatchObject({ status: "False", reason: "InterfaceNotMigratable" });
+  });
+
+  it("does not hold with an interface whose MAC address is its network's own, as a vlan's is", () => {
+    const storage = { name: "storage", state: "Up" as const, multus: { networkName: "vlan-5" } };
+    const spec = { interfaces: [storage] };
+    const seen = (mac: string) => ({ cannotMove: [], interfaces: [networkInterface("storage", { mac })] });
+    const asked = macOf(VM_UID, storage);
+    expect(condition({ spec, launcher: seen(asked) })).toMatchObject({ status: "True" });
+    expect(condition({ spec, launcher: seen("52:54:00:1e:00:0b") })).toMatchObject({
+      status: "False",
+      reason: "InterfaceNotMigratable",
+      message: expect.stringMatching(/^Interface storage has MAC address 52:54:00:1e:00:0b .* bridge or macvlan$/),
+    });
   });
 
   it("has the launcher's words, all of them, behind what the cluster says", () => {

@@ -4,8 +4,8 @@ import type { Reason } from "../../../../crds/src/reasons.ts";
 import type { ConditionDraft } from "../../runtime/conditions.ts";
 import type { Pod } from "../../runtime/wire.ts";
 import { type ClaimFacts, claimDisks } from "./claims.ts";
-import { cameWhileRunning } from "./interface-hot-plug.ts";
-import { interfacesOf } from "./interfaces.ts";
+import { askedNetworks, cameWhileRunning } from "./interface-hot-plug.ts";
+import { interfacesOf, podInterfaceOf } from "./interfaces.ts";
 import { annotations } from "./names.ts";
 import type { LauncherFacts, Observation } from "./observation.ts";
 import type { View } from "./status.ts";
@@ -111,7 +111,19 @@ function interfaceObstacles(observation: Observation): Obstacle[] {
     const message = `Interface ${name} has the pod's own address, which stays with the pod. Use masquerade or multus`;
     return { reason: "InterfaceNotMigratable", message };
   });
-  return [...ofPod, ...came];
+  return [...ofPod, ...came, ...foreignMacs(observation)];
+}
+
+/** A guest keeps its MAC address when it moves; one that Multus' plugin would not give it is another on each node. */
+function foreignMacs({ pod, launcher }: Observation): Obstacle[] {
+  if (pod === undefined || launcher?.podUID !== pod.metadata?.uid) return [];
+  const asked = new Map(askedNetworks(pod).map((network) => [network.interface, network.mac]));
+  return (launcher?.status?.interfaces ?? []).flatMap(({ name, mac }): Obstacle[] => {
+    const wanted = asked.get(podInterfaceOf({ name }));
+    if (wanted === undefined || wanted === mac) return [];
+    const message = `Interface ${name} has MAC address ${mac} of its network on this node, as a vlan has its parent's: on another node it is another. Use a network of type bridge or macvlan`;
+    return [{ reason: "InterfaceNotMigratable", message }];
+  });
 }
 
 function launcherObstacles({ status }: LauncherFacts): Obstacle[] {
