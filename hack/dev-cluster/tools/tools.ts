@@ -14,7 +14,7 @@ export interface Tools {
   /** containerd, containerd-shim-runc-v2, ctr */
   containerd: string;
   runc: string;
-  /** bridge, host-local, portmap */
+  /** bridge, host-local, macvlan, portmap, vlan */
   cni: string;
   helm: string;
   /** local-path-provisioner */
@@ -113,6 +113,10 @@ function sourceKey(directory: string): string {
   return hash.digest("hex").slice(0, 8);
 }
 
+function hashOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 8);
+}
+
 function kube(): Cached {
   const [major, minor] = versions.kubernetes.split(".");
   const flag = (name: string, value: string) => `-X k8s.io/component-base/version.${name}=${value}`;
@@ -182,16 +186,16 @@ function runc(): Cached {
   };
 }
 
-/** The CNI plugins of pods' own network. */
-export const cniPlugins = ["bridge", "host-local", "portmap"] as const;
-const cniPluginFolders = { bridge: "main", "host-local": "ipam", portmap: "meta" } as const;
+const cniPluginFolders = { bridge: "main", "host-local": "ipam", macvlan: "main", portmap: "meta", vlan: "main" };
+/** The CNI plugins of pods' own network, and of networks that Multus adds. */
+export const cniPlugins = Object.keys(cniPluginFolders) as (keyof typeof cniPluginFolders)[];
 
 function cni(): Cached {
   const module = "github.com/containernetworking/plugins";
   return {
-    key: `cni-plugins-${versions.cniPlugins}`,
+    key: `cni-plugins-${versions.cniPlugins}-${hashOf(cniPlugins.join())}`,
     title: `Building CNI plugins ${versions.cniPlugins}`,
-    estimateSeconds: 20,
+    estimateSeconds: 25,
     async build(dir, logFile) {
       for (const plugin of cniPlugins) {
         const path = `${module}/plugins/${cniPluginFolders[plugin]}/${plugin}@v${versions.cniPlugins}`;
