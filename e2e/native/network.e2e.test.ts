@@ -3,9 +3,10 @@ import { MULTUS_NETWORKS_ANNOTATION } from "../../crds/src/interface.ts";
 import type { IpFamilies } from "../../hack/dev-cluster/layout.ts";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { datagramAnswers, datagramAnswersToNode, nodePod } from "../support/datagrams.ts";
-import { changeNetworks, networkDefinition, removeNetwork } from "../support/dynamic-networks.ts";
+import { bridgeConfiguration, changeNetworks, removeNetwork } from "../support/dynamic-networks.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
+import { networkDefinition } from "../support/networks.ts";
 import { fetchFrom, runIn, toolboxPod, urlHost } from "../support/toolbox.ts";
 import { guestAnswers, podOf, tellGuest, testGuest } from "../support/vm.ts";
 
@@ -163,7 +164,7 @@ describe("a machine on the pod network", () => {
 
   it("gets an interface on another network of Multus while it runs, gives it up, and has it when started with it", async () => {
     const network = { bridge: "tv-e2e", subnet: "10.0.2.0/24" };
-    await kubectl.apply(networkDefinition("storage", network));
+    await kubectl.apply(networkDefinition("storage", bridgeConfiguration(network)));
     const setInterfaces = (...interfaces: object[]) => merge("alone", { spec: { interfaces } });
     const storage = { name: "storage", multus: { networkName: "storage" } };
     const pod = { kubectl, pod: podOf("alone") };

@@ -5,8 +5,8 @@ import { RELEASE, type TestCluster } from "../support/cluster.ts";
 import { datagramAnswers, type Endpoint, echoServer, nodePod } from "../support/datagrams.ts";
 import { eventually } from "../support/eventually.ts";
 import { datagramFrame, dnsQuestion } from "../support/frames.ts";
-import type { Kubectl, Session } from "../support/kubectl.ts";
-import { openConsole, podOf, tellGuest, testGuest } from "../support/vm.ts";
+import type { Kubectl } from "../support/kubectl.ts";
+import { answerTo, openConsole, podOf, tellGuest, testGuest } from "../support/vm.ts";
 import { START_TIMEOUT_MS } from "./qemu-cluster.ts";
 import { NODES } from "./volumes.ts";
 
@@ -120,20 +120,6 @@ export function networkPolicyTests(opened: () => TestCluster): void {
         return true;
       });
     });
-  });
-}
-
-/** What comes back to a datagram of the test guest, as hexadecimal digits; it is sent again until something does. */
-async function answerTo(console: Session, frame: string, pattern: string): Promise<string> {
-  return eventually("an answer to the guest", PATIENCE_MS, async () => {
-    console.write(`netask ${frame}\r`);
-    try {
-      return (await console.expect(new RegExp(`net answer (${pattern})\\r?\\n`), 15_000))[1];
-    } catch (error) {
-      // Ends the wait, if it is still on.
-      console.write("enough\r");
-      throw error;
-    }
   });
 }
 

@@ -1,3 +1,4 @@
+import { MULTUS_NETWORKS_ANNOTATION } from "../../crds/src/interface.ts";
 import { layoutOf } from "../../hack/dev-cluster/layout.ts";
 import { inNetns } from "../../hack/dev-cluster/network.ts";
 import { run } from "../../hack/lib/step.ts";
@@ -13,6 +14,8 @@ interface NodePod {
   /** What its Node runs. */
   readonly program?: string;
   readonly nodeName?: string;
+  /** Networks of Multus, by the names of their definitions. */
+  readonly networks?: string;
 }
 
 /** Sends a word to each endpoint, five times at most, for a datagram may be lost, and prints what came back from each. */
@@ -50,11 +53,15 @@ socket.on("message", (message, { address, port }) => {
 `;
 
 /** A pod with Node, in which datagrams are sent: busybox has no program for them. By default it waits to be told to. */
-export function nodePod(name: string, { program = "setInterval(() => {}, 1e9)", ...spec }: NodePod = {}): object {
+export function nodePod(
+  name: string,
+  { program = "setInterval(() => {}, 1e9)", networks, ...spec }: NodePod = {},
+): object {
+  const annotations = networks === undefined ? {} : { [MULTUS_NETWORKS_ANNOTATION]: networks };
   return {
     apiVersion: "v1",
     kind: "Pod",
-    metadata: { name, labels: { app: name } },
+    metadata: { name, labels: { app: name }, annotations },
     spec: {
       ...spec,
       automountServiceAccountToken: false,

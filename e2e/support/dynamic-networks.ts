@@ -1,3 +1,4 @@
+import { MULTUS_NETWORKS_ANNOTATION } from "../../crds/src/interface.ts";
 import { layoutOf } from "../../hack/dev-cluster/layout.ts";
 import { askMultus } from "../../hack/dev-cluster/multus/daemon.ts";
 import { multusSocket } from "../../hack/dev-cluster/multus/multus.ts";
@@ -6,9 +7,9 @@ import { ensureTools } from "../../hack/dev-cluster/tools/tools.ts";
 import { run } from "../../hack/lib/step.ts";
 import { CLUSTER_NAME, type TestCluster } from "./cluster.ts";
 import type { Kubectl } from "./kubectl.ts";
+import { NETWORK_STATUS_ANNOTATION, type ToldNetwork, toldNetworks } from "./networks.ts";
 
-const ASKED = "k8s.v1.cni.cncf.io/networks";
-const TOLD = "k8s.v1.cni.cncf.io/network-status";
+const ASKED = MULTUS_NETWORKS_ANNOTATION;
 
 interface AskedNetwork {
   readonly name: string;
@@ -17,32 +18,13 @@ interface AskedNetwork {
   readonly mac: string;
 }
 
-interface ToldNetwork {
-  readonly name: string;
-  readonly interface: string;
-  readonly mac: string;
-  readonly ips: readonly string[];
-  /** Of the pod network, which Multus tells of as well. */
-  readonly default?: boolean;
-}
-
 /** A network of the CNI plugin `bridge`: a bridge on the node, with addresses of its own. */
 export interface BridgeNetwork {
   readonly bridge: string;
   readonly subnet: string;
 }
 
-/** The network as an object of the cluster. */
-export function networkDefinition(name: string, network: BridgeNetwork): object {
-  return {
-    apiVersion: "k8s.cni.cncf.io/v1",
-    kind: "NetworkAttachmentDefinition",
-    metadata: { name },
-    spec: { config: JSON.stringify(configurationOf(network)) },
-  };
-}
-
-const configurationOf = ({ bridge, subnet }: BridgeNetwork): object => ({
+export const bridgeConfiguration = ({ bridge, subnet }: BridgeNetwork): object => ({
   cniVersion: "1.0.0",
   name: bridge,
   type: "bridge",
@@ -62,8 +44,8 @@ export async function changeNetworks(
   network: BridgeNetwork,
 ): Promise<void> {
   const pod = await kubectl.get("pod", name);
-  const parse = <T>(key: string) => JSON.parse(pod?.metadata.annotations?.[key] ?? "[]") as T[];
-  const [asked, told] = [parse<AskedNetwork>(ASKED), parse<ToldNetwork>(TOLD)];
+  const asked = JSON.parse(pod?.metadata.annotations?.[ASKED] ?? "[]") as AskedNetwork[];
+  const told = toldNetworks(pod);
   const uid = pod?.metadata.uid ?? "";
   const [process] = cluster.processesOf(uid);
   if (process === undefined) throw new Error(`pod ${name} has no process on this node`);
@@ -76,7 +58,7 @@ export async function changeNetworks(
     const addresses = Result.ips.map(({ address }) => address.replace(/\/.*/, ""));
     added.push({ name: `${each.namespace}/${each.name}`, interface: each.interface, mac: each.mac, ips: addresses });
   }
-  const annotations = { [TOLD]: JSON.stringify([...left, ...added]) };
+  const annotations = { [NETWORK_STATUS_ANNOTATION]: JSON.stringify([...left, ...added]) };
   await kubectl.run(["patch", "pod", name, "--type=merge", "-p", JSON.stringify({ metadata: { annotations } })]);
 }
 
@@ -108,7 +90,7 @@ function delegate(
       CNI_ARGS: `K8S_POD_NAMESPACE=${namespace};K8S_POD_NAME=${pod};K8S_POD_UID=${uid}`,
     },
     // A string of bytes, as Go writes them.
-    config: Buffer.from(JSON.stringify(configurationOf(network))).toString("base64"),
+    config: Buffer.from(JSON.stringify(bridgeConfiguration(network))).toString("base64"),
     interfaceAttributes: { mac: attachment.mac },
   });
 }

@@ -25,9 +25,41 @@ export function datagramFrame(source: FrameEnd, target: FrameEnd, payload: Buffe
   udp.writeUInt16BE(target.port, 2);
   // No checksum: over IPv4 there may be none.
   udp.writeUInt16BE(udp.length + payload.length, 4);
-  const macs = Buffer.from((target.mac + source.mac).replaceAll(":", ""), "hex");
+  const macs = Buffer.concat([macBytes(target.mac), macBytes(source.mac)]);
   const frame = [Buffer.alloc(VIRTIO_NET_HEADER_BYTES), macs, Buffer.from("0800", "hex"), ip, udp, payload];
   return Buffer.concat(frame).toString("hex");
+}
+
+/** What a client that has no address yet asks (RFC 2131, DHCPDISCOVER), as such a frame. */
+export function dhcpQuestion(mac: string): string {
+  const message = Buffer.alloc(240);
+  // A request by Ethernet, whose addresses have 6 bytes; a number.
+  message.set([1, 1, 6, 0, 0x74, 0x65, 0x73, 0x74]);
+  message.set(macBytes(mac), 28);
+  message.set([0x63, 0x82, 0x53, 0x63], 236);
+  // Of the kind DISCOVER; asks for netmask and routers.
+  const options = Buffer.from([53, 1, 1, 55, 2, 1, 3, 255]);
+  const client = { mac, address: "0.0.0.0", port: 68 };
+  const server = { mac: "ff:ff:ff:ff:ff:ff", address: "255.255.255.255", port: 67 };
+  return datagramFrame(client, server, Buffer.concat([message, options]));
+}
+
+/** Addresses that the answer to it offers. */
+export function dhcpOffer(hex: string): {
+  readonly address: string;
+  readonly netmask?: string;
+  readonly router?: string;
+} {
+  const message = Buffer.from(hex, "hex");
+  const options = new Map<number, Buffer>();
+  for (let at = 240; at + 1 < message.length && message[at] !== 255; at += 2 + (message[at + 1] ?? 0))
+    options.set(message[at] ?? 0, message.subarray(at + 2, at + 2 + (message[at + 1] ?? 0)));
+  const [netmask, router] = [options.get(1)?.join("."), options.get(3)?.join(".")];
+  return { address: message.subarray(16, 20).join("."), ...(netmask && { netmask }), ...(router && { router }) };
+}
+
+function macBytes(mac: string): Buffer {
+  return Buffer.from(mac.replaceAll(":", ""), "hex");
 }
 
 /** RFC 1071, of an even number of bytes. */

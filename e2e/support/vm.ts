@@ -71,3 +71,20 @@ export function openConsole(kubectl: Kubectl, name: string, pod = podOf(name)): 
     }
   });
 }
+
+/** Time for a datagram and its answer, on emulated nodes, too. */
+const ANSWER_TIMEOUT_MS = 120_000;
+
+/** What comes back to a datagram of the test guest, as hexadecimal digits; it is sent again until something does. */
+export async function answerTo(console: Session, frame: string, pattern: string): Promise<string> {
+  return eventually("an answer to the guest", ANSWER_TIMEOUT_MS, async () => {
+    console.write(`netask ${frame}\r`);
+    try {
+      return (await console.expect(new RegExp(`net answer (${pattern})\\r?\\n`), 15_000))[1];
+    } catch (error) {
+      // Ends the wait, if it is still on.
+      console.write("enough\r");
+      throw error;
+    }
+  });
+}

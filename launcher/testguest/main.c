@@ -4,7 +4,7 @@
 
 enum { START_INFO_COMMAND_LINE = 24, ZERO_PAGE_COMMAND_LINE = 0x228 };
 
-static char line[512];
+static char line[1024];
 
 static void run_commands_of(const char *command_line) {
   while (*command_line && !(command_line[0] == '-' && command_line[1] == '-' && command_line[2] == ' ')) command_line++;
