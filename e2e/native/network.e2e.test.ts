@@ -8,7 +8,7 @@ import { eventually } from "../support/eventually.ts";
 import type { Kubectl } from "../support/kubectl.ts";
 import { networkDefinition } from "../support/networks.ts";
 import { fetchFrom, runIn, toolboxPod, urlHost } from "../support/toolbox.ts";
-import { guestAnswers, podOf, tellGuest, testGuest } from "../support/vm.ts";
+import { guestAnswers, openConsole, podOf, tellGuest, testGuest } from "../support/vm.ts";
 
 const times = { periodSeconds: 1, failureThreshold: 2 };
 
@@ -203,6 +203,48 @@ describe("a machine on the pod network", () => {
     } finally {
       await removeNetwork(network);
     }
+  });
+
+  it("has its kubelet's probes answered by a guest with the pod's own address: ready while that serves, given up when it stays away", async () => {
+    const web = {
+      interfaces: [{ name: "default", podIP: {} }],
+      readinessProbe: { httpGet: { path: "/", port: 80 }, ...times },
+      livenessProbe: { tcpSocket: { port: 80 }, periodSeconds: 1, failureThreshold: 20 },
+    };
+    await kubectl.apply(testGuest("web", web));
+    await kubectl.vmCondition("web", "Ready", "False", "GuestNotReady");
+    const launchers = async () => {
+      const metrics = (await podIps("web")).map((ip) => `http://${urlHost(ip)}:10080/metrics`);
+      return (await fetchFrom(kubectl, "toolbox", ...metrics)).match(/^typevisor_vm_info/gm);
+    };
+    await using console = await openConsole(kubectl, "web");
+    const serve = async (round: number) => {
+      console.write("netserve 80\r");
+      await console.expect(new RegExp(`(net serves[^]*?){${round}}`));
+      await kubectl.vmCondition("web", "Ready", "True");
+      expect(await launchers()).toHaveLength(families.length);
+    };
+    const stop = async (round: number) => {
+      console.write("enough\r");
+      await console.expect(new RegExp(`(net served [1-9][^]*?){${round}}`));
+      await kubectl.vmCondition("web", "Ready", "False", "GuestNotReady");
+      expect(await launchers()).toHaveLength(families.length);
+    };
+    await serve(1);
+    await stop(1);
+    await serve(2);
+    // Through the launcher's other port, which the operator alone may use.
+    const [network] = web.interfaces;
+    for (const state of ["Down", "Up"]) {
+      await merge("web", { spec: { interfaces: [{ ...network, state }] } });
+      await kubectl.vmCondition("web", "Ready", state === "Up" ? "True" : "False");
+      expect((await interfaceOf("web"))?.state).toBe(state);
+    }
+    await stop(2);
+    expect((await kubectl.get("vm", "web"))?.status.lastTermination).toBeUndefined();
+    await eventually("the guest is given up", 90_000, async () => {
+      return (await kubectl.get("vm", "web"))?.status.lastTermination?.reason === "LivenessProbeFailed";
+    });
   });
 
   it("runs and is not ready while its guest does not answer the readinessProbe", async () => {

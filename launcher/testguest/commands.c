@@ -330,6 +330,9 @@ static void command_netsend(struct arguments *a) { net_send(a->text); }
 // netask HEX: such a frame, with a datagram over IPv4, and what comes back to it.
 static void command_netask(struct arguments *a) { net_ask(a->text); }
 
+// netserve PORT: a web server with one answer, until a line is typed.
+static void command_netserve(struct arguments *a) { net_serve((uint16_t)a->number[0]); }
+
 // netannounce: waits until the device asks for it, makes the interface known to its network, and says so to the device.
 static void command_netannounce(struct arguments *a) {
   (void)a;
@@ -411,6 +414,7 @@ static const struct {
     {"blkspeed", command_blkspeed}, {"blkgarbage", command_blkgarbage}, {"blkjournal", command_blkjournal},
     {"blkbench", command_blkbench}, {"rng", command_rng},
     {"netecho", command_netecho}, {"netsend", command_netsend}, {"netask", command_netask},
+    {"netserve", command_netserve},
     {"netannounce", command_netannounce},
     {"netgarbage", command_netgarbage}, {"netbench", command_netbench},
     {"vsockserve", command_vsockserve}, {"vsockdial", command_vsockdial},

@@ -141,6 +141,7 @@ void virtio_publish(uint16_t which, struct virtio_ring *its, uint16_t head);  //
 void net_echo(uint64_t count);
 void net_send(const char *hex);
 void net_ask(const char *hex);
+void net_serve(uint16_t port);
 void net_announce(void);
 void net_hostile(uint64_t rounds, uint64_t (*random)(void));
 

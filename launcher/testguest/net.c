@@ -243,6 +243,103 @@ void net_ask(const char *hex) {
   virtio_end();
 }
 
+// A web server of one answer, over both families. It keeps nothing of a connection: a segment tells what its answer is.
+enum { PROTOCOL_TCP = 6, TCP_HEADER = 20, SEQUENCE = 4, ACKNOWLEDGED = 8, OFFSET = 12, FLAGS = 13, WINDOW = 14, CHECKSUM = 16 };
+enum { FIN = 1, SYN = 2, RST = 4, PUSH = 8, ACK = 16, FIRST_SEQUENCE = 1000 };
+enum { IP_LENGTH = 16, IP_TTL = 22, IP_CHECKSUM = 24, IP6_LENGTH = 18, IP6_HOPS = 21 };
+static const char web_page[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+static uint32_t get32(const uint8_t *at) { return (uint32_t)get16(at) << 16 | get16(at + 2); }
+static void put32(uint8_t *at, uint32_t value) { put16(at, (uint16_t)(value >> 16)), put16(at + 2, (uint16_t)value); }
+
+// RFC 1071.
+static uint16_t internet_checksum(uint32_t sum, const uint8_t *at, uint32_t length) {
+  for (uint32_t i = 0; i < length; i++) sum += i & 1 ? at[i] : (uint32_t)at[i] << 8;
+  while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+  return (uint16_t)~sum;
+}
+
+// The headers of the answer to `frame` that do not depend on what is in it.
+static void turn_headers(const uint8_t *frame, uint8_t *out, uint32_t length, bool is_ip6) {
+  for (uint32_t i = 0; i < length; i++) out[i] = 0;
+  copy(out, frame + MAC_BYTES, MAC_BYTES);
+  copy(out + MAC_BYTES, mac, MAC_BYTES);
+  put16(out + ETHERTYPE, is_ip6 ? TYPE_IPV6 : TYPE_IPV4);
+  if (is_ip6) {
+    out[ETHERNET] = 0x60, out[IP6_NEXT] = PROTOCOL_TCP, out[IP6_HOPS] = 64;
+    put16(out + IP6_LENGTH, (uint16_t)(length - IP6_PAYLOAD));
+    copy(out + IP6_SOURCE, frame + IP6_TARGET, IP6_BYTES);
+    copy(out + IP6_TARGET, frame + IP6_SOURCE, IP6_BYTES);
+    return;
+  }
+  out[ETHERNET] = 0x45, out[IP_PROTOCOL] = PROTOCOL_TCP, out[IP_TTL] = 64;
+  put16(out + IP_LENGTH, (uint16_t)(length - ETHERNET));
+  copy(out + IP_SOURCE, frame + IP_TARGET, IP_BYTES);
+  copy(out + IP_TARGET, frame + IP_SOURCE, IP_BYTES);
+  put16(out + IP_CHECKSUM, internet_checksum(0, out + ETHERNET, ICMP - ETHERNET));
+}
+
+// Puts the answer to a segment into `out`; its length, or 0 for none.
+static uint32_t answer_segment(const uint8_t *frame, uint32_t length, uint16_t port, uint8_t *out) {
+  bool is_ip6 = get16(frame + ETHERTYPE) == TYPE_IPV6;
+  unsigned tcp = is_ip6 ? IP6_PAYLOAD : ICMP;
+  if (length < tcp + TCP_HEADER || frame[is_ip6 ? IP6_NEXT : IP_PROTOCOL] != PROTOCOL_TCP) return 0;
+  const uint8_t *segment = frame + tcp;
+  // A frame may be longer than what is in it.
+  uint32_t end = is_ip6 ? IP6_PAYLOAD + get16(frame + IP6_LENGTH) : ETHERNET + get16(frame + IP_LENGTH);
+  uint32_t start = tcp + (uint32_t)(segment[OFFSET] >> 4) * 4;
+  uint8_t flags = segment[FLAGS];
+  if (end > length || start > end || get16(segment + 2) != port || flags & RST) return 0;
+  uint32_t payload = end - start, acknowledged = get32(segment + ACKNOWLEDGED);
+  uint32_t page = payload ? sizeof web_page - 1 : 0;
+  uint8_t reply = ACK;
+  if (flags & SYN) reply |= SYN;
+  else if (payload) reply |= PUSH | FIN;
+  else if (!(flags & FIN)) return 0;
+  else if (acknowledged == FIRST_SEQUENCE + 1) reply |= FIN;  // it was sent nothing, so no end either
+
+  uint32_t total = tcp + TCP_HEADER + page;
+  turn_headers(frame, out, total, is_ip6);
+  uint8_t *made = out + tcp;
+  copy(made, segment + 2, 2);
+  copy(made + 2, segment, 2);
+  put32(made + SEQUENCE, flags & SYN ? FIRST_SEQUENCE : acknowledged);
+  put32(made + ACKNOWLEDGED, get32(segment + SEQUENCE) + payload + !!(flags & SYN) + !!(flags & FIN));
+  made[OFFSET] = TCP_HEADER / 4 << 4, made[FLAGS] = reply;
+  put16(made + WINDOW, 0xffff);
+  copy(made + TCP_HEADER, (const uint8_t *)web_page, page);
+  // The addresses are summed with the segment, which follows them.
+  unsigned addresses = is_ip6 ? IP6_SOURCE : IP_SOURCE;
+  put16(made + CHECKSUM, internet_checksum(PROTOCOL_TCP + TCP_HEADER + page, out + addresses, total - addresses));
+  return total;
+}
+
+// Answers TCP connections to `port` as a web server does, and the ARP requests before, until a line is typed.
+void net_serve(uint16_t port) {
+  if (!net_start()) return;
+  print("net serves\n");
+  uint64_t answered = 0;
+  for (gave_up = false; !gave_up;) {
+    while (!has_frame_or_line()) wait_for_interrupt_unless(has_frame_or_line);
+    if (!has_frame()) break;
+    struct part parts[QUEUE_SIZE];
+    uint16_t used = next_frame(parts);
+    uint8_t *frame = parts[0].bytes + HEADER;
+    uint32_t length = used == 1 && parts[0].length > HEADER + ETHERNET ? parts[0].length - HEADER : 0;
+    if (length && get16(frame + ETHERTYPE) == TYPE_ARP && answer_arp(frame, length)) {
+      for (unsigned i = 0; i < HEADER; i++) parts[0].bytes[i] = 0;
+      send_parts(parts, used);
+    } else if (length) {
+      for (unsigned i = 0; i < HEADER; i++) sent[i] = 0;
+      uint32_t made = answer_segment(frame, length, port, sent + HEADER);
+      if (made) send(sent, HEADER + made), answered++;
+    }
+    give_back(parts, used);
+  }
+  print("net served %u segments\n", answered);
+  virtio_end();
+}
+
 static bool is_asked(void) { return virtio_config8(STATUS) & ANNOUNCE; }
 static bool is_told(void) { return __atomic_load_n(&control.used.index, __ATOMIC_ACQUIRE) == control.available.index; }
 
