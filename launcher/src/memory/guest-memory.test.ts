@@ -53,6 +53,19 @@ describe("GuestMemory", () => {
     expect(() => ram.view(gpa(address), lengthBytes)).toThrow(GuestMemoryError);
   });
 
+  it("reads words that are all in one region, or none", () => {
+    const { ram } = memory();
+    const at = gpa(4 * PAGE_SIZE - 16);
+    for (let i = 0; i < 4; i++) ram.writeU32(gpa(at + 4 * i), 0x8000_0000 + i);
+    const words = new Uint32Array(4);
+    ram.readWords(at, words);
+    expect([...words]).toEqual([0x8000_0000, 0x8000_0001, 0x8000_0002, 0x8000_0003]);
+    ram.writeU32(HIGH, 7);
+    ram.readWords(HIGH, words);
+    expect([...words]).toEqual([7, 0, 0, 0]);
+    expect(() => ram.readWords(gpa(at + 4), words)).toThrow(GuestMemoryError);
+  });
+
   it("gives host addresses that follow the backing, not the guest's map", () => {
     const { ram } = memory();
     expect(ram.hostAddress(HIGH, 2 * PAGE_SIZE)).toBe(0x7f0000000000 + 4 * PAGE_SIZE);

@@ -75,6 +75,12 @@ export class GuestMemory {
     return this.#view.getUint32(this.#offset(gpa, 4), true);
   }
 
+  /** As many 32-bit words as `target` has, each read once: one check for all of them. */
+  readWords(gpa: Gpa, target: Uint32Array): void {
+    const offset = this.#offset(gpa, 4 * target.length);
+    for (let i = 0; i < target.length; i++) target[i] = this.#view.getUint32(offset + 4 * i, true);
+  }
+
   writeU8(gpa: Gpa, value: number): void {
     const offset = this.#writable(gpa, 1);
     this.#view.setUint8(offset, value);

@@ -335,10 +335,14 @@ describe("a hostile driver", () => {
     const { memory, driver, queue } = setUp(4, { indirect: true });
     const reads: number[] = [];
     driver.addIndirect(TABLE, [at(0x2000, 16), at(0x3000, 4, true)]);
-    const real = memory.readU32.bind(memory);
+    const [word, words] = [memory.readU32.bind(memory), memory.readWords.bind(memory)];
     memory.readU32 = (address) => {
       reads.push(address);
-      return real(address);
+      return word(address);
+    };
+    memory.readWords = (address, target) => {
+      for (let i = 0; i < target.length; i++) reads.push(address + 4 * i);
+      words(address, target);
     };
     queue.pop();
     expect(new Set(reads).size).toBe(reads.length);

@@ -65,6 +65,8 @@ export class Virtqueue {
   readonly #memory: GuestMemory;
   readonly #sizeMask: number;
   readonly #chain: DescriptorChain;
+  /** The words of the descriptor that is looked at. */
+  readonly #descriptor = new Uint32Array(DESCRIPTOR_SIZE / 4);
   /** One byte a head: 1 from `pop` to `push`. */
   readonly #inFlight: Uint8Array;
   #inFlightCount = 0;
@@ -221,16 +223,15 @@ export class Virtqueue {
   /** Appends the chain that starts at descriptor `first` of a table of `tableSize` entries. */
   #walk(table: Gpa, tableSize: number, first: number, isIndirect: boolean): void {
     const memory = this.#memory;
+    const words = this.#descriptor;
     let index = first;
     // A chain visits each entry at most once: more steps mean a loop.
     for (let steps = 0; steps < tableSize; steps++) {
-      const descriptor = table + index * DESCRIPTOR_SIZE;
-      const addressLow = memory.readU32(descriptor as Gpa);
-      const addressHigh = memory.readU32((descriptor + 4) as Gpa);
-      const lengthBytes = memory.readU32((descriptor + 8) as Gpa);
-      const flagsAndNext = memory.readU32((descriptor + 12) as Gpa);
+      memory.readWords((table + index * DESCRIPTOR_SIZE) as Gpa, words);
+      const address = gpaFromHalves(words[0] ?? 0, words[1] ?? 0);
+      const lengthBytes = words[2] ?? 0;
+      const flagsAndNext = words[3] ?? 0;
       const flags = flagsAndNext & 0xffff;
-      const address = gpaFromHalves(addressLow, addressHigh);
       if (address === null || !memory.contains(address, lengthBytes))
         throw new VirtqueueError(`descriptor ${index} names ${lengthBytes} bytes that are not RAM`);
       if ((flags & DESC_F_INDIRECT) !== 0) {
