@@ -116,7 +116,8 @@ class Taps implements Disposable {
   send(fd: number, frame: Uint8Array): void {
     new Uint8Array(this.#memory.buffer).set(frame);
     this.#iovecs.set(0, this.#memory.hostAddress, frame.length);
-    for (let i = 0; i < BATCH; i++) if (writeFrame(fd, this.#iovecs, 1) < 0) throw new Error("the TAP refuses a frame");
+    for (let i = 0; i < BATCH; i++)
+      if (writeFrame(fd, this.#iovecs, 0, 1) < 0) throw new Error("the TAP refuses a frame");
   }
 
   /** Takes all frames; answers how many. */

@@ -38,6 +38,16 @@ function start(
 
 const used = (test: TestMachine) => test.machine.networkUse()[0];
 
+/** What the kernel has had from the guest. */
+function counted(): { readonly packets: number; readonly bytes: number } {
+  const [device] = JSON.parse(space.ip(`-s -j link show ${DEVICE}`)) as [{ stats64: { rx: CountedByKernel } }];
+  return device.stats64.rx;
+}
+interface CountedByKernel {
+  readonly packets: number;
+  readonly bytes: number;
+}
+
 /** What a frame of the guest is, as `netsend` takes it. */
 const hex = (...parts: readonly string[]) => parts.join("").replaceAll(/[ :]/g, "");
 const NO_HEADER = "00".repeat(12);
@@ -108,6 +118,16 @@ describe("a guest with a network interface", () => {
       await test.console.said(`net answered ${frames} questions`);
     },
   );
+
+  it("has all frames of a flood on the TAP, whole and once, as many as there are under way", async () => {
+    await using test = await start({});
+    const [frames, frameBytes] = [3000, 1066];
+    const before = counted();
+    await test.console.ask(`netbench 64 ${frames} ${frameBytes}`, `netbench sent ${frames}`);
+    expect(used(test)?.transmit).toEqual({ packets: frames, bytes: frames * frameBytes, dropped: 0, errors: 0 });
+    const after = counted();
+    expect([after.packets - before.packets, after.bytes - before.bytes]).toEqual([frames, frames * frameBytes]);
+  });
 
   it("says what it is", async () => {
     await using test = await start({});

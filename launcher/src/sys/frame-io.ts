@@ -17,10 +17,10 @@ export function readFrame(fd: number, iovecs: IovecBlock, first: number, count: 
   }
 }
 
-/** Writes one frame from the first `count` entries of `iovecs`: its length, or an errno below zero. */
-export function writeFrame(fd: number, iovecs: IovecBlock, count: number): number {
+/** Writes one frame from `count` entries of `iovecs` from `first` on: its length, or an errno below zero. */
+export function writeFrame(fd: number, iovecs: IovecBlock, first: number, count: number): number {
   for (;;) {
-    const result = libc().writev(fd, iovecs.address(), count);
+    const result = libc().writev(fd, iovecs.address(first), count);
     if (result >= 0) return result;
     const errno = lastErrno();
     if (errno !== EINTR) return -errno;

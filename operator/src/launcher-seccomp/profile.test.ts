@@ -17,6 +17,12 @@ describe("the launchers' seccomp profile", () => {
     );
   });
 
+  it("allows AIO, as runtimes do", () => {
+    expect(withoutConditions).toEqual(
+      expect.arrayContaining(["io_setup", "io_submit", "io_getevents", "io_destroy", "writev"]),
+    );
+  });
+
   it.each([
     "add_key",
     "bpf",

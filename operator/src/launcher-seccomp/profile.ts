@@ -51,6 +51,8 @@ const allowed = {
   sockets: `accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg recvmsg sendmmsg
     sendmsg sendto setsockopt shutdown socketpair`,
   system: "getrandom sysinfo uname",
+  /** AIO, for frames. */
+  frames: "io_destroy io_getevents io_setup io_submit",
   /** For this the profile is there: runtimes forbid it in their own. */
   disks: "io_uring_enter io_uring_register io_uring_setup",
 };

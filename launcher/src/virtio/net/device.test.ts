@@ -1,7 +1,10 @@
 import { afterEach, describe, expect, it } from "@jest/globals";
 import type { InterfaceLimits } from "../../../api/machine-config.ts";
+import { gpa } from "../../memory/gpa.ts";
 import { macBytes } from "../../net/addresses.ts";
 import { FrameFilter } from "../../net/frame-filter.ts";
+import { SysError } from "../../sys/errors.ts";
+import { FrameWriter } from "../../sys/frame-writer.ts";
 import { until } from "../../testing/until.ts";
 import { FakePoller } from "../testing/fake-poller.ts";
 import { NET_QUEUE_SIZE, NetDevice } from "./device.ts";
@@ -20,8 +23,8 @@ interface Options {
   readonly without?: readonly number[];
   readonly answer?: (frame: Uint8Array) => Uint8Array | null;
   readonly start?: boolean;
-  readonly chainLimit?: number;
   readonly poller?: FakePoller;
+  readonly writer?: FrameWriter;
 }
 
 let open = new DisposableStack();
@@ -31,13 +34,14 @@ afterEach(() => {
 });
 
 function setUp(options: Options = {}) {
-  const { pairs = 1, filtered = false, limits, without = [], answer = () => null, start = true, poller } = options;
+  const { pairs = 1, filtered = false, limits, without = [], answer = () => null, start = true } = options;
+  const { poller, writer } = options;
   const taps = Array.from({ length: pairs }, () => open.use(new FakeTap()));
   const identity = { mac: macBytes(MAC), ipv4: IPV4 };
   const filter = filtered
     ? new FrameFilter(identity, { drops: true, serves: true, standsForRouter: false })
     : undefined;
-  const parts = { taps, chainLimit: NET_QUEUE_SIZE, mtuBytes: MTU, limits, filter, poller, answer };
+  const parts = { taps, chainLimit: NET_QUEUE_SIZE, mtuBytes: MTU, limits, filter, poller, writer, answer };
   const path = open.use(new InProcessPath(parts));
   const isPolled = poller !== undefined;
   const arrivals: string[] = [];
@@ -77,6 +81,10 @@ function header(fields: { flags?: number; gsoType?: number; gsoSize?: number; st
   view.setUint16(8, fields.offset ?? 0, true);
   return new Uint8Array(view.buffer);
 }
+
+const refuses = (): never => {
+  throw new SysError("io_setup", 1);
+};
 
 const le16 = (value: number) => Uint8Array.of(value & 0xff, value >>> 8);
 
@@ -182,6 +190,113 @@ describe("a guest that sends", () => {
     expect(path.use().transmit.packets).toBeLessThan(3);
     await until(() => path.use().transmit.packets === 3);
     expect(tap.received()).toHaveLength(3);
+  });
+});
+
+describe.each([
+  ["with one call", () => new FrameWriter()],
+  ["with a call each", () => new FrameWriter(refuses)],
+])("a guest that sends many frames at once, which the kernel gets %s,", (_how, writer) => {
+  /** An IPv4 packet from `source` whose end, far behind what a filter looks at, tells which it is. */
+  const packet = (number: number, source: Uint8Array = IPV4) => {
+    const frame = frameOf(400, { etherType: 0x0800 });
+    frame.set([0x45, 0, 1, 0x82, 0, 0, 0, 0, 64, 1], 14);
+    frame.set(source, 26);
+    frame.set([number], 50);
+    frame.set([number], 399);
+    return frame;
+  };
+  const bodies = (frames: readonly Uint8Array[]) => frames.map((bytes) => bytes.slice(HEADER_BYTES));
+
+  it("has them out whole and in order, each behind a header of its own", () => {
+    const { driver, tap, path } = setUp({ writer: writer() });
+    const headerOf = (number: number) => header({ flags: 1, start: 34, offset: number });
+    const frames = Array.from({ length: 50 }, (_, i) => packet(i));
+    frames.forEach((frame, i) => {
+      driver.put(frame, { header: headerOf(i) });
+    });
+    driver.pci.kick(1);
+    expect(tap.received()).toEqual(frames.map((frame, i) => new Uint8Array(Buffer.concat([headerOf(i), frame]))));
+    expect(path.use().transmit).toEqual({ packets: 50, bytes: 50 * 400, dropped: 0, errors: 0 });
+    expect(driver.ring(1).takeUsed()).toHaveLength(50);
+  });
+
+  it("loses those of them that are not sound or in another's name, and no other", () => {
+    const answered: number[] = [];
+    const answer = (frame: Uint8Array) => {
+      answered.push(frame[50] ?? -1);
+      return null;
+    };
+    const { driver, tap, path } = setUp({ filtered: true, writer: writer(), answer });
+    for (let i = 0; i < 40; i++) {
+      if (i % 4 === 0) driver.put(packet(i, Uint8Array.of(10, 0, 2, 3)));
+      else if (i % 4 === 1) driver.put(packet(i), { header: header({ flags: 1, start: 399, offset: 2 }) });
+      else if (i % 10 === 2) {
+        const question = packet(i);
+        question.set([17], 23);
+        question.set([0, 68, 0, 67], 34);
+        driver.put(question);
+      } else driver.put(packet(i));
+    }
+    driver.pci.kick(1);
+    const sent = Array.from({ length: 40 }, (_, i) => i).filter((i) => i % 4 > 1 && i % 10 !== 2);
+    expect(bodies(tap.received())).toEqual(sent.map((i) => packet(i)));
+    expect(answered).toEqual([2, 22]);
+    expect(path.use().transmit).toMatchObject({ packets: sent.length, dropped: 10, errors: 10 });
+    expect(driver.ring(1).takeUsed()).toHaveLength(40);
+  });
+
+  it("has out of each what was checked, whatever it makes of its memory meanwhile", () => {
+    const made = writer();
+    const { driver, tap } = setUp({ filtered: true, writer: made });
+    const addresses = Array.from({ length: 20 }, (_, i) => driver.put(packet(i)));
+    const write = made.write.bind(made);
+    // All of a batch have been checked by then, and none has been sent.
+    made.write = (...batch) => {
+      for (const address of addresses)
+        driver.pci.memory.write(gpa(address + HEADER_BYTES + 26), Uint8Array.of(9, 9, 9, 9));
+      write(...batch);
+    };
+    driver.pci.kick(1);
+    // Those of the first batch; the others come to be checked when their memory is another's already.
+    expect(bodies(tap.received())).toEqual(Array.from({ length: 16 }, (_, i) => packet(i)));
+  });
+
+  it("has them out in however many pieces they are", () => {
+    const { driver, tap } = setUp({ writer: writer() });
+    const address = driver.allocate(HEADER_BYTES + 400);
+    driver.pci.memory.write(address, Buffer.concat([new Uint8Array(HEADER_BYTES), packet(7)]));
+    // All but the first behind what is copied.
+    const parts = [{ address, lengthBytes: 212 }];
+    for (let at = 212; at < HEADER_BYTES + 400; at++) parts.push({ address: gpa(address + at), lengthBytes: 1 });
+    for (let i = 0; i < 20; i++) driver.ring(1).addIndirect(driver.allocate(16 * parts.length), parts);
+    driver.pci.kick(1);
+    expect(bodies(tap.received())).toEqual(new Array(20).fill(packet(7)));
+  });
+
+  it("has those out that came before what breaks the ring, and nothing of them later", () => {
+    const { driver, tap } = setUp({ writer: writer() });
+    for (let i = 0; i < 5; i++) driver.put(packet(i));
+    driver.ring(1).makeAvailable(1000);
+    driver.pci.kick(1);
+    expect(driver.pci.faults).toHaveLength(1);
+    expect(bodies(tap.received())).toEqual(Array.from({ length: 5 }, (_, i) => packet(i)));
+    driver.pci.status = 0;
+    driver.start();
+    driver.send(packet(9));
+    expect(bodies(tap.received())).toEqual([packet(9)]);
+  });
+
+  it("loses those for which there is no room, and counts them", () => {
+    const { driver, tap, path } = setUp({ writer: writer() });
+    for (let round = 0; round < 20; round++) {
+      for (let i = 0; i < 20; i++) driver.put(frameOf(64));
+      driver.pci.kick(1);
+      driver.ring(1).takeUsed();
+    }
+    const { packets, dropped, errors } = path.use().transmit;
+    expect([packets + dropped, errors, tap.received().length]).toEqual([400, 0, packets]);
+    expect(dropped).toBeGreaterThan(0);
   });
 });
 

@@ -1,6 +1,7 @@
 import type { InterfaceLimits } from "../../../api/machine-config.ts";
 import type { FrameFilter } from "../../net/frame-filter.ts";
 import { LinkLimiter } from "../../net/link-limiter.ts";
+import { FrameWriter } from "../../sys/frame-writer.ts";
 import type { Poller } from "../../sys/poll-source.ts";
 import type { FeatureBits, VirtioDriver } from "../device.ts";
 import { type DataPath, type FrameQueue, tapOffloads } from "./data-path.ts";
@@ -17,22 +18,25 @@ export interface InProcessPathParts {
   readonly limits?: InterfaceLimits | undefined;
   readonly filter?: FrameFilter | undefined;
   readonly poller?: Poller | undefined;
+  /** Of its own where none is given; the path's in any case. */
+  readonly writer?: FrameWriter | undefined;
   /** The answer of the launcher's services to a frame of the guest. */
   answer(frame: Uint8Array): Uint8Array | null;
 }
 
-/** Frames go through this process: a system call each, from and to guest memory. */
+/** Frames go through this process, from and to guest memory. */
 export class InProcessPath implements DataPath {
   readonly name = "inProcess";
   readonly #taps: readonly FrameQueue[];
   readonly #receivers: readonly Receiver[];
   readonly #transmitters: readonly Transmitter[];
+  readonly #writer: FrameWriter;
   readonly #receive = new DirectionCounter();
   readonly #transmit = new DirectionCounter();
   #driver: VirtioDriver | null = null;
   #pairs = 0;
 
-  constructor({ taps, limits, chainLimit, mtuBytes, filter, poller, answer }: InProcessPathParts) {
+  constructor({ taps, limits, chainLimit, mtuBytes, filter, poller, writer, answer }: InProcessPathParts) {
     const limiter = () => limits && new LinkLimiter(limits, performance.now());
     const [receiveLimiter, transmitLimiter] = [limiter(), limiter()];
     const onServed = (frame: Uint8Array) => {
@@ -40,11 +44,18 @@ export class InProcessPath implements DataPath {
       if (reply) this.deliver(reply);
     };
     this.#taps = taps;
+    this.#writer = writer ?? new FrameWriter();
     this.#receivers = taps.map(
       (tap, i) => new Receiver({ tap, queueIndex: 2 * i, counter: this.#receive, limiter: receiveLimiter, poller }),
     );
     this.#transmitters = taps.map((tap, i) => {
-      const own = { tap, queueIndex: 2 * i + 1, counter: this.#transmit, limiter: transmitLimiter };
+      const own = {
+        tap,
+        writer: this.#writer,
+        queueIndex: 2 * i + 1,
+        counter: this.#transmit,
+        limiter: transmitLimiter,
+      };
       return new Transmitter({ ...own, chainLimit, mtuBytes, filter, onServed });
     });
   }
@@ -112,6 +123,6 @@ export class InProcessPath implements DataPath {
 
   [Symbol.dispose](): void {
     this.stop();
-    for (const part of [...this.#receivers, ...this.#transmitters]) part[Symbol.dispose]();
+    for (const part of [...this.#receivers, ...this.#transmitters, this.#writer]) part[Symbol.dispose]();
   }
 }

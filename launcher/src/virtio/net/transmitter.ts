@@ -1,15 +1,14 @@
-import { FILTER_BYTES, type FrameFilter } from "../../net/frame-filter.ts";
+import type { FrameFilter } from "../../net/frame-filter.ts";
 import type { LinkLimiter } from "../../net/link-limiter.ts";
 import { ETHERNET_HEADER_BYTES } from "../../net/protocols.ts";
-import { writeFrame } from "../../sys/frame-io.ts";
-import { IovecBlock } from "../../sys/iovec.ts";
-import { Mapping } from "../../sys/mapping.ts";
+import type { FrameWriter } from "../../sys/frame-writer.ts";
 import type { DescriptorChain } from "../descriptor-chain.ts";
 import type { FeatureBits, VirtioDriver } from "../device.ts";
 import type { Virtqueue } from "../queue.ts";
 import type { FrameQueue } from "./data-path.ts";
 import type { DirectionCounter } from "./network-use.ts";
 import * as protocol from "./protocol.ts";
+import { TransmitBatch } from "./transmit-batch.ts";
 
 const { HeaderOffset, VNET_HEADER_BYTES } = protocol;
 /** What a queue may send before others have their turn. */
@@ -17,12 +16,10 @@ const TURN_FRAMES = 64;
 const TURN_BYTES = 512 * 1024;
 /** Header, a VLAN tag or two: what a frame has beside its MTU. */
 const LINK_BYTES = ETHERNET_HEADER_BYTES + 8;
-const HEAD_BYTES = VNET_HEADER_BYTES + FILTER_BYTES;
-const PAGE_BYTES = 4096;
-const EINVAL = 22;
 
 export interface TransmitterParts {
   readonly tap: FrameQueue;
+  readonly writer: FrameWriter;
   readonly queueIndex: number;
   /** The longest chain. */
   readonly chainLimit: number;
@@ -34,15 +31,10 @@ export interface TransmitterParts {
   onServed(frame: Uint8Array): void;
 }
 
-/** One transmit queue: from the guest's ring to a queue of the TAP, one system call a frame. */
+/** One transmit queue: from the guest's ring to a queue of the TAP, with one system call for as many frames as there are. */
 export class Transmitter implements Disposable {
   readonly #parts: TransmitterParts;
-  readonly #iovecs: IovecBlock;
-  /** The kernel gets the beginning of a frame from here, as it was checked: the guest may change its own memory. */
-  readonly #headPage = Mapping.anonymous(PAGE_BYTES);
-  readonly #head = new Uint8Array(this.#headPage.buffer, 0, HEAD_BYTES);
-  readonly #headView = new DataView(this.#headPage.buffer);
-  readonly #frameStart = this.#head.subarray(VNET_HEADER_BYTES);
+  readonly #batch: TransmitBatch;
   #driver: VirtioDriver | null = null;
   #limits = headerLimits(new Set());
   #isUp = true;
@@ -50,7 +42,7 @@ export class Transmitter implements Disposable {
 
   constructor(parts: TransmitterParts) {
     this.#parts = parts;
-    this.#iovecs = new IovecBlock(parts.chainLimit + 1);
+    this.#batch = new TransmitBatch(parts);
   }
 
   start(driver: VirtioDriver): void {
@@ -79,20 +71,25 @@ export class Transmitter implements Disposable {
     let hasMore = true;
     let bytes = 0;
     let frames = 0;
-    while (hasMore && frames < TURN_FRAMES && bytes < TURN_BYTES) {
-      if (limiter && this.#mustWait(limiter, driver)) {
-        hasMore = false;
-        break;
+    try {
+      while (hasMore && frames < TURN_FRAMES && bytes < TURN_BYTES) {
+        if (limiter && this.#mustWait(limiter, driver)) {
+          hasMore = false;
+          break;
+        }
+        const chain = queue.pop();
+        if (chain === null) {
+          hasMore = queue.enableNotifications();
+          continue;
+        }
+        frames++;
+        bytes += chain.readableBytes;
+        this.#send(driver, chain);
+        queue.fill(chain.head, 0);
       }
-      const chain = queue.pop();
-      if (chain === null) {
-        hasMore = queue.enableNotifications();
-        continue;
-      }
-      frames++;
-      bytes += chain.readableBytes;
-      this.#send(driver, chain);
-      queue.fill(chain.head, 0);
+    } finally {
+      // Before the driver hears of it: until then the memory is the device's.
+      this.#batch.flush();
     }
     finish(driver, queue, queueIndex, frames);
     return hasMore;
@@ -120,35 +117,23 @@ export class Transmitter implements Disposable {
       counter.errors++;
       return;
     }
-    const headBytes = this.#copyHead(driver, chain);
-    const checksumStart = this.#checkHeader(frameBytes);
+    const head = this.#batch.copyHead(driver.memory, chain);
+    const checksumStart = this.#checkHeader(head.view, frameBytes);
     if (checksumStart === null) {
       counter.errors++;
       return;
     }
-    const verdict = filter?.verdict(this.#frameStart, frameBytes, checksumStart) ?? "pass";
+    const verdict = filter?.verdict(head.frame, frameBytes, checksumStart) ?? "pass";
     if (verdict === "drop") counter.dropped++;
     else if (verdict === "serve") onServed(this.#wholeFrame(driver, chain, frameBytes));
-    else this.#write(driver, chain, headBytes, frameBytes);
-  }
-
-  /** Answers how many bytes. What is left of an earlier frame behind them is not looked at. */
-  #copyHead(driver: VirtioDriver, chain: DescriptorChain): number {
-    const wanted = Math.min(HEAD_BYTES, chain.readableBytes);
-    for (let i = 0, done = 0; done < wanted; i++) {
-      const part = Math.min(chain.lengthBytes(i), wanted - done);
-      driver.memory.readShort(chain.address(i), this.#head, done, part);
-      done += part;
-    }
-    return wanted;
+    else this.#batch.add(driver.memory, chain);
   }
 
   /**
    * Section 5.1.6.2: where the checksum starts, -1 for none; null where the header asks for what was not negotiated or
    * does not fit the frame. The kernel checks the rest of it against the frame's own headers.
    */
-  #checkHeader(frameBytes: number): number | null {
-    const view = this.#headView;
+  #checkHeader(view: DataView, frameBytes: number): number | null {
     const flags = view.getUint8(HeaderOffset.flags) & protocol.VIRTIO_NET_HDR_F_NEEDS_CSUM;
     const gsoType = view.getUint8(HeaderOffset.gsoType);
     view.setUint8(HeaderOffset.flags, flags);
@@ -168,30 +153,9 @@ export class Transmitter implements Disposable {
     return frame;
   }
 
-  #write(driver: VirtioDriver, chain: DescriptorChain, headBytes: number, frameBytes: number): void {
-    const { counter, tap } = this.#parts;
-    this.#iovecs.set(0, this.#headPage.hostAddress, headBytes);
-    let count = 1;
-    for (let i = 0, skip = headBytes; i < chain.readableCount; i++) {
-      const lengthBytes = chain.lengthBytes(i);
-      if (skip >= lengthBytes) {
-        skip -= lengthBytes;
-        continue;
-      }
-      const address = driver.memory.hostAddress(chain.address(i), lengthBytes) + skip;
-      this.#iovecs.set(count++, address, lengthBytes - skip);
-      skip = 0;
-    }
-    const result = writeFrame(tap.fd, this.#iovecs, count);
-    if (result >= 0) counter.count(frameBytes);
-    else if (result === -EINVAL) counter.errors++;
-    else counter.dropped++;
-  }
-
   [Symbol.dispose](): void {
     this.stop();
-    this.#iovecs[Symbol.dispose]();
-    this.#headPage[Symbol.dispose]();
+    this.#batch[Symbol.dispose]();
   }
 }
 

@@ -70,6 +70,12 @@ export class FakeTap implements FrameQueue, Disposable {
   }
 }
 
+export interface SendOptions {
+  readonly header?: Uint8Array;
+  readonly parts?: number;
+  readonly queue?: number;
+}
+
 /** A driver of a network device in memory that the kernel can read and write. */
 export class NetDriver implements Disposable {
   readonly pci: VirtioPciDriver;
@@ -101,11 +107,17 @@ export class NetDriver implements Disposable {
     return gpa(at);
   }
 
-  /** Sends `frame` behind `header`, each in descriptors of `parts` bytes where given. */
-  send(
+  /** Sends `frame` behind `header`, in descriptors of `parts` bytes where given. */
+  send(frame: Uint8Array, options: SendOptions = {}): void {
+    this.put(frame, options);
+    this.pci.kick(options.queue ?? 1);
+  }
+
+  /** As `send`, but the device is not told yet. Answers where header and frame are. */
+  put(
     frame: Uint8Array,
-    { header = new Uint8Array(HEADER_BYTES), parts = Number.MAX_SAFE_INTEGER, queue = 1 } = {},
-  ): void {
+    { header = new Uint8Array(HEADER_BYTES), parts = Number.MAX_SAFE_INTEGER, queue = 1 }: SendOptions = {},
+  ): Gpa {
     const bytes = Buffer.concat([header, frame]);
     const address = this.allocate(bytes.length);
     this.pci.memory.write(address, bytes);
@@ -113,7 +125,7 @@ export class NetDriver implements Disposable {
     for (let at = 0; at < bytes.length; at += parts)
       buffers.push({ address: address + at, lengthBytes: Math.min(parts, bytes.length - at) });
     this.ring(queue).add(buffers);
-    this.pci.kick(queue);
+    return address;
   }
 
   /** Makes receive buffers available, one chain each; answers their addresses. */
