@@ -7,6 +7,7 @@ A development cluster on this machine: real Kubernetes, built from source module
 
 Commands:
   up                        make the cluster, or repair it; quick if nothing is to be done
+  build                     build the programs of clusters, which 'up' does as well; once for this machine
   down                      remove the cluster and all that belongs to it (built programs stay cached)
   status                    what runs
   kubectl ARGS...           kubectl against the cluster
@@ -40,6 +41,7 @@ export class UsageError extends Error {
 
 const commands = [
   "up",
+  "build",
   "down",
   "status",
   "kubectl",

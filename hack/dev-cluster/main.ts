@@ -11,7 +11,7 @@ import { copyToNode, loadImage, nodeCommand } from "./nodes.ts";
 import { isProcessRunning, logFileOf, processNames } from "./processes.ts";
 import { type ClusterState, clusterNames, currentName, nodesOf, readState } from "./state.ts";
 import { ensureTools } from "./tools/tools.ts";
-import { up } from "./up.ts";
+import { buildPrograms, up } from "./up.ts";
 
 async function main(): Promise<number> {
   const options = parseCommandLine(process.argv.slice(2), process.env);
@@ -24,6 +24,9 @@ async function main(): Promise<number> {
       return 0;
     case "up":
       await up(options);
+      return 0;
+    case "build":
+      await buildPrograms();
       return 0;
     case "down":
       await down(layoutOf(await nameOf(options)));

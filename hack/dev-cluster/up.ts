@@ -33,8 +33,7 @@ export class ClusterMismatchError extends Error {
 /** Makes the cluster, or repairs it; changes nothing that is right. */
 export async function up(options: CommandLine): Promise<Layout> {
   if (process.getuid?.() !== 0) throw new Error("a cluster needs namespaces and mounts. Next: run this as root");
-  const bringsGo = (await ownGo()) ? ["golang-go"] : [];
-  await ensureDebianPackages(join(import.meta.dirname, "packages.txt"), bringsGo);
+  await installPackages();
   const { layout, flavour } = await chooseCluster(options);
   return withLock(`cluster/${layout.name}`, 30 * 60_000, async () => {
     const tools = await ensureTools();
@@ -51,6 +50,19 @@ export async function up(options: CommandLine): Promise<Layout> {
     say(`Kubernetes answers on https://127.0.0.1:${state.apiPort}; KUBECONFIG=${layout.kubeconfig}`);
     return layout;
   });
+}
+
+/** Builds what any cluster may run, where it is missing. */
+export async function buildPrograms(): Promise<void> {
+  await installPackages();
+  await ensureTools();
+  await ensureMultusPrograms();
+  await ensureKubeNetworkPolicies();
+}
+
+async function installPackages(): Promise<void> {
+  const bringsGo = (await ownGo()) ? ["golang-go"] : [];
+  await ensureDebianPackages(join(import.meta.dirname, "packages.txt"), bringsGo);
 }
 
 async function chooseCluster(options: CommandLine): Promise<{ layout: Layout; flavour: Flavour }> {

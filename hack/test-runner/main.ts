@@ -54,7 +54,15 @@ async function runCommands(commands: readonly string[][]): Promise<Tally> {
   return tallyCommands(codes);
 }
 
-async function runTier(tier: Tier): Promise<Tally> {
+/** Its tier does the same again, which waits for this one, does what is left of it, and tells what is wrong. */
+function startMeanwhile([command = "", ...args]: readonly string[]): void {
+  console.log(`meanwhile: ${[command, ...args].join(" ")}`);
+  const child = spawn(command, args, { cwd: root, stdio: "ignore" });
+  child.on("error", () => {});
+  child.unref();
+}
+
+async function runTier(tier: Tier, chosen: readonly Tier[]): Promise<Tally> {
   const obstacle = tier.obstacle();
   if (obstacle !== null) {
     console.log(`${tier.name}: cannot run here: ${obstacle}`);
@@ -67,6 +75,8 @@ async function runTier(tier: Tier): Promise<Tally> {
         return { passed: 0, failed: 1, skipped: 0 };
       }
     }
+    const { meanwhile } = tier;
+    if (meanwhile && chosen.some(({ name }) => name === meanwhile.of)) startMeanwhile(meanwhile.command);
     return tier.run.kind === "jest"
       ? await runJest(tier.run.project, tier.run.inBand)
       : await runCommands(tier.run.commands);
@@ -83,10 +93,11 @@ if (unknown.length > 0) {
 }
 
 const total = { passed: 0, failed: 0, skipped: 0 };
-for (const tier of tiers.filter((tier) => asked.length === 0 || asked.includes(tier.name))) {
+const chosen = tiers.filter((tier) => asked.length === 0 || asked.includes(tier.name));
+for (const tier of chosen) {
   const startedMs = Date.now();
   console.log(`\n=== ${tier.name}: ${tier.about}`);
-  const tally = await runTier(tier);
+  const tally = await runTier(tier, chosen);
   const seconds = Math.round((Date.now() - startedMs) / 1000);
   console.log(`=== ${tier.name}: ${tally.passed} ok, ${tally.failed} not ok, ${tally.skipped} left out, ${seconds} s`);
   total.passed += tally.passed;

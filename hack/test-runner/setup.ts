@@ -14,6 +14,7 @@ const steps: Readonly<Record<string, readonly string[][]>> = {
     ["hack/linux-lab/lab", "up"],
   ],
   e2e: [
+    ["hack/cluster", "build"],
     ["hack/build-testguest"],
     ["hack/build"],
     ["hack/images/build", "launcher", "operator", "testguest", "toolbox", "containerdisk"],

@@ -8,6 +8,8 @@ export interface Tier {
   readonly prepare: readonly string[][];
   /** Why the tier cannot run on this machine, or null. */
   readonly obstacle: () => string | null;
+  /** Slow work of a later tier's `prepare` that the tests of this one, which wait more than they compute, leave room for. */
+  readonly meanwhile?: { readonly of: string; readonly command: readonly string[] };
   /** Ends what `prepare` started; run after the tests, whatever came of them. */
   readonly cleanUp?: readonly string[][];
   readonly run:
@@ -63,6 +65,7 @@ export const tiers: readonly Tier[] = [
     name: "linux",
     about: "Debian guests, on usable KVM or in a nested node",
     prepare: [["hack/setup", "linux"]],
+    meanwhile: { of: "e2e", command: ["nice", "-n", "19", "hack/cluster", "build"] },
     obstacle: rootObstacle,
     cleanUp: [["hack/linux-lab/lab", "down"]],
     run: { kind: "jest", project: "linux", inBand: true },
