@@ -15,6 +15,8 @@ import { answerTo, openConsole, podOf, tellGuest, testGuest } from "../support/v
 const MASTER = "tv-e2e-pods";
 const BEYOND = "tv-e2e-beyond";
 const OUTSIDE = "10.0.2.1";
+/** Is nobody: what is sent there is lost. */
+const ROUTER = "10.0.2.254";
 /** The first of the network, and the one that the test guest answers for. */
 const GUEST = "10.0.2.2";
 const ECHO_PORT = 4000;
@@ -27,7 +29,7 @@ const network = {
   mode: "bridge",
   ipam: {
     type: "host-local",
-    ranges: [[{ subnet: "10.0.2.0/24", rangeStart: GUEST, gateway: OUTSIDE }]],
+    ranges: [[{ subnet: "10.0.2.0/24", rangeStart: GUEST, gateway: ROUTER }]],
     routes: [{ dst: "0.0.0.0/0" }],
   },
 };
@@ -81,7 +83,7 @@ describe("machines on a macvlan of the node", () => {
     const first = await told("first");
     expect(first.address).toBe(GUEST);
     expect(first.mac).toMatch(/^[0-9a-f][26ae](:[0-9a-f]{2}){5}$/);
-    expect(await offered("first")).toEqual({ address: GUEST, netmask: "255.255.255.0", router: OUTSIDE });
+    expect(await offered("first")).toEqual({ address: GUEST, netmask: "255.255.255.0", router: ROUTER });
     const second = await told("second");
     expect(second.mac).not.toBe(first.mac);
     expect((await offered("second")).address).toBe(second.address);
@@ -109,7 +111,7 @@ describe("machines on a macvlan of the node", () => {
     });
     const after = await told("first");
     expect(after.mac).toBe(before.mac);
-    expect(await offered("first")).toEqual({ address: after.address, netmask: "255.255.255.0", router: OUTSIDE });
+    expect(await offered("first")).toEqual({ address: after.address, netmask: "255.255.255.0", router: ROUTER });
     await answers("first");
     expect(await datagramAnswersToNode([{ address: GUEST, port: ECHO_PORT }])).toEqual(["hello"]);
   });
