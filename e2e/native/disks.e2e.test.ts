@@ -1,6 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { statSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import type { VirtualMachineManifest } from "../../crds/src/virtualmachine.ts";
@@ -8,6 +7,7 @@ import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { GuestSession, SECTOR_BYTES } from "../support/guest-session.ts";
 import type { Kubectl, KubeObject } from "../support/kubectl.ts";
+import { StaticVolumes } from "../support/static-volumes.ts";
 import { storageClass } from "../support/storage-class.ts";
 import { CONTAINER_DISK_IMAGE, podOf, testGuest } from "../support/vm.ts";
 
@@ -21,23 +21,19 @@ type Disks = NonNullable<VirtualMachineManifest["spec"]["disks"]>;
 describe("disks", () => {
   let cluster: TestCluster;
   let kubectl: Kubectl;
-  let node: string;
-  const directory = mkdtempSync(join(tmpdir(), "typevisor-disks-"));
-  const loopDevices: string[] = [];
+  let volumes: StaticVolumes;
 
   beforeAll(async () => {
     cluster = await openTestCluster();
     kubectl = await cluster.namespace(NAMESPACE);
-    node = (await kubectl.list("nodes"))[0]?.metadata.name ?? "";
+    volumes = new StaticVolumes(kubectl, STORAGE_CLASS);
     await kubectl.apply(storageClass(STORAGE_CLASS));
   });
 
   afterAll(async () => {
     await cluster.dropNamespace(NAMESPACE);
-    await kubectl.run(["delete", "pv", "-l", "typevisor-e2e=disks", "--ignore-not-found"]);
     await kubectl.run(["delete", "storageclass", STORAGE_CLASS, "--ignore-not-found"]);
-    for (const device of loopDevices) execFileSync("losetup", ["--detach", device]);
-    rmSync(directory, { recursive: true });
+    await volumes[Symbol.asyncDispose]();
   });
 
   const onClaim = (name: string, claimName: string, readOnly = false) => ({
@@ -60,58 +56,12 @@ describe("disks", () => {
     await kubectl.run(["delete", "pod", podOf(name)], { timeoutMs: 60_000 });
     return await nextRun(name, before);
   };
-  const claim = (name: string, spec: object) =>
-    kubectl.apply({
-      apiVersion: "v1",
-      kind: "PersistentVolumeClaim",
-      metadata: { name },
-      spec: {
-        accessModes: ["ReadWriteOnce"],
-        storageClassName: STORAGE_CLASS,
-        resources: { requests: { storage: "64Mi" } },
-        ...spec,
-      },
-    });
-  /** A volume at `path` of the node, for the claim of its name. */
-  const volume = (name: string, path: string, volumeMode: "Filesystem" | "Block") =>
-    kubectl.apply({
-      apiVersion: "v1",
-      kind: "PersistentVolume",
-      metadata: { name: `typevisor-e2e-${name}`, labels: { "typevisor-e2e": "disks" } },
-      spec: {
-        capacity: { storage: "64Mi" },
-        accessModes: ["ReadWriteOnce"],
-        volumeMode,
-        persistentVolumeReclaimPolicy: "Retain",
-        storageClassName: STORAGE_CLASS,
-        local: { path },
-        claimRef: { namespace: NAMESPACE, name },
-        nodeAffinity: {
-          required: {
-            nodeSelectorTerms: [
-              { matchExpressions: [{ key: "kubernetes.io/hostname", operator: "In", values: [node] }] },
-            ],
-          },
-        },
-      },
-    });
-  const newDirectory = (name: string) => mkdtempSync(join(directory, `${name}-`));
   const filesystemClaim = async (name: string) => {
-    const path = newDirectory(name);
-    await volume(name, path, "Filesystem");
-    await claim(name, { volumeMode: "Filesystem" });
+    const path = volumes.newDirectory();
+    await volumes.claim(name, { path, volumeMode: "Filesystem", storage: "64Mi" });
     return path;
   };
-  const blockClaim = async (name: string) => {
-    const file = join(directory, `${name}.img`);
-    writeFileSync(file, "");
-    truncateSync(file, 64 * MIB);
-    const device = execFileSync("losetup", ["--find", "--show", file], { encoding: "utf8" }).trim();
-    loopDevices.push(device);
-    await volume(name, device, "Block");
-    await claim(name, { volumeMode: "Block" });
-    return { file, device };
-  };
+  const blockClaim = (name: string) => volumes.deviceClaim(name, 64);
   /** What the driver of a volume does at the end of an expansion. */
   const setCapacity = (name: string, storage: string) =>
     kubectl.run([
@@ -232,7 +182,16 @@ describe("disks", () => {
     });
 
     it("is named where no volume fits it", async () => {
-      await claim("unbound", { resources: { requests: { storage: "1Ti" } } });
+      await kubectl.apply({
+        apiVersion: "v1",
+        kind: "PersistentVolumeClaim",
+        metadata: { name: "unbound" },
+        spec: {
+          accessModes: ["ReadWriteOnce"],
+          storageClassName: STORAGE_CLASS,
+          resources: { requests: { storage: "1Ti" } },
+        },
+      });
       await kubectl.apply(testGuest("unbound", { disks: [onClaim("data", "unbound")] }));
       const ready = await eventually("the scheduler's word", 60_000, async () => {
         const condition = await kubectl.vmCondition("unbound", "Ready", "False", "ClaimNotBound");
@@ -243,7 +202,8 @@ describe("disks", () => {
   });
 
   it("a claim from a template is made for its machine, kept as the template says where it can be, and goes with it", async () => {
-    await volume("data-templated", newDirectory("templated"), "Filesystem");
+    const path = volumes.newDirectory();
+    await volumes.volume({ claimName: "data-templated", path, volumeMode: "Filesystem", storage: "64Mi" });
     const disks: Disks = [{ name: "root", volumeClaimTemplate: { name: "data" } }];
     const spec = (storage: string, whenDeleted: "Retain" | "Delete") => ({
       disks,

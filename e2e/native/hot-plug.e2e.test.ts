@@ -1,20 +1,15 @@
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import type { VirtualMachineManifest } from "../../crds/src/virtualmachine.ts";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import { GuestSession } from "../support/guest-session.ts";
 import type { Kubectl } from "../support/kubectl.ts";
+import { StaticVolumes } from "../support/static-volumes.ts";
 import { podOf, testGuest } from "../support/vm.ts";
 
 const MIB = 2 ** 20;
 const NAMESPACE = "hotplug";
 const NAME = "hot";
-/** A static volume of this test. */
-const STORAGE_CLASS = "typevisor-e2e-hotplug";
 const TIMEOUT_MS = 120_000;
 type Disks = NonNullable<VirtualMachineManifest["spec"]["disks"]>;
 
@@ -22,8 +17,7 @@ describe("disks of a running machine", () => {
   let cluster: TestCluster;
   let kubectl: Kubectl;
   let podUID: string | undefined;
-  let loopDevice: string;
-  const directory = mkdtempSync(join(tmpdir(), "typevisor-hotplug-"));
+  let volumes: StaticVolumes;
 
   const files = { name: "files", persistentVolumeClaim: { claimName: "files" } };
   const device = { name: "device", persistentVolumeClaim: { claimName: "device" } };
@@ -32,30 +26,8 @@ describe("disks of a running machine", () => {
   beforeAll(async () => {
     cluster = await openTestCluster();
     kubectl = await cluster.namespace(NAMESPACE);
-    const file = join(directory, "device.img");
-    writeFileSync(file, "");
-    truncateSync(file, 64 * MIB);
-    loopDevice = execFileSync("losetup", ["--find", "--show", file], { encoding: "utf8" }).trim();
-    await kubectl.apply({
-      apiVersion: "v1",
-      kind: "PersistentVolume",
-      metadata: { name: STORAGE_CLASS },
-      spec: {
-        capacity: { storage: "64Mi" },
-        accessModes: ["ReadWriteOnce"],
-        volumeMode: "Block",
-        persistentVolumeReclaimPolicy: "Retain",
-        storageClassName: STORAGE_CLASS,
-        local: { path: loopDevice },
-        claimRef: { namespace: NAMESPACE, name: "device" },
-        nodeAffinity: {
-          required: {
-            nodeSelectorTerms: [{ matchExpressions: [{ key: "kubernetes.io/hostname", operator: "Exists" }] }],
-          },
-        },
-      },
-    });
-    await claim("device", { storageClassName: STORAGE_CLASS, volumeMode: "Block" });
+    volumes = new StaticVolumes(kubectl, "typevisor-e2e-hotplug");
+    await volumes.deviceClaim("device", 64);
     // Of the cluster's own StorageClass, which makes the volume once a pod with a node wants it.
     await claim("files", {});
     await kubectl.apply(testGuest(NAME, { disks: [scratch] }));
@@ -64,9 +36,7 @@ describe("disks of a running machine", () => {
 
   afterAll(async () => {
     await cluster.dropNamespace(NAMESPACE);
-    await kubectl.run(["delete", "pv", STORAGE_CLASS, "--ignore-not-found"]);
-    execFileSync("losetup", ["--detach", loopDevice]);
-    rmSync(directory, { recursive: true });
+    await volumes[Symbol.asyncDispose]();
   });
 
   const claim = (name: string, spec: object) =>

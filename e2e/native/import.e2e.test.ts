@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
@@ -10,6 +10,7 @@ import { SLOW_BYTES, startDiskServer } from "../support/disk-server.ts";
 import { eventually } from "../support/eventually.ts";
 import { GuestSession, SECTOR_BYTES } from "../support/guest-session.ts";
 import type { Kubectl } from "../support/kubectl.ts";
+import { StaticVolumes } from "../support/static-volumes.ts";
 import { storageClass } from "../support/storage-class.ts";
 import { CONTAINER_DISK_IMAGE, testGuest } from "../support/vm.ts";
 
@@ -26,7 +27,7 @@ describe("imports", () => {
   let cluster: TestCluster;
   let kubectl: Kubectl;
   let server: string;
-  let loopDevice: string | undefined;
+  let volumes: StaticVolumes;
   const directory = mkdtempSync(join(tmpdir(), "typevisor-imports-"));
   const disk = Buffer.alloc(32 * MIB);
   disk.writeBigUInt64LE(4711n, 7 * SECTOR_BYTES);
@@ -36,6 +37,7 @@ describe("imports", () => {
   beforeAll(async () => {
     cluster = await openTestCluster();
     kubectl = await cluster.namespace(NAMESPACE);
+    volumes = new StaticVolumes(kubectl, VOLUMES);
     const raw = join(directory, "disk.raw");
     writeFileSync(raw, disk);
     const file = join(directory, "disk.qcow2");
@@ -51,9 +53,8 @@ describe("imports", () => {
 
   afterAll(async () => {
     await cluster.dropNamespace(NAMESPACE);
-    await kubectl.run(["delete", "pv", "typevisor-e2e-import", "--ignore-not-found"]);
     await kubectl.run(["delete", "storageclass", DYNAMIC, STATIC, VOLUMES, "--ignore-not-found"]);
-    if (loopDevice !== undefined) execFileSync("losetup", ["--detach", loopDevice]);
+    await volumes[Symbol.asyncDispose]();
     rmSync(directory, { recursive: true });
   });
 
@@ -126,27 +127,9 @@ describe("imports", () => {
   });
 
   it("a machine starts on a device, filled from the same file", async () => {
-    const file = join(directory, "device.img");
     // What an older disk left there must not show through.
-    writeFileSync(file, Buffer.alloc(64 * MIB, 0xff));
-    truncateSync(file, 64 * MIB);
-    loopDevice = execFileSync("losetup", ["--find", "--show", file], { encoding: "utf8" }).trim();
-    const node = (await kubectl.list("nodes"))[0]?.metadata.name ?? "";
-    const onNode = { matchExpressions: [{ key: "kubernetes.io/hostname", operator: "In", values: [node] }] };
-    await kubectl.apply({
-      apiVersion: "v1",
-      kind: "PersistentVolume",
-      metadata: { name: "typevisor-e2e-import" },
-      spec: {
-        capacity: { storage: "64Mi" },
-        accessModes: ["ReadWriteOnce"],
-        volumeMode: "Block",
-        persistentVolumeReclaimPolicy: "Retain",
-        storageClassName: VOLUMES,
-        local: { path: loopDevice },
-        nodeAffinity: { required: { nodeSelectorTerms: [onNode] } },
-      },
-    });
+    const { device } = volumes.loopDevice(64, 0xff);
+    await volumes.volume({ path: device, volumeMode: "Block", storage: "64Mi" });
     await claim("device", "qcow2", { storageClassName: STATIC, volumeMode: "Block" });
     await imported("qcow2", "device", "Completed");
     await machine("on-device", "device");

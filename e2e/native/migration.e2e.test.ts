@@ -1,12 +1,9 @@
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "@jest/globals";
 import type { VirtualMachineMigrationStatus } from "../../crds/src/virtualmachinemigration.ts";
 import { openTestCluster, type TestCluster } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Kubectl, KubeObject } from "../support/kubectl.ts";
+import { StaticVolumes } from "../support/static-volumes.ts";
 import { migrationManifest, podOf, tellPod, testGuest } from "../support/vm.ts";
 
 type Migration = KubeObject<VirtualMachineMigrationStatus>;
@@ -15,11 +12,12 @@ type Migration = KubeObject<VirtualMachineMigrationStatus>;
 describe("a machine that migrates", () => {
   let cluster: TestCluster;
   let kubectl: Kubectl;
-  const cleanup = new AsyncDisposableStack();
+  let volumes: StaticVolumes;
 
   beforeAll(async () => {
     cluster = await openTestCluster();
     kubectl = await cluster.namespace("migration");
+    volumes = new StaticVolumes(kubectl, "typevisor-migration");
     await kubectl.apply({
       apiVersion: "v1",
       kind: "Service",
@@ -31,36 +29,11 @@ describe("a machine that migrates", () => {
   });
   afterAll(async () => {
     await cluster.dropNamespace("migration");
-    await cleanup.disposeAsync();
+    await volumes[Symbol.asyncDispose]();
   });
 
-  /** A claim of mode Block for a device of 65 MiB that is full of something. */
-  const deviceClaim = async (name: string) => {
-    const directory = mkdtempSync(join(tmpdir(), "typevisor-migration-"));
-    cleanup.defer(() => rmSync(directory, { recursive: true }));
-    const file = join(directory, "device.img");
-    writeFileSync(file, Buffer.alloc(65 * 2 ** 20, 0xee));
-    const path = execFileSync("losetup", ["--find", "--show", file], { encoding: "utf8" }).trim();
-    cleanup.defer(() => void execFileSync("losetup", ["--detach", path]));
-    const spec = { accessModes: ["ReadWriteOnce"], volumeMode: "Block", storageClassName: "typevisor-migration" };
-    const anyNode = { matchExpressions: [{ key: "kubernetes.io/hostname", operator: "Exists" }] };
-    await kubectl.apply({
-      apiVersion: "v1",
-      kind: "PersistentVolume",
-      metadata: { name: `typevisor-migration-${name}` },
-      spec: {
-        ...spec,
-        capacity: { storage: "65Mi" },
-        persistentVolumeReclaimPolicy: "Retain",
-        local: { path },
-        claimRef: { namespace: "migration", name },
-        nodeAffinity: { required: { nodeSelectorTerms: [anyNode] } },
-      },
-    });
-    cleanup.defer(async () => void (await kubectl.run(["delete", "pv", `typevisor-migration-${name}`])));
-    const claim = { ...spec, resources: { requests: { storage: "65Mi" } } };
-    await kubectl.apply({ apiVersion: "v1", kind: "PersistentVolumeClaim", metadata: { name }, spec: claim });
-  };
+  /** A claim of mode Block for a device that is full of something. */
+  const deviceClaim = (name: string) => volumes.deviceClaim(name, 65, 0xee);
 
   const migrate = (name: string, spec: object = {}) =>
     kubectl.apply(migrationManifest(name, { virtualMachineName: "mover", target: { allowSourceNode: true }, ...spec }));
