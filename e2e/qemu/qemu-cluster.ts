@@ -14,7 +14,7 @@ export const START_TIMEOUT_MS = 300_000;
 /** Brings up a cluster of two node VMs with the product in it: slow, for what needs more than one node. */
 export async function openQemuCluster(): Promise<TestCluster> {
   const options = { timeoutMs: LONG_MS, echo: true };
-  await run([hackCluster, "up", "--name", NAME, "--nodes", "qemu", "--network-policies"], options);
+  await run([hackCluster, "up", "--name", NAME, "--nodes", "qemu", "--multus", "--network-policies"], options);
   await run([hackCluster, "load-image", "--name", NAME, ...testImages(root)], options);
   const cluster = await openTestCluster(NAME);
   const chart = join(root, "charts/typevisor");

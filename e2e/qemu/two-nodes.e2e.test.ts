@@ -5,6 +5,7 @@ import { migrationTests } from "./migration.ts";
 import { networkPolicyTests } from "./network-policies.ts";
 import { closeQemuCluster, openQemuCluster } from "./qemu-cluster.ts";
 import { storageTests } from "./storage.ts";
+import { vlanTests } from "./vlan.ts";
 import { applyVolumes, NAMESPACE } from "./volumes.ts";
 
 /** One file, since bringing the cluster up takes longer than what is done on it. */
@@ -21,5 +22,6 @@ describe("a cluster of two nodes", () => {
 
   storageTests(() => kubectl);
   migrationTests(() => ({ cluster, kubectl }));
+  vlanTests(() => cluster);
   networkPolicyTests(() => cluster);
 });

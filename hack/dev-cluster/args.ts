@@ -25,12 +25,11 @@ Options:
                             guest's kernel at full speed
   --workers N               node VMs (qemu only), default 2
   --node-memory SIZE        memory of a node VM, default 3G
-  --multus                  pods get networks by Multus, too (native only); a cluster that is there gets it as well
+  --multus                  pods get networks by Multus, too; a cluster that is there gets it as well
   --network-policies        NetworkPolicies are enforced (qemu only); a cluster that is there enforces them as well
   --ip-families LIST        ipv4, ipv6, ipv4,ipv6 or ipv6,ipv4: what pods and Services have, default ipv4,ipv6
 `;
 
-export const multusIsNative = "--multus is for native clusters; node VMs do not have it";
 export const networkPoliciesAreQemu =
   "--network-policies is for qemu clusters; what this machine's kernel can do is not known";
 
@@ -95,7 +94,6 @@ export function parseCommandLine(argv: readonly string[], env: NodeJS.ProcessEnv
   const workers = parseWorkers(values.workers, flavour);
   const nodeMemoryMiB = parseMemory(values["node-memory"]);
   const families = parseFamilies(values["ip-families"]);
-  if (values.multus && flavour === "qemu") throw new UsageError(multusIsNative);
   if (values["network-policies"] && flavour === "native") throw new UsageError(networkPoliciesAreQemu);
   return {
     command: command as Command,

@@ -2,13 +2,13 @@ import { join } from "node:path";
 import { ensureDebianPackages } from "../lib/debian-packages.ts";
 import { withLock } from "../lib/lock.ts";
 import { say, step, waitFor } from "../lib/step.ts";
-import { type CommandLine, multusIsNative, networkPoliciesAreQemu } from "./args.ts";
+import { type CommandLine, networkPoliciesAreQemu } from "./args.ts";
 import { ensureCgroup } from "./cgroups.ts";
 import { ensureControlPlane, ensureServiceProxy, kubectl } from "./control-plane.ts";
 import { ensureClusterDns } from "./dns/cluster-dns.ts";
 import { judge, measure } from "./kvm/verdict.ts";
 import { type Flavour, type IpFamilies, type Layout, layoutOf, type NodeIdentity, nodeIdentity } from "./layout.ts";
-import { ensureMultus } from "./multus/multus.ts";
+import { applyMultusObjects, ensureMultus, waitForMultus } from "./multus/multus.ts";
 import { ensureNativeNode } from "./native/node.ts";
 import { ensureNetwork, ensurePodRoutes } from "./network.ts";
 import { ensureNetworkPolicies } from "./network-policies/network-policies.ts";
@@ -39,8 +39,8 @@ export async function up(options: CommandLine): Promise<Layout> {
     const tools = await ensureTools();
     const state = await decideState(layout, flavour, options);
     // Built before the clock of the next step runs; it finds it in the cache.
-    if (flavour === "qemu") await kubernetesNodeImage(tools);
     if (state.multus) await ensureMultusPrograms();
+    if (flavour === "qemu") await kubernetesNodeImage(tools, { multus: state.multus ?? false });
     if (state.networkPolicies) await ensureKubeNetworkPolicies();
     await writeState(layout, state);
     await setCurrentName(layout.name);
@@ -82,7 +82,6 @@ async function chooseCluster(options: CommandLine): Promise<{ layout: Layout; fl
 }
 
 async function decideState(layout: Layout, flavour: Flavour, options: CommandLine): Promise<ClusterState> {
-  if (options.multus && flavour !== "native") throw new ClusterMismatchError(multusIsNative);
   if (options.networkPolicies && flavour !== "qemu") throw new ClusterMismatchError(networkPoliciesAreQemu);
   const existing = await readState(layout);
   const additions = {
@@ -115,7 +114,7 @@ async function bringUp(layout: Layout, state: ClusterState, tools: Tools): Promi
   const nodes = nodesOf(state);
   const first = nodes[0] ?? nodeIdentity(1);
   const native = state.flavour === "native";
-  const { families } = state;
+  const { families, multus = false } = state;
   await ensurePki(layout.pkiDir, nodes);
   await ensureNetwork(layout, native ? first : undefined);
   const cgroupProcs = await ensureCgroup(layout.cgroup);
@@ -127,12 +126,20 @@ async function bringUp(layout: Layout, state: ClusterState, tools: Tools): Promi
     const acceleration = await chooseAcceleration();
     await ensurePodRoutes(layout, nodes);
     await Promise.all([
-      controlPlane(),
-      ensureQemuNodes(layout, nodes, { tools, cgroupProcs, families, acceleration, memoryMiB: state.nodeMemoryMiB }),
+      // Before the nodes are there, for their daemons wait for it.
+      controlPlane().then(() => (multus ? applyMultusObjects(layout, tools) : undefined)),
+      ensureQemuNodes(layout, nodes, {
+        tools,
+        cgroupProcs,
+        families,
+        acceleration,
+        multus,
+        memoryMiB: state.nodeMemoryMiB,
+      }),
     ]);
   }
   await waitForNodes(layout, tools, { nodes, families });
-  if (state.multus) await ensureMultus(layout, { tools, cgroupProcs, node: first });
+  if (multus) await (native ? ensureMultus(layout, { tools, cgroupProcs, node: first }) : waitForMultus(layout, nodes));
   await Promise.all([
     ensureServiceProxy(layout, { tools, cgroupProcs, families, node: first }),
     ensureLocalPath(layout, { tools, cgroupProcs }),

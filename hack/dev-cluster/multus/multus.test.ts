@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import { layoutOf, nodeIdentity } from "../layout.ts";
@@ -20,7 +20,9 @@ describe("Multus of a dev cluster", () => {
 
   it("listens where its plugin looks, and has the certificate that it would ask the cluster for", () => {
     const layout = layoutOf("x");
-    const config = JSON.parse(renderMultusConfig(layout, "/state/multus"));
+    const config = JSON.parse(
+      renderMultusConfig({ directory: "/state/multus", socketDirectory: dirname(multusSocket(layout)) }),
+    );
     expect(config.daemonSocketDir).toBe(config.socketDir);
     expect(multusSocket(layout)).toBe(join(config.socketDir, "multus.sock"));
     expect(config.perNodeCertificate).toMatchObject({ enabled: true, certDir: "/state/multus" });

@@ -4,6 +4,7 @@ import { say, succeeds, waitFor } from "../../lib/step.ts";
 import { apiServerUrl, renderKubeProxyConfig } from "../control-plane.ts";
 import { renderKubeconfig } from "../kubeconfig.ts";
 import type { IpFamilies, Layout, NodeIdentity } from "../layout.ts";
+import { multusContent, multusFiles } from "../multus/multus.ts";
 import {
   kubeletArguments,
   nodePaths,
@@ -26,6 +27,8 @@ export interface QemuNodesOptions {
   readonly memoryMiB: number;
   readonly cgroupProcs: readonly string[];
   readonly families: IpFamilies;
+  /** Whether pods get their networks through Multus. */
+  readonly multus: boolean;
 }
 
 /** Brings up the node VMs, all at once; each runs containerd, kubelet and kube-proxy by itself from then on. */
@@ -34,7 +37,7 @@ export async function ensureQemuNodes(
   nodes: readonly NodeIdentity[],
   options: QemuNodesOptions,
 ): Promise<void> {
-  const image = await kubernetesNodeImage(options.tools);
+  const image = await kubernetesNodeImage(options.tools, options);
   await ensureSshKey(layout);
   const shared = await ensureDataDisk(layout, "shared");
   await Promise.all(
@@ -49,6 +52,7 @@ export async function ensureQemuNodes(
         files: [
           ...(await kubernetesFiles(layout, node, options.families)),
           ...(node === nodes[0] ? await nfsFiles() : []),
+          ...(options.multus ? await multusFiles(layout, node) : []),
         ],
         extraDisks: [{ file: await ensureDataDisk(layout, node.name) }, { file: shared, shared: true }],
         routes: others.flatMap((other) =>
@@ -67,8 +71,8 @@ export async function ensureQemuNodes(
 }
 
 /** A node image with the cluster's programs, and the images that pods need before any is loaded. */
-export async function kubernetesNodeImage(tools: Tools): Promise<NodeImage> {
-  const content: Record<string, string> = {};
+export async function kubernetesNodeImage(tools: Tools, { multus }: { multus: boolean }): Promise<NodeImage> {
+  const content: Record<string, string> = multus ? await multusContent() : {};
   for (const { name, path } of await nodeImageArchives()) {
     content[`/usr/share/node-images/${basename(name).replace(":", "-")}.tar`] = path;
   }
