@@ -2,7 +2,15 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { type Flavour, type IpFamilies, type Layout, type NodeIdentity, nodeIdentity, stateHome } from "./layout.ts";
+import {
+  type Flavour,
+  type IpFamilies,
+  type Layout,
+  layoutOf,
+  type NodeIdentity,
+  nodeIdentity,
+  stateHome,
+} from "./layout.ts";
 
 /** What was decided when the cluster was made; `up` keeps to it. */
 export interface ClusterState {
@@ -56,9 +64,11 @@ export async function clusterNames(): Promise<string[]> {
   return names.filter((name) => existsSync(join(stateHome(), name, "cluster.json"))).sort();
 }
 
-/** A port nobody listens on: the wanted one, or the next. */
+/** A port that nobody listens on and no cluster has, for one that is coming up listens late: the wanted one, or the next. */
 export async function freePort(wanted: number): Promise<number> {
+  const states = await Promise.all((await clusterNames()).map((name) => readState(layoutOf(name))));
   for (let port = wanted; port < wanted + 1000; port++) {
+    if (states.some((state) => state?.apiPort === port)) continue;
     const free = await new Promise<boolean>((resolve) => {
       const probe = createServer();
       probe.once("error", () => resolve(false));
