@@ -15,8 +15,7 @@ import { answerTo, openConsole, podOf, tellGuest, testGuest } from "../support/v
 const MASTER = "tv-e2e-pods";
 const BEYOND = "tv-e2e-beyond";
 const OUTSIDE = "10.0.2.1";
-/** Is nobody: what is sent there is lost. */
-const ROUTER = "10.0.2.254";
+const NODES = `${addresses.controlPlane}/32`;
 /** The first of the network, and the one that the test guest answers for. */
 const GUEST = "10.0.2.2";
 const ECHO_PORT = 4000;
@@ -29,8 +28,9 @@ const network = {
   mode: "bridge",
   ipam: {
     type: "host-local",
-    ranges: [[{ subnet: "10.0.2.0/24", rangeStart: GUEST, gateway: ROUTER }]],
-    routes: [{ dst: "0.0.0.0/0" }],
+    ranges: [[{ subnet: "10.0.2.0/24", rangeStart: GUEST, gateway: OUTSIDE }]],
+    // The node's own addresses are beyond that network as well.
+    routes: [{ dst: "0.0.0.0/0" }, { dst: NODES }],
   },
 };
 const lan = { name: "lan", multus: { networkName: "lan" } };
@@ -83,7 +83,7 @@ describe("machines on a macvlan of the node", () => {
     const first = await told("first");
     expect(first.address).toBe(GUEST);
     expect(first.mac).toMatch(/^[0-9a-f][26ae](:[0-9a-f]{2}){5}$/);
-    expect(await offered("first")).toEqual({ address: GUEST, netmask: "255.255.255.0", router: ROUTER });
+    expect(await offered("first")).toEqual({ address: GUEST, netmask: "255.255.255.0", router: OUTSIDE });
     const second = await told("second");
     expect(second.mac).not.toBe(first.mac);
     expect((await offered("second")).address).toBe(second.address);
@@ -111,12 +111,12 @@ describe("machines on a macvlan of the node", () => {
     });
     const after = await told("first");
     expect(after.mac).toBe(before.mac);
-    expect(await offered("first")).toEqual({ address: after.address, netmask: "255.255.255.0", router: ROUTER });
+    expect(await offered("first")).toEqual({ address: after.address, netmask: "255.255.255.0", router: OUTSIDE });
     await answers("first");
     expect(await datagramAnswersToNode([{ address: GUEST, port: ECHO_PORT }])).toEqual(["hello"]);
   });
 
-  it("leave the pod its own default route, though that network has one", async () => {
+  it("leave the pod its own routes, though that network has others", async () => {
     for (const name of ["first", "both"]) {
       const ips = (await kubectl.get("pod", podOf(name)))?.status.podIPs ?? [];
       const asked = ips.map(({ ip }) => [
@@ -124,7 +124,7 @@ describe("machines on a macvlan of the node", () => {
         ip.includes(":") ? familyAddresses.IPv6.controlPlane : addresses.controlPlane,
       ]);
       const answers = ips.map(() => 200);
-      // From an address that is not on the pods' link: what is answered takes the default route.
+      // From an address that is not on the pods' link: what is answered takes the pod's default route.
       expect({
         name,
         asked,
