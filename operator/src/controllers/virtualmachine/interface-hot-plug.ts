@@ -223,8 +223,7 @@ function whyStuck({ multus }: NetworkInterface): string {
   return `network ${multus?.networkName} did not come into the running pod within ${NETWORK_PATIENCE_MS / 1000} s: the cluster has no dynamic networks controller for Multus, or the pod's events say why`;
 }
 
-/** Networks in the pod's annotation; what cannot be read is none of ours. */
-/** What a pod asks Multus for. */
+/** What a pod asks Multus for, by its annotation; what cannot be read is none of ours. */
 export function askedNetworks(pod: Pod): MultusNetwork[] {
   try {
     const networks: unknown = JSON.parse(pod.metadata?.annotations?.[MULTUS_NETWORKS_ANNOTATION] ?? "[]");
