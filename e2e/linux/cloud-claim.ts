@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import type { LinuxLab } from "../../hack/linux-lab/lab.ts";
-import type { MachineConfig } from "../../launcher/api/machine-config.ts";
+import type { DiskConfig, MachineConfig } from "../../launcher/api/machine-config.ts";
 
 /** Larger than the image, as claims are. */
 const SIZE_BYTES = 1 << 30;
@@ -11,7 +11,7 @@ const ESP = { startMiB: 4, sizeMiB: 124 } as const;
 
 /** A Filesystem claim that a cloud image was imported into, and a seed for cloud-init: both outlast any guest. */
 export class CloudClaim {
-  readonly instanceId = randomUUID();
+  #instanceId = randomUUID();
   readonly #directory: string;
 
   private constructor(directory: string) {
@@ -20,11 +20,41 @@ export class CloudClaim {
 
   static async make(lab: LinuxLab, userData: string, networkData: string): Promise<CloudClaim> {
     const directory = join(lab.paths.scratch, `cloud-${randomUUID().slice(0, 8)}`);
+    const claim = new CloudClaim(directory);
     const image = `${lab.paths.guests}/debian-cloud/disk/disk.img`;
     await lab.run(`mkdir -p ${directory}/claim && cp --sparse=always ${image} ${directory}/claim/disk.img`);
     await lab.run(`cat >${directory}/user-data`, userData);
-    await lab.run(`cat >${directory}/network-data && sync`, networkData);
-    return new CloudClaim(directory);
+    await claim.#writeNetwork(lab, networkData);
+    return claim;
+  }
+
+  /** Changes the seed, for launchers that read it from now on. A new instance: for others cloud-init does not look at it. */
+  async changeNetwork(lab: LinuxLab, networkData: string): Promise<void> {
+    this.#instanceId = randomUUID();
+    await this.#writeNetwork(lab, networkData);
+  }
+
+  async #writeNetwork(lab: LinuxLab, networkData: string): Promise<void> {
+    await lab.run(`cat >${this.#directory}/network-data && sync`, networkData);
+  }
+
+  get instanceId(): string {
+    return this.#instanceId;
+  }
+
+  get seed(): DiskConfig {
+    return {
+      name: "seed",
+      readOnly: true,
+      queues: 1,
+      source: {
+        kind: "cloudInit",
+        userDataPath: `${this.#directory}/user-data`,
+        networkDataPath: `${this.#directory}/network-data`,
+        instanceId: this.#instanceId,
+        localHostname: "keeper",
+      },
+    };
   }
 
   /** A disk that is the image's EFI system partition and nothing else: firmware can boot it, too. Answers its path. */
@@ -45,18 +75,7 @@ export class CloudClaim {
         queues: 1,
         source: { kind: "directory", path: `${this.#directory}/claim`, sizeBytes: SIZE_BYTES },
       },
-      {
-        name: "seed",
-        readOnly: true,
-        queues: 1,
-        source: {
-          kind: "cloudInit",
-          userDataPath: `${this.#directory}/user-data`,
-          networkDataPath: `${this.#directory}/network-data`,
-          instanceId: this.instanceId,
-          localHostname: "keeper",
-        },
-      },
+      this.seed,
     ],
   });
 }

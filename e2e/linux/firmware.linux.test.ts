@@ -32,6 +32,18 @@ const nic: InterfaceConfig = {
 const networkData = generatedNetworkData(
   machine({ interfaces: [{ name: "default", masquerade: {}, macAddress: mac, state: "Up" }] }),
 );
+/** The same addresses, and nothing asked for. */
+const staticNetworkData = `version: 2
+ethernets:
+  default:
+    match: {macaddress: "${mac}"}
+    dhcp4: false
+    dhcp6: false
+    accept-ra: false
+    addresses: [10.0.2.2/24, "fd10:0:2::2/120"]
+    routes: [{to: 0.0.0.0/0, via: 10.0.2.1}, {to: "::/0", via: "fd10:0:2::1"}]
+    nameservers: {addresses: [10.96.0.10, "fd00:10:96::a"], search: [static.example]}
+`;
 
 describe("a cloud image on a claim", () => {
   let lab: LinuxLab;
@@ -57,6 +69,8 @@ describe("a cloud image on a claim", () => {
         return { ...own, disks: [...before, ...disks, ...behind], interfaces: [nic] };
       },
     });
+  /** Until then a new instance tells of its keys on the console, between commands and their answers. */
+  const cloudInitIsDone = () => guest.console.shell("cloud-init status --wait >/dev/null", bootMs);
   /** What the guest and its cloud-init wrote before. */
   const expectKept = async () => {
     expect(await guest.console.shell("cat /etc/from-the-seed")).toBe("written once\nand changed since");
@@ -74,6 +88,7 @@ describe("a cloud image on a claim", () => {
   });
 
   it("boots by UEFI from its own boot loader, kernel and root", async () => {
+    await cloudInitIsDone();
     expect(await guest.console.shell("ls -d /sys/firmware/efi/efivars")).toBe("/sys/firmware/efi/efivars");
     expect(await guest.console.shell("findmnt -no SOURCE,FSTYPE /")).toBe("/dev/vda1 ext4");
     expect(await guest.console.shell("cat /proc/cmdline")).toMatch(/^BOOT_IMAGE=.*\/boot\/vmlinuz root=UUID=/);
@@ -119,12 +134,49 @@ describe("a cloud image on a claim", () => {
     checksum = await guest.console.shell(`head -c 1M ${HotDisk.device} | sha256sum`, 120_000);
   });
 
+  it("takes another seed while it runs, with static addresses, as a new instance", async () => {
+    await new HotDisk(guest, claim.seed).unplug();
+    await claim.changeNetwork(lab, staticNetworkData);
+    await new HotDisk(guest, claim.seed).plug();
+  });
+
   it("comes back through the firmware when it reboots, in the same process", async () => {
     guest.console.type("reboot\n");
     await guest.console.see("automatic login", bootMs);
     await guest.console.see(/root@keeper:~# /, bootMs);
     expect((await guest.launcher.status()).reboots).toBe(1);
     await lab.run(`kill -0 ${guest.pid}`);
+  });
+
+  it("has the addresses, routes and name servers that it was given by hand, and none by asking", async () => {
+    await cloudInitIsDone();
+    const { console } = guest;
+    expect(await console.shell("cat /var/lib/cloud/data/instance-id")).toBe(claim.instanceId);
+    const show = "ip -o -color=never addr show scope global";
+    await console.shell(`until ${show} | grep inet6 | grep -qv tentative; do sleep 1; done`, 180_000);
+    const addresses = (await console.shell(show)).split("\n").map((line) => / (inet6? \S+) .*scope (.*?)\\/.exec(line));
+    expect(addresses.map((found) => found?.slice(1))).toEqual([
+      ["inet 10.0.2.2/24", expect.stringMatching(/^global \S+$/)],
+      ["inet6 fd10:0:2::2/120", expect.stringMatching(/^global *$/)],
+    ]);
+    expect(await console.shell("ip -4 -color=never route show default")).toMatch(
+      /^default via 10\.0\.2\.1 .*proto static/,
+    );
+    expect(await console.shell("ip -6 -color=never route show default")).toMatch(
+      /^default via fd10:0:2::1 .*proto static/,
+    );
+    const resolved = await console.shell("cat /run/systemd/netif/links/*");
+    for (const told of ["10.96.0.10", "fd00:10:96::a", "static.example"]) expect(resolved).toContain(told);
+    expect(await console.shell("ls -A /run/systemd/netif/leases")).toBe("");
+  });
+
+  it("reaches its gateway with them and is reached, over IPv4 and IPv6", async () => {
+    const [status] = (await guest.launcher.status()).interfaces ?? [];
+    expect(status?.addresses).toEqual(["10.0.2.2", "fd10:0:2::2"]);
+    for (const target of ["10.0.2.1", "fd10:0:2::1"])
+      expect(await guest.console.shell(`ping -c 3 -i 0.2 -W 30 ${target} | grep -c 'bytes from'`, 120_000)).toBe("3");
+    for (const target of ["10.0.2.2", "fd10:0:2::2"])
+      expect(await peer.run(`busybox ping -c 3 -W 30 ${target} | grep -c "bytes from"`)).toBe("3\n");
   });
 
   it("still has the disk that came while it ran, and gives it up", async () => {
