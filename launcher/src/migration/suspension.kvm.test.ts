@@ -87,6 +87,7 @@ describe("a machine that is suspended", () => {
   it("runs on where it cannot be written", async () => {
     await using launcher = await new RealLauncher(join(directory, "first")).start();
     await launcher.attach();
+    await launcher.said("READY");
     writeFileSync(saved(), "in the way");
     const { status, value } = await launcher.call("POST", "/v1/suspend", { directory: saved() });
     expect([status, value.error?.message]).toEqual([409, expect.stringContaining("it goes on")]);
