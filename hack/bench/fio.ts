@@ -8,14 +8,13 @@
  *                                            a table on standard error, JSON on standard output
  * --only: loads whose name it matches.
  */
-import { connect } from "node:net";
 import { parseArgs } from "node:util";
 import { startGuest } from "../../e2e/linux/guest.ts";
-import { ConsoleUser } from "../lib/guest-console.ts";
-import { say, waitFor } from "../lib/step.ts";
+import { say } from "../lib/step.ts";
 import type { LinuxLab } from "../linux-lab/lab.ts";
 import { openLab } from "../linux-lab/open.ts";
 import { MIB } from "./bench-launcher.ts";
+import { BENCH_INIT, type BenchGuest, prepareShell, startLabQemu } from "./lab-qemu.ts";
 import { median, round, table } from "./statistics.ts";
 
 const { values } = parseArgs({
@@ -29,12 +28,7 @@ const { values } = parseArgs({
 const sizeBytes = Number(values["size-mib"]) * MIB;
 const seconds = Number(values.seconds);
 const MEMORY_MIB = 384;
-const BOOT_TIMEOUT_MS = 300_000;
 const JOB_TIMEOUT_MS = 120_000 + seconds * 10_000;
-
-/** A shell instead of an init: nothing else runs in the guest. */
-const INIT = "init=/bin/bash";
-const PROMPT = /root@.*# /;
 
 /** In the guest, behind its root. */
 const disks = { cached: "/dev/vdb", direct: "/dev/vdc" } as const;
@@ -87,16 +81,12 @@ async function cleanUp(lab: LinuxLab, { directory, device }: Storage): Promise<v
 type Vmm = "launcher" | "QEMU";
 const vmms: readonly Vmm[] = ["launcher", "QEMU"];
 
-interface RunningGuest extends AsyncDisposable {
-  readonly console: ConsoleUser;
-}
-
-function startLauncher(lab: LinuxLab, { directory, device }: Storage): Promise<RunningGuest> {
+function startLauncher(lab: LinuxLab, { directory, device }: Storage): Promise<BenchGuest> {
   const common = { readOnly: false, queues: 1 };
   return startGuest(lab, {
     image: "debian",
     memoryMiB: MEMORY_MIB,
-    commandLine: INIT,
+    commandLine: BENCH_INIT,
     change: (config) => ({
       ...config,
       disks: [
@@ -109,52 +99,22 @@ function startLauncher(lab: LinuxLab, { directory, device }: Storage): Promise<R
 }
 
 /** Its disks have an I/O thread, which is its fastest way. */
-async function startQemu(lab: LinuxLab, { directory, device }: Storage): Promise<RunningGuest> {
-  const image = `${lab.paths.guests}/debian`;
-  const socketPath = `${directory}/console.sock`;
+function startQemu(lab: LinuxLab, { directory, device }: Storage): Promise<BenchGuest> {
   const disk = (id: string, drive: string) =>
-    `-drive if=none,id=${id},format=raw,${drive} -device virtio-blk-pci,drive=${id},iothread=io`;
-  const line = [
-    `exec qemu-system-x86_64 -enable-kvm -machine q35 -cpu host -nodefaults -no-user-config -display none -m ${MEMORY_MIB}`,
-    `-chardev socket,id=console,path=${socketPath},server=on,wait=off -device isa-serial,chardev=console`,
-    `-object iothread,id=io ${disk("root", `file=${image}/disk/disk.img,snapshot=on`)}`,
-    disk("cached", `file=${directory}/claim/disk.img,cache=writeback,aio=io_uring`),
-    disk("direct", `file=${device},cache=none,aio=io_uring`),
-    `-kernel ${image}/boot/vmlinuz -initrd ${image}/boot/initrd.img`,
-    `-append 'console=ttyS0 quiet panic=-1 root=/dev/vda rw ${INIT}'`,
-  ].join(" ");
-  const child = lab.start(`rm -f ${socketPath}; echo $$; ${line}`);
-  let log = "";
-  for (const stream of [child.stdout, child.stderr])
-    stream?.setEncoding("utf8").on("data", (text: string) => {
-      log += text;
-    });
-  const ended = new Promise<void>((resolve) => child.on("close", () => resolve()));
-  const isThere = async () => {
-    if (child.exitCode !== null) throw new Error(`QEMU ended: ${log}`);
-    return (await lab.run(`test -S ${socketPath} && echo yes || true`)) !== "";
-  };
-  await waitFor(async () => (await isThere()) || undefined, {
-    what: "QEMU's console",
-    timeoutMs: 60_000,
-    intervalMs: 200,
+    `-drive if=none,id=${id},format=raw,aio=io_uring,${drive} -device virtio-blk-pci,drive=${id},iothread=io`;
+  return startLabQemu(lab, {
+    directory,
+    cpus: 1,
+    memoryMiB: MEMORY_MIB,
+    devices: [
+      disk("cached", `file=${directory}/claim/disk.img,cache=writeback`),
+      disk("direct", `file=${device},cache=none`),
+    ],
   });
-  const socket = await lab.reach(socketPath);
-  const stream = connect(socket.path);
-  const console = new ConsoleUser(stream, stream);
-  return {
-    console,
-    async [Symbol.asyncDispose]() {
-      console.close();
-      await lab.run(`kill -KILL ${Number.parseInt(log, 10)} || true`);
-      await ended;
-      await socket[Symbol.asyncDispose]();
-    },
-  };
 }
 
 /** Requests a second, of fio's terse output (version 3). */
-async function runLoad({ console }: RunningGuest, { cache, options, name }: Load): Promise<number> {
+async function runLoad({ console }: BenchGuest, { cache, options, name }: Load): Promise<number> {
   const job = `--name=job --filename=${disks[cache]} --size=${sizeBytes} ${options} --ioengine=libaio --direct=1`;
   const timing = `--time_based --runtime=${seconds} --ramp_time=1`;
   const output = "--output-format=terse --terse-version=3 --eta=never";
@@ -176,8 +136,7 @@ async function measureAll(lab: LinuxLab, storage: Storage): Promise<Map<string, 
     for (const vmm of vmms) {
       say(`round ${turn}: ${vmm}`);
       await using guest = await (vmm === "launcher" ? startLauncher(lab, storage) : startQemu(lab, storage));
-      await guest.console.see(PROMPT, BOOT_TIMEOUT_MS);
-      await guest.console.shell("mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs tmp /tmp; cd /tmp");
+      await prepareShell(guest);
       for (const load of loads) {
         const requests = await runLoad(guest, load);
         say(`${vmm}, ${load.name}: ${round(requests, 0)} requests a second`);
