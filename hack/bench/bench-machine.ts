@@ -6,13 +6,12 @@ import { LauncherClient } from "../../e2e/linux/launcher-client.ts";
 import type { LauncherStatus } from "../../launcher/api/control.ts";
 import type { MachineConfig } from "../../launcher/api/machine-config.ts";
 import { ConsoleUser } from "../lib/guest-console.ts";
+import { parseProcessStat, TICKS_PER_SECOND } from "../lib/process-stat.ts";
 import { waitFor } from "../lib/step.ts";
 import { launcherBundle, launcherEnvironment, MIB, repository } from "./bench-launcher.ts";
 
 export const BENCH_MEMORY_BYTES = 64 * MIB;
 const START_DEADLINE_MS = 60_000;
-/** Ticks of /proc/PID/stat (getconf CLK_TCK). */
-const TICKS_PER_SECOND = 100;
 /** The threads that run the guest: of the launcher, and of QEMU. */
 const VCPU_THREAD = /^(vcpu|CPU \d+\/KVM)$/;
 
@@ -102,9 +101,6 @@ function commOf(path: string): string {
   }
 }
 
-/** utime and stime (proc_pid_stat(5)). */
 function ticksOf(path: string): number {
-  const stat = readFileSync(path, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return Number(fields[11]) + Number(fields[12]);
+  return parseProcessStat(readFileSync(path, "utf8")).cpuTicks;
 }

@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { FakeKubelet } from "../fake-node/fake-kubelet.ts";
 import { type ApiServer, startApiServer } from "../lib/apiserver.ts";
+import { parseProcessStat, TICKS_PER_SECOND } from "../lib/process-stat.ts";
 import { waitFor } from "../lib/step.ts";
 import { repository } from "./bench-launcher.ts";
 import { mebibytes, median, medians, percentile, round, table } from "./statistics.ts";
@@ -30,7 +31,6 @@ const SETTLE_MS = 75_000;
 const IDLE_MS = 60_000;
 const REACH_DEADLINE_MS = 600_000;
 /** Unit of the times in /proc/PID/stat: sysconf(_SC_CLK_TCK), 100 on every Linux. */
-const TICK_MS = 10;
 
 interface Row extends Record<string, number> {
   /** Until all machines run. */
@@ -94,11 +94,8 @@ function text(path: string): Promise<string> {
   return promise;
 }
 
-/** utime and stime (proc_pid_stat(5)). */
 function cpuMs(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+  return (parseProcessStat(readFileSync(`/proc/${pid}/stat`, "utf8")).cpuTicks * 1000) / TICKS_PER_SECOND;
 }
 
 async function memory(pid: number): Promise<Pick<Row, "privateMiB" | "residentMiB" | "heapUsedMiB">> {

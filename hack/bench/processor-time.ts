@@ -1,7 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
-
-/** Of the times in /proc: sysconf(_SC_CLK_TCK) is 100 on every Linux. */
-const TICKS_PER_SECOND = 100;
+import { parseProcessStat, TICKS_PER_SECOND } from "../lib/process-stat.ts";
 
 /** Programs by what their command line holds, with what they run and wait for; the first that fits. */
 const PROGRAMS: readonly (readonly [name: string, mark: string])[] = [
@@ -33,11 +31,9 @@ export function processorTime(): ProcessorTime {
       const command = `${readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ")} `;
       const [program] = PROGRAMS.find(([, mark]) => command.includes(mark)) ?? [];
       if (program === undefined) continue;
-      const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-      const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-      // utime, stime, cutime, cstime; and the start time, which tells apart two processes of one pid.
-      const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
-      processes.set(`${pid} ${fields[19]}`, { program, seconds: ticks / TICKS_PER_SECOND });
+      const stat = parseProcessStat(readFileSync(`/proc/${pid}/stat`, "utf8"));
+      const seconds = (stat.cpuTicks + stat.childrenTicks) / TICKS_PER_SECOND;
+      processes.set(`${pid} ${stat.startTicks}`, { program, seconds });
     } catch {
       // It has ended meanwhile.
     }

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { parseProcessStat } from "../lib/process-stat.ts";
 import { say, tail, waitFor } from "../lib/step.ts";
 import type { Layout } from "./layout.ts";
 import { writeAtomic } from "./state.ts";
@@ -149,10 +150,8 @@ function bootId(): string {
 /** Field 22 of /proc/PID/stat; undefined for no process and for a zombie (proc_pid_stat(5)). */
 function startTicksOf(pid: number): string | undefined {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    // The command in brackets may hold spaces and brackets itself.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" ? undefined : fields[19];
+    const { state, startTicks } = parseProcessStat(readFileSync(`/proc/${pid}/stat`, "utf8"));
+    return state === "Z" ? undefined : startTicks;
   } catch {
     return undefined;
   }

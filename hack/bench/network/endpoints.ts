@@ -1,4 +1,5 @@
 import { startGuest } from "../../../e2e/linux/guest.ts";
+import { parseProcessStat, TICKS_PER_SECOND } from "../../lib/process-stat.ts";
 import type { LinuxLab } from "../../linux-lab/lab.ts";
 import { BENCH_INIT, type BenchGuest, prepareShell, startLabQemu } from "../lab-qemu.ts";
 
@@ -30,7 +31,6 @@ const DEVICE = "tap0";
 const PEER_ADDRESS = "10.0.3.1";
 const ADDRESS = "10.0.3.2";
 const REQUESTS_PORT = 7001;
-const TICKS_PER_SECOND = 100;
 
 /** TCP_NODELAY, as netperf's TCP_RR sets it. Perl of Debian's base is on both sides. */
 const socketOptions = "use IO::Socket::INET; use Socket qw(IPPROTO_TCP TCP_NODELAY);";
@@ -153,7 +153,7 @@ export class IperfBench implements AsyncDisposable {
     const lab = this.#lab;
     return {
       address: ADDRESS,
-      // utime and stime, the guest's included; of all processes of a bare pod, which are children of its first.
+      // Of all processes of a bare pod, which are children of its first.
       cpuSeconds: async () => {
         const stats = await lab.run(
           `for each in ${pid} $(cat /proc/${pid}/task/${pid}/children); do cat /proc/$each/stat 2>/dev/null || true; done`,
@@ -161,8 +161,7 @@ export class IperfBench implements AsyncDisposable {
         const ticks = stats
           .trim()
           .split("\n")
-          .map((stat) => stat.slice(stat.lastIndexOf(")") + 2).split(" "))
-          .reduce((sum, fields) => sum + Number(fields[11]) + Number(fields[12]), 0);
+          .reduce((sum, stat) => sum + parseProcessStat(stat).cpuTicks, 0);
         return ticks / TICKS_PER_SECOND;
       },
       fromPeer: (line) => lab.run(`ip netns exec ${PEER} ${line}`),
