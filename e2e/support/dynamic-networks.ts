@@ -5,9 +5,10 @@ import { multusSocket } from "../../hack/dev-cluster/multus/multus.ts";
 import { onNativeNode } from "../../hack/dev-cluster/native/node.ts";
 import { ensureTools } from "../../hack/dev-cluster/tools/tools.ts";
 import { run } from "../../hack/lib/step.ts";
+import { NETWORK_STATUS_ANNOTATION } from "../../operator/src/controllers/virtualmachine/interface-status.ts";
 import { CLUSTER_NAME, type TestCluster } from "./cluster.ts";
 import type { Kubectl } from "./kubectl.ts";
-import { NETWORK_STATUS_ANNOTATION, type ToldNetwork, toldNetworks } from "./networks.ts";
+import { type ToldNetwork, toldNetworks } from "./networks.ts";
 
 const ASKED = MULTUS_NETWORKS_ANNOTATION;
 

@@ -1,7 +1,5 @@
+import { NETWORK_STATUS_ANNOTATION } from "../../operator/src/controllers/virtualmachine/interface-status.ts";
 import type { KubeObject } from "./kubectl.ts";
-
-/** Where Multus tells what networks a pod has. */
-export const NETWORK_STATUS_ANNOTATION = "k8s.v1.cni.cncf.io/network-status";
 
 export interface ToldNetwork {
   readonly name: string;
