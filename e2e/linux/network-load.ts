@@ -44,22 +44,37 @@ export async function received(peer: NetworkPeer, { address, protocol, way }: St
     ...(protocol === "UDP" ? ["--udp", "--bitrate 2M"] : []),
     ...(way === "from the guest" ? ["--reverse"] : []),
   ];
-  const line = `iperf3 --json --client ${address} --time ${IPERF_SECONDS} ${options.join(" ")} || true`;
-  const said: IperfReport = JSON.parse(await peer.run(line));
-  if (said.error !== undefined) throw new Error(`iperf3 with ${address}: ${said.error}`);
-  const [stream] = said.end?.streams ?? [];
+  const { streams } = await iperf((line) => peer.run(line), address, `--time ${IPERF_SECONDS} ${options.join(" ")}`);
+  const [stream] = streams ?? [];
   return protocol === "TCP"
     ? (stream?.receiver?.bytes ?? 0)
     : (stream?.udp?.packets ?? 0) - (stream?.udp?.lost_packets ?? 0);
 }
 
+/** Runs iperf3 against the server at `address`; `run` runs a line of shell where it is to be. Throws with what iperf3 says. */
+export async function iperf(
+  run: (line: string) => Promise<string>,
+  address: string,
+  options: string,
+): Promise<IperfResult> {
+  const said = await run(`iperf3 --json --client ${address} ${options} || true`);
+  const { error, end }: IperfReport = JSON.parse(said);
+  if (error !== undefined || end === undefined) throw new Error(`iperf3 with ${address}, ${options}: ${error ?? said}`);
+  return end;
+}
+
 /** Of iperf3's JSON, 3.12 or later. */
 interface IperfReport {
   readonly error?: string;
-  readonly end?: {
-    readonly streams?: readonly {
-      readonly receiver?: { readonly bytes: number };
-      readonly udp?: { readonly packets: number; readonly lost_packets: number };
-    }[];
-  };
+  readonly end?: IperfResult;
+}
+
+export interface IperfResult {
+  readonly streams?: readonly {
+    readonly receiver?: { readonly bytes: number };
+    readonly udp?: { readonly packets: number; readonly lost_packets: number };
+  }[];
+  /** Of all streams: of TCP what was received, and of UDP what was sent. */
+  readonly sum_received?: { readonly bytes: number };
+  readonly sum?: { readonly packets: number; readonly lost_packets: number };
 }

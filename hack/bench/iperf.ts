@@ -9,6 +9,7 @@
  * --queues: of the interface; as many processors and streams. --only: loads whose name it matches, --side: who has them.
  */
 import { parseArgs } from "node:util";
+import { iperf } from "../../e2e/linux/network-load.ts";
 import { say } from "../lib/step.ts";
 import type { LinuxLab } from "../linux-lab/lab.ts";
 import { openLab } from "../linux-lab/open.ts";
@@ -46,30 +47,16 @@ interface Load {
   run(endpoint: Endpoint, queues: number): Promise<number>;
 }
 
-/** Of iperf3's JSON, 3.12 or later. */
-interface IperfReport {
-  readonly error?: string;
-  readonly end?: {
-    readonly sum_received?: { readonly bytes: number };
-    readonly sum?: { readonly packets: number; readonly lost_packets: number };
-  };
-}
-
-async function iperf(endpoint: Endpoint, options: string): Promise<Required<IperfReport>["end"]> {
-  const line = `iperf3 --json --client ${endpoint.address} --time ${seconds} ${options} || true`;
-  const said = await endpoint.fromPeer(line);
-  const report: IperfReport = JSON.parse(said);
-  if (report.error !== undefined || !report.end) throw new Error(`iperf3 ${options}: ${report.error ?? said}`);
-  return report.end;
-}
+const measured = ({ fromPeer, address }: Endpoint, options: string) =>
+  iperf(fromPeer, address, `--time ${seconds} ${options}`);
 
 async function streams(endpoint: Endpoint, queues: number, way: string): Promise<number> {
-  const { sum_received: received } = await iperf(endpoint, `--parallel ${queues} ${way}`);
+  const { sum_received: received } = await measured(endpoint, `--parallel ${queues} ${way}`);
   return ((received?.bytes ?? 0) * 8) / 1e6;
 }
 
 async function datagrams(endpoint: Endpoint, way: string): Promise<number> {
-  const { sum } = await iperf(endpoint, `--udp --length ${SMALL_BYTES} --bitrate 0 ${way}`);
+  const { sum } = await measured(endpoint, `--udp --length ${SMALL_BYTES} --bitrate 0 ${way}`);
   return sum ? sum.packets - sum.lost_packets : 0;
 }
 
