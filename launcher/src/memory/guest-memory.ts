@@ -39,6 +39,8 @@ export class GuestMemory {
   readonly #view: DataView;
   readonly #u16: Uint16Array;
   readonly #hostAddress: number;
+  /** RAM from address 0 on, which begins the backing: most of what is asked for lies there. */
+  readonly #lowBytes: number;
 
   /** `regions` are disjoint and inside the backing; throws RangeError otherwise. */
   constructor(backing: MemoryBacking, regions: readonly MemoryRegion[], dirty: DirtyBitmap) {
@@ -56,6 +58,7 @@ export class GuestMemory {
     this.#view = new DataView(backing.buffer);
     this.#u16 = new Uint16Array(backing.buffer);
     this.#hostAddress = backing.hostAddress;
+    this.#lowBytes = regions[0]?.gpa === 0 ? regions[0].sizeBytes : 0;
   }
 
   /** True when all of `[gpa, gpa + lengthBytes)` is RAM of one region. An empty range needs a valid address too. */
@@ -96,11 +99,16 @@ export class GuestMemory {
     this.#view.setUint32(offset, value, true);
   }
 
+  /** Two fields that follow each other: one check for both. */
+  writeU32Pair(gpa: Gpa, first: number, second: number): void {
+    const offset = this.#writable(gpa, 8);
+    this.#view.setUint32(offset, first, true);
+    this.#view.setUint32(offset + 4, second, true);
+  }
+
   /** `value` is a non-negative safe integer. */
   writeU64(gpa: Gpa, value: number): void {
-    const offset = this.#writable(gpa, 8);
-    this.#view.setUint32(offset, value % 2 ** 32, true);
-    this.#view.setUint32(offset + 4, Math.floor(value / 2 ** 32), true);
+    this.writeU32Pair(gpa, value, value / 2 ** 32);
   }
 
   /** Copies guest memory out into `target`. */
@@ -171,6 +179,7 @@ export class GuestMemory {
 
   #find(gpa: number, lengthBytes: number): number {
     if (!(lengthBytes >= 0)) return -1;
+    if (gpa >= 0 && gpa < this.#lowBytes && lengthBytes <= this.#lowBytes - gpa) return gpa;
     for (const region of this.regions) {
       const inside = gpa - region.gpa;
       if (inside >= 0 && inside < region.sizeBytes && lengthBytes <= region.sizeBytes - inside)

@@ -1,6 +1,7 @@
 import { check, lastErrno } from "./errors.ts";
 import { libc } from "./libc.ts";
 import { Mapping } from "./mapping.ts";
+import { setLong } from "./words.ts";
 
 // System calls of x86-64.
 const IO_SETUP = 206;
@@ -76,8 +77,7 @@ export class Aio implements Disposable {
     words[at + Iocb.data] = this.#count++;
     words[at + Iocb.opcode] = IOCB_CMD_PWRITEV;
     words[at + Iocb.file] = fd;
-    words[at + Iocb.buffer] = iovecsAt % 2 ** 32;
-    words[at + Iocb.buffer + 1] = Math.floor(iovecsAt / 2 ** 32);
+    setLong(words, at + Iocb.buffer, iovecsAt);
     words[at + Iocb.length] = count;
   }
 

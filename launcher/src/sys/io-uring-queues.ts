@@ -1,6 +1,7 @@
 import type { IoDone } from "./file-io.ts";
 import * as layout from "./io-uring-layout.ts";
 import type { Poller, PollSource } from "./poll-source.ts";
+import { setLong } from "./words.ts";
 
 const EINTR = 4;
 const EAGAIN = 11;
@@ -165,10 +166,8 @@ export class IoUringQueues implements PollSource {
     sqes.fill(0, at, at + SQE_WORDS);
     sqes[at + Sqe.opcodeAndFlags] = opcode | (layout.IOSQE_FIXED_FILE << 8);
     sqes[at + Sqe.file] = file;
-    sqes[at + Sqe.offset] = offset % 2 ** 32;
-    sqes[at + Sqe.offset + 1] = Math.floor(offset / 2 ** 32);
-    sqes[at + Sqe.address] = address % 2 ** 32;
-    sqes[at + Sqe.address + 1] = Math.floor(address / 2 ** 32);
+    setLong(sqes, at + Sqe.offset, offset);
+    setLong(sqes, at + Sqe.address, address);
     sqes[at + Sqe.length] = length;
     sqes[at + Sqe.operationFlags] = operationFlags;
     sqes[at + Sqe.userData] = index;

@@ -1,4 +1,5 @@
 import { Mapping } from "./mapping.ts";
+import { setLong } from "./words.ts";
 
 /** Bytes of a struct iovec. */
 const IOVEC_BYTES = 16;
@@ -31,11 +32,8 @@ export class IovecBlock implements Disposable {
   /** Entry `index` becomes `lengthBytes` at `hostAddress` (below 2^47); no entry, RangeError. */
   set(index: number, hostAddress: number, lengthBytes: number): void {
     if (!(index >= 0 && index < this.capacity)) throw new RangeError(`iovec ${index} of ${this.capacity}`);
-    const word = index * 4;
-    this.#words[word] = hostAddress % 2 ** 32;
-    this.#words[word + 1] = Math.floor(hostAddress / 2 ** 32);
-    this.#words[word + 2] = lengthBytes % 2 ** 32;
-    this.#words[word + 3] = Math.floor(lengthBytes / 2 ** 32);
+    setLong(this.#words, index * 4, hostAddress);
+    setLong(this.#words, index * 4 + 2, lengthBytes);
   }
 
   /** Entries `from` up to `end` move to the front. */

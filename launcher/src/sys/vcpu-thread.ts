@@ -4,6 +4,7 @@ import { SysError } from "./errors.ts";
 import { loadKoffi } from "./koffi.ts";
 import { Mapping } from "./mapping.ts";
 import { nativeFile } from "./native-files.ts";
+import { setLong } from "./words.ts";
 
 /** `struct vcpu` of launcher/native/vcpu.c, in 32-bit words. */
 const STATE = 0;
@@ -11,8 +12,7 @@ const SLEEPING = 1;
 const ERROR = 3;
 const FD = 4;
 const EXIT_FD = 5;
-const RUN_LOW = 6;
-const RUN_HIGH = 7;
+const RUN = 6;
 const UNCOUNTED = 10;
 /** In 64-bit words. */
 const TRIPS_NS = 6;
@@ -72,8 +72,7 @@ export class VcpuThread implements Disposable {
     this.#words[STATE] = EXITED;
     this.#words[FD] = vcpuFd;
     this.#words[EXIT_FD] = exitFd;
-    this.#words[RUN_LOW] = runAddress % 2 ** 32;
-    this.#words[RUN_HIGH] = Math.floor(runAddress / 2 ** 32);
+    setLong(this.#words, RUN, runAddress);
     const errno = this.#library.vcpu_start(this.#address);
     if (errno !== 0) {
       this.#memory[Symbol.dispose]();

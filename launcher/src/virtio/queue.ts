@@ -72,6 +72,8 @@ export class Virtqueue {
   #inFlightCount = 0;
   // Free-running 16-bit indices, as in the rings.
   #nextAvailable = 0;
+  /** The driver's, as it was when it was last looked at: what is before it can be taken without another look. */
+  #seenAvailable = 0;
   #nextUsed = 0;
   /** The last `pop` found nothing. Where it found something, the device has not done yet, and pops again by itself. */
   #isDrained = false;
@@ -113,7 +115,7 @@ export class Virtqueue {
 
   /** Goes on where another `Virtqueue` on the same rings stopped, with nothing in flight. */
   resumeAt(position: VirtqueuePosition): void {
-    this.#nextAvailable = position.nextAvailable & 0xffff;
+    this.#nextAvailable = this.#seenAvailable = position.nextAvailable & 0xffff;
     this.#nextUsed = position.nextUsed & 0xffff;
     this.#signalledUsed = position.signalledUsed & 0xffff;
   }
@@ -124,11 +126,7 @@ export class Virtqueue {
    */
   pop(): DescriptorChain | null {
     const { availableRing, size } = this.layout;
-    const index = this.#memory.loadAcquireU16((availableRing + RING_INDEX) as Gpa);
-    const pending = (index - this.#nextAvailable) & 0xffff;
-    this.#isDrained = pending === 0;
-    if (pending === 0) return null;
-    if (pending > size) throw new VirtqueueError(`available index ${index} is ${pending} ahead in a ring of ${size}`);
+    if (this.#seenAvailable === this.#nextAvailable && !this.#lookForMore()) return null;
     const slot = this.#nextAvailable & this.#sizeMask;
     const head = this.#memory.readU16((availableRing + RING_ENTRIES + slot * AVAIL_ENTRY_SIZE) as Gpa);
     if (head >= size) throw new VirtqueueError(`head ${head} is outside a ring of ${size}`);
@@ -139,6 +137,17 @@ export class Virtqueue {
     this.#inFlight[head] = 1;
     this.#inFlightCount++;
     return this.#chain;
+  }
+
+  /** False when the driver has made nothing available since. */
+  #lookForMore(): boolean {
+    const { size } = this.layout;
+    const index = this.#loadAvailable();
+    const pending = (index - this.#nextAvailable) & 0xffff;
+    this.#isDrained = pending === 0;
+    if (pending > size) throw new VirtqueueError(`available index ${index} is ${pending} ahead in a ring of ${size}`);
+    this.#seenAvailable = index;
+    return pending > 0;
   }
 
   /** Gives a chain back to the driver; `writtenBytes` of its writable part were filled. */
@@ -154,8 +163,7 @@ export class Virtqueue {
     this.#inFlightCount--;
     const { usedRing } = this.layout;
     const entry = usedRing + RING_ENTRIES + (this.#nextUsed & this.#sizeMask) * USED_ENTRY_SIZE;
-    this.#memory.writeU32(entry as Gpa, head);
-    this.#memory.writeU32((entry + 4) as Gpa, writtenBytes);
+    this.#memory.writeU32Pair(entry as Gpa, head, writtenBytes);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
   }
 
@@ -217,7 +225,11 @@ export class Virtqueue {
   }
 
   #hasMore(): boolean {
-    return this.#memory.loadAcquireU16((this.layout.availableRing + RING_INDEX) as Gpa) !== this.#nextAvailable;
+    return this.#loadAvailable() !== this.#nextAvailable;
+  }
+
+  #loadAvailable(): number {
+    return this.#memory.loadAcquireU16((this.layout.availableRing + RING_INDEX) as Gpa);
   }
 
   /** Appends the chain that starts at descriptor `first` of a table of `tableSize` entries. */
