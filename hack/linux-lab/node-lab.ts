@@ -10,7 +10,7 @@ import { stopProcess } from "../dev-cluster/processes.ts";
 import { chooseAcceleration } from "../dev-cluster/qemu/acceleration.ts";
 import { buildNodeImage } from "../dev-cluster/qemu/node-image.ts";
 import { consoleLogOf, ensureNodeVm, kernelComplaint } from "../dev-cluster/qemu/node-vm.ts";
-import { sshCommand } from "../dev-cluster/qemu/ssh.ts";
+import { sshCommand, stopSshMaster } from "../dev-cluster/qemu/ssh.ts";
 import { DebianRelease } from "../images/debian-packages.ts";
 import { firmwareFile } from "../images/firmware.ts";
 import { suite } from "../images/image.ts";
@@ -56,6 +56,7 @@ export async function openNodeLab(): Promise<LinuxLab> {
     kernelComplaint: async () => kernelComplaint(await readFile(consoleLogOf(layout, node), "utf8").catch(() => "")),
     restart: async () => {
       say("lab: starting the node again");
+      await stopSshMaster(layout, node);
       await stopProcess(layout, node.name, 0);
       await startNode();
     },
