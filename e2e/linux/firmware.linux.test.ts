@@ -53,8 +53,7 @@ describe("a cloud image on a claim", () => {
   let claim: CloudClaim;
   let peer: NetworkPeer;
   let loader: DiskConfig;
-  /** With a second disk that can be booted, before or behind the one that it was made from. */
-  const boot = (withLoader?: "before" | "behind") =>
+  const boot = (loaderFirst?: "loader first") =>
     bootGuest(lab, {
       image: "debian-cloud",
       memoryMiB: 512,
@@ -64,17 +63,16 @@ describe("a cloud image on a claim", () => {
       },
       change: (config) => {
         const { disks, ...own } = claim.change(config);
-        const before = withLoader === "before" ? [loader] : [];
-        const behind = withLoader === "behind" ? [loader] : [];
-        return { ...own, disks: [...before, ...disks, ...behind], interfaces: [nic] };
+        return { ...own, disks: [...(loaderFirst ? [loader] : []), ...disks], interfaces: [nic] };
       },
     });
   /** Until then a new instance tells of its keys on the console, between commands and their answers. */
   const cloudInitIsDone = () => guest.console.shell("cloud-init status --wait >/dev/null", bootMs);
-  /** What the guest and its cloud-init wrote before. */
-  const expectKept = async () => {
-    expect(await guest.console.shell("cat /etc/from-the-seed")).toBe("written once\nand changed since");
-    expect(await guest.console.shell("sha256sum --check --quiet /root/kept.sum", 120_000)).toBe("");
+  /** Where the lab is this machine itself, its launcher alone is killed. */
+  const switchOff = async () => {
+    if (lab.kind === "node") return await lab.restart();
+    await lab.run(`kill -KILL ${guest.pid}`);
+    await guest.ended;
   };
 
   beforeAll(async () => {
@@ -134,18 +132,31 @@ describe("a cloud image on a claim", () => {
     checksum = await guest.console.shell(`head -c 1M ${HotDisk.device} | sha256sum`, 120_000);
   });
 
+  it("takes a second disk that can be booted, which says so to the kernel", async () => {
+    const path = await claim.makeLoaderDisk(lab);
+    loader = { name: "loader", readOnly: false, queues: 1, source: { kind: "raw", path } };
+    await new HotDisk(guest, loader).plug();
+    const kernel = "linux /boot/vmlinuz root=UUID=$(findmnt -no UUID /) rw console=ttyS0 quiet panic=-1 from=loader";
+    const lines = `search.fs_uuid $(findmnt -no UUID /) root\\n${kernel}\\ninitrd /boot/initrd.img\\nboot\\n`;
+    const mount = `mount /dev/disk/by-id/virtio-${loader.name} /mnt`;
+    await guest.console.shell(`${mount} && printf "${lines}" >/mnt/EFI/debian/grub.cfg`, 120_000);
+    await guest.console.shell("umount /mnt && sync", 120_000);
+  });
+
   it("takes another seed while it runs, with static addresses, as a new instance", async () => {
     await new HotDisk(guest, claim.seed).unplug();
     await claim.changeNetwork(lab, staticNetworkData);
     await new HotDisk(guest, claim.seed).plug();
   });
 
-  it("comes back through the firmware when it reboots, in the same process", async () => {
+  it("comes back through the firmware when it reboots, in the same process and from the same disk", async () => {
     guest.console.type("reboot\n");
     await guest.console.see("automatic login", bootMs);
     await guest.console.see(/root@keeper:~# /, bootMs);
     expect((await guest.launcher.status()).reboots).toBe(1);
     await lab.run(`kill -0 ${guest.pid}`);
+    expect(await guest.console.shell("cat /proc/cmdline")).not.toContain("from=loader");
+    await new HotDisk(guest, loader).unplug();
   });
 
   it("has the addresses, routes and name servers that it was given by hand, and none by asking", async () => {
@@ -184,39 +195,17 @@ describe("a cloud image on a claim", () => {
     await hotDisk.unplug();
   });
 
-  it("has a second disk that can be booted, which says so to the kernel", async () => {
-    const path = await claim.makeLoaderDisk(lab);
-    loader = { name: "loader", readOnly: false, queues: 1, source: { kind: "raw", path } };
-    const disk = HotDisk.of(path, guest);
-    await disk.plug();
-    const kernel = "linux /boot/vmlinuz root=UUID=$(findmnt -no UUID /) rw console=ttyS0 quiet panic=-1 from=loader";
-    const lines = `search.fs_uuid $(findmnt -no UUID /) root\\n${kernel}\\ninitrd /boot/initrd.img\\nboot\\n`;
-    await guest.console.shell(`mount ${HotDisk.device} /mnt && printf "${lines}" >/mnt/EFI/debian/grub.cfg`, 120_000);
-    await guest.console.shell("umount /mnt && sync", 120_000);
-    await disk.unplug();
-  });
-
-  it("keeps what it wrote when its launcher is killed, and does not do again what the seed says", async () => {
+  it("keeps what it wrote when its node is switched off, and does not do again what the seed says", async () => {
     await guest.console.shell("head -c 8M /dev/urandom >/root/kept && sha256sum /root/kept >/root/kept.sum", 120_000);
     await guest.console.shell("echo and changed since >>/etc/from-the-seed && sync", 120_000);
     // Boot entries that nobody can read any more: the firmware goes by the path for removable media.
     await guest.console.shell("head -c 4096 /dev/urandom >/boot/efi/NvVars && sync", 120_000);
-    await lab.run(`kill -KILL ${guest.pid}`);
-    await guest.ended;
+    await switchOff();
     await guest[Symbol.asyncDispose]();
-    guest = await boot("before");
+    guest = await boot("loader first");
     expect(await guest.console.shell("cat /proc/cmdline")).toContain("from=loader");
-    await expectKept();
-  });
-
-  it("keeps it when its node is started again", async () => {
-    // Where the lab is this machine itself, that is done by whoever starts the machine again.
-    if (lab.kind !== "node") return;
-    await lab.restart();
-    await guest[Symbol.asyncDispose]();
-    guest = await boot("behind");
-    expect(await guest.console.shell("cat /proc/cmdline")).not.toContain("from=loader");
-    await expectKept();
+    expect(await guest.console.shell("cat /etc/from-the-seed")).toBe("written once\nand changed since");
+    expect(await guest.console.shell("sha256sum --check --quiet /root/kept.sum", 120_000)).toBe("");
   });
 
   it("powers off", async () => {

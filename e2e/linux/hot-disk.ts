@@ -24,11 +24,6 @@ export class HotDisk {
   static async make(lab: LinuxLab, guest: Guest): Promise<HotDisk> {
     const path = `${lab.paths.scratch}/hot-${guest.pid}`;
     await lab.run(`truncate -s 64M '${path}'`);
-    return HotDisk.of(path, guest);
-  }
-
-  /** Of a file that the lab has. */
-  static of(path: string, guest: Guest): HotDisk {
     return new HotDisk(guest, { name: NAME, readOnly: false, queues: 1, source: { kind: "raw", path } });
   }
 
