@@ -23,10 +23,6 @@ export interface Tools {
   dns: string;
 }
 
-const kubeSource = join(import.meta.dirname, "../kube");
-const dnsSource = join(import.meta.dirname, "../dns");
-const multusSource = join(import.meta.dirname, "../multus");
-const networkPoliciesSource = join(import.meta.dirname, "../network-policies");
 export const kubePrograms = [
   "kube-apiserver",
   "kube-controller-manager",
@@ -55,9 +51,9 @@ export async function ensureTools(): Promise<Tools> {
     cni: await cached(things.cni),
     containerd: await cached(things.containerd),
     helm: await cached(things.helm),
-    localPath: await cached(things.localPath),
     kube: await cached(things.kube),
-    // Last: most of what it is made of has been compiled by then.
+    // Last: most of what they are made of has been compiled by then.
+    localPath: await cached(things.localPath),
     dns: await cached(things.dns),
   };
 }
@@ -70,40 +66,61 @@ export function ensureHelm(): Promise<string> {
 /** The directory with multus-daemon and multus-shim, for clusters that are to have Multus. */
 export function ensureMultusPrograms(): Promise<string> {
   const commands = "gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd";
-  return cached({
-    key: `multus-${versions.multus}-${sourceKey(multusSource)}`,
-    title: `Building Multus ${versions.multus}`,
-    estimateSeconds: 40,
-    // The flags of kube(), or nothing is shared.
-    build: async (dir, logFile) => {
-      const programs = ["multus-daemon", "multus-shim"].map((program) => `${commands}/${program}`);
-      await go(["build", "-trimpath", "-ldflags", compact, "-o", `${dir}/`, ...programs], {
-        cwd: multusSource,
-        logFile,
-      });
-    },
-  });
+  return cached(
+    ofModule("multus", {
+      name: "multus",
+      title: "Multus",
+      version: versions.multus,
+      estimateSeconds: 40,
+      programs: ["multus-daemon", "multus-shim"].map((program) => `${commands}/${program}`),
+    }),
+  );
 }
 
 /** The directory with kube-network-policies, for clusters that are to enforce NetworkPolicies. */
 export function ensureKubeNetworkPolicies(): Promise<string> {
-  return cached({
-    key: `kube-network-policies-${versions.kubeNetworkPolicies}-${sourceKey(networkPoliciesSource)}`,
-    title: `Building kube-network-policies ${versions.kubeNetworkPolicies}`,
-    estimateSeconds: 40,
-    build: async (dir, logFile) => {
-      const command = "sigs.k8s.io/kube-network-policies/cmd";
-      // It is alone in its image. The packages are compiled as kube() has them; without cgo all would be compiled anew.
-      const ldflags = `${compact} -linkmode external -extldflags -static`;
-      await go(["build", "-trimpath", "-ldflags", ldflags, "-o", join(dir, "kube-network-policies"), command], {
-        cwd: networkPoliciesSource,
-        logFile,
-      });
-    },
-  });
+  return cached(
+    ofModule("network-policies", {
+      name: "kube-network-policies",
+      version: versions.kubeNetworkPolicies,
+      estimateSeconds: 40,
+      programs: ["sigs.k8s.io/kube-network-policies/cmd"],
+      output: "kube-network-policies",
+    }),
+  );
 }
 
 const compact = "-s -w";
+
+interface ModuleBuild {
+  readonly name: string;
+  /** Where people call it otherwise. */
+  readonly title?: string;
+  readonly version: string;
+  readonly estimateSeconds: number;
+  /** Import paths. */
+  readonly programs: readonly string[];
+  /** Of the one program; without, each has the last element of its path. */
+  readonly output?: string;
+  readonly ldflags?: string;
+}
+
+/**
+ * Programs built by a Go module of ours, a directory beside this one. Such modules name the versions of kube/go.mod where
+ * both need a module, so that what they share is compiled once.
+ */
+function ofModule(directory: string, build: ModuleBuild): Cached {
+  const { name, title = name, version, estimateSeconds, programs, output = "", ldflags = "" } = build;
+  const cwd = join(import.meta.dirname, "..", directory);
+  return {
+    key: `${name}-${version}-${sourceKey(cwd)}`,
+    title: `Building ${title} ${version}`,
+    estimateSeconds,
+    build: async (dir, logFile) => {
+      await go(["build", "-ldflags", `${compact} ${ldflags}`, "-o", `${dir}/${output}`, ...programs], { cwd, logFile });
+    },
+  };
+}
 
 /** What stands for the program that a Go module of ours makes. */
 function sourceKey(directory: string): string {
@@ -121,37 +138,39 @@ function kube(): Cached {
   const [major, minor] = versions.kubernetes.split(".");
   const flag = (name: string, value: string) => `-X k8s.io/component-base/version.${name}=${value}`;
   const ldflags = [
-    compact,
     flag("gitVersion", `v${versions.kubernetes}`),
     flag("gitMajor", major ?? ""),
     flag("gitMinor", minor ?? ""),
     flag("gitCommit", ""),
     flag("gitTreeState", "clean"),
   ].join(" ");
-  return {
-    key: `kube-${versions.kubernetes}-${sourceKey(kubeSource)}`,
-    title: `Building Kubernetes ${versions.kubernetes}`,
+  const binary = ofModule("kube", {
+    name: "kube",
+    title: "Kubernetes",
+    version: versions.kubernetes,
     estimateSeconds: 720,
+    programs: ["."],
+    output: "kube",
+    ldflags,
+  });
+  return {
+    ...binary,
     async build(dir, logFile) {
-      await go(["build", "-trimpath", "-ldflags", ldflags, "-o", join(dir, "kube"), "."], { cwd: kubeSource, logFile });
+      await binary.build(dir, logFile);
       for (const program of kubePrograms) await symlink("kube", join(dir, program));
     },
   };
 }
 
 function dns(): Cached {
-  return {
-    key: `coredns-${versions.coredns}-${sourceKey(dnsSource)}`,
-    title: `Building CoreDNS ${versions.coredns}`,
+  return ofModule("dns", {
+    name: "coredns",
+    title: "CoreDNS",
+    version: versions.coredns,
     estimateSeconds: 60,
-    // The flags of kube(), or nothing is shared.
-    build: async (dir, logFile) => {
-      await go(["build", "-trimpath", "-ldflags", compact, "-o", join(dir, "coredns"), "."], {
-        cwd: dnsSource,
-        logFile,
-      });
-    },
-  };
+    programs: ["."],
+    output: "coredns",
+  });
 }
 
 function containerd(): Cached {
@@ -206,29 +225,23 @@ function cni(): Cached {
 }
 
 function helm(): Cached {
-  return {
-    key: `helm-${versions.helm}`,
-    title: `Building helm ${versions.helm}`,
+  return ofModule("helm", {
+    name: "helm",
+    version: versions.helm,
     estimateSeconds: 70,
-    build: (dir, logFile) =>
-      goInstall(`helm.sh/helm/v3/cmd/helm@v${versions.helm}`, dir, {
-        logFile,
-        ldflags: `${compact} -X helm.sh/helm/v3/internal/version.version=v${versions.helm}`,
-      }),
-  };
+    programs: ["helm.sh/helm/v3/cmd/helm"],
+    ldflags: `-X helm.sh/helm/v3/internal/version.version=v${versions.helm}`,
+  });
 }
 
 function localPath(): Cached {
-  return {
-    key: `local-path-provisioner-${versions.localPathProvisioner}`,
-    title: `Building local-path-provisioner ${versions.localPathProvisioner}`,
-    estimateSeconds: 60,
-    build: (dir, logFile) =>
-      goInstall(`github.com/rancher/local-path-provisioner@v${versions.localPathProvisioner}`, dir, {
-        logFile,
-        ldflags: `${compact} -X main.VERSION=${versions.localPathProvisioner}`,
-      }),
-  };
+  return ofModule("storage", {
+    name: "local-path-provisioner",
+    version: versions.localPathProvisioner,
+    estimateSeconds: 15,
+    programs: ["github.com/rancher/local-path-provisioner"],
+    ldflags: `-X main.VERSION=${versions.localPathProvisioner}`,
+  });
 }
 
 /** The directory with kubeconform, which only tests of the chart need. */
@@ -275,12 +288,15 @@ interface InstallOptions {
 
 async function goInstall(target: string, dir: string, options: InstallOptions): Promise<void> {
   const tags = options.tags ? ["-tags", options.tags] : [];
-  await go(["install", "-trimpath", ...tags, "-ldflags", options.ldflags, target], {
+  await go(["install", ...tags, "-ldflags", options.ldflags, target], {
     cwd: dir,
     logFile: options.logFile,
-    env: { GOBIN: dir, CGO_ENABLED: options.cgo ? "1" : "0" },
+    env: { GOBIN: dir, ...(options.cgo ? { CGO_ENABLED: "1" } : {}) },
   });
 }
+
+/** The same for all, or nothing is shared. Symbols for debuggers are left out when linking, so they need not be compiled. */
+const flags = "-mod=readonly -trimpath -gcflags=all=-dwarf=false";
 
 async function go(
   args: readonly string[],
@@ -289,7 +305,7 @@ async function go(
   const program = await findGo();
   return run([program, ...args], {
     ...options,
-    env: { GOTOOLCHAIN: "local", GOFLAGS: "-mod=readonly", GOWORK: "off", ...options.env },
+    env: { GOTOOLCHAIN: "local", GOFLAGS: flags, GOWORK: "off", CGO_ENABLED: "0", ...options.env },
     advice:
       "check that the Go module proxy can be reached (GOPROXY) and that the disk is not full, then run this again",
   });

@@ -8,7 +8,9 @@ export const versions = {
   runc: "1.5.2",
   /** github.com/containernetworking/plugins; Debian's are of before IPv6 addresses were ready at once. */
   cniPlugins: "1.10.0",
+  /** helm/go.mod must name the same. */
   helm: "3.22.0",
+  /** storage/go.mod must name the same. */
   localPathProvisioner: "0.0.30",
   /** The newest that needs no newer modules than Kubernetes has; dns/go.mod must name the same. */
   coredns: "1.14.6",
