@@ -8,7 +8,7 @@ import { migrationManifest, podOf, tellPod, testGuest } from "../support/vm.ts";
 
 type Migration = KubeObject<VirtualMachineMigrationStatus>;
 
-/** On one node, so machines move to another pod of it, which they may when asked. Between nodes: e2e/qemu. */
+/** On one node, so machines move to another pod of it, which they may when asked. Between nodes: e2e/nodes. */
 describe("a machine that migrates", () => {
   let cluster: TestCluster;
   let kubectl: Kubectl;

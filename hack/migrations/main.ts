@@ -9,7 +9,7 @@
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { applyVolumes } from "../../e2e/qemu/volumes.ts";
+import { applyVolumes } from "../../e2e/nodes/volumes.ts";
 import { openTestCluster, RELEASE } from "../../e2e/support/cluster.ts";
 import { installArguments } from "../../e2e/support/install.ts";
 import { median } from "../bench/statistics.ts";

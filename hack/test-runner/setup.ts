@@ -4,6 +4,14 @@ import { ensureDebianPackages } from "../lib/debian-packages.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 
+/** A cluster, and what is installed on it. */
+const cluster = [
+  ["hack/cluster", "build"],
+  ["hack/build-testguest"],
+  ["hack/build"],
+  ["hack/images/build", "launcher", "operator", "testguest", "toolbox", "containerdisk"],
+];
+
 /** What each tier needs before its tests run; every step does nothing when its result is up to date. */
 const steps: Readonly<Record<string, readonly string[][]>> = {
   unit: [["hack/docs/setup"]],
@@ -13,13 +21,8 @@ const steps: Readonly<Record<string, readonly string[][]>> = {
     ["hack/images/build", "guest-hello", "guest-debian", "guest-debian-cloud", "toolbox"],
     ["hack/linux-lab/lab", "up"],
   ],
-  e2e: [
-    ["hack/cluster", "build"],
-    ["hack/build-testguest"],
-    ["hack/build"],
-    ["hack/images/build", "launcher", "operator", "testguest", "toolbox", "containerdisk"],
-    ["hack/images/build", "launcher-before", "operator-before"],
-  ],
+  e2e: [...cluster, ["hack/images/build", "launcher-before", "operator-before"]],
+  "e2e-nodes": cluster,
 };
 
 const tier = process.argv[2] ?? "";

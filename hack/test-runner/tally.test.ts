@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@jest/globals";
-import { tallyCommands, tallyJest } from "./tally.ts";
+import { addTallies, tallyCommands, tallyJest } from "./tally.ts";
 
 const report = {
   numPassedTests: 5,
@@ -30,5 +30,10 @@ describe("the tally of a tier", () => {
 
   it("counts commands by their exit codes", () => {
     expect(tallyCommands([0, 1, 0])).toEqual({ passed: 2, failed: 1, skipped: 0 });
+  });
+
+  it("adds to that of others", () => {
+    const other = { passed: 4, failed: 5, skipped: 6 };
+    expect(addTallies({ passed: 1, failed: 2, skipped: 3 }, other)).toEqual({ passed: 5, failed: 7, skipped: 9 });
   });
 });

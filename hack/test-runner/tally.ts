@@ -30,3 +30,7 @@ export function tallyCommands(exitCodes: readonly number[]): Tally {
   const passed = exitCodes.filter((code) => code === 0).length;
   return { passed, failed: exitCodes.length - passed, skipped: 0 };
 }
+
+export function addTallies(a: Tally, b: Tally): Tally {
+  return { passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped };
+}

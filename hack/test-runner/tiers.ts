@@ -8,8 +8,10 @@ export interface Tier {
   readonly prepare: readonly string[][];
   /** Why the tier cannot run on this machine, or null. */
   readonly obstacle: () => string | null;
-  /** Slow work of a later tier's `prepare` that the tests of this one, which wait more than they compute, leave room for. */
-  readonly meanwhile?: { readonly of: string; readonly command: readonly string[] };
+  /** Tiers of a lane run one after another; lanes run side by side, since most tests wait more than they compute. */
+  readonly lane: "host" | "emulated";
+  /** Slow work of `prepare` that begins with the run, at low priority, when its tier is not the first of its lane. */
+  readonly ahead?: readonly string[];
   /** Ends what `prepare` started; run after the tests, whatever came of them. */
   readonly cleanUp?: readonly string[][];
   readonly run:
@@ -32,9 +34,13 @@ function rootObstacle(): string | null {
   return process.getuid?.() === 0 ? null : "nodes, networks and mounts need root";
 }
 
+/** Builds Kubernetes where the machine has not built it yet, which takes as long as many tests. */
+const kubernetes = ["nice", "-n", "10", "hack/cluster", "build"];
+
 export const tiers: readonly Tier[] = [
   {
     name: "check",
+    lane: "host",
     about: "types, lint, layer rules",
     prepare: [],
     obstacle: none,
@@ -49,6 +55,7 @@ export const tiers: readonly Tier[] = [
   },
   {
     name: "unit",
+    lane: "host",
     about: "pure parts, anywhere",
     prepare: [["hack/setup", "unit"]],
     obstacle: none,
@@ -56,6 +63,7 @@ export const tiers: readonly Tier[] = [
   },
   {
     name: "kvm",
+    lane: "host",
     about: "the machine monitor with the test guest, on /dev/kvm",
     prepare: [["hack/setup", "kvm"]],
     obstacle: kvmObstacle,
@@ -63,18 +71,29 @@ export const tiers: readonly Tier[] = [
   },
   {
     name: "linux",
+    lane: "emulated",
     about: "Debian guests, on usable KVM or in a nested node",
     prepare: [["hack/setup", "linux"]],
-    meanwhile: { of: "e2e", command: ["nice", "-n", "19", "hack/cluster", "build"] },
     obstacle: rootObstacle,
     cleanUp: [["hack/linux-lab/lab", "down"]],
     run: { kind: "jest", project: "linux", inBand: true },
   },
   {
     name: "e2e",
-    about: "what users do, on real clusters",
+    lane: "host",
+    about: "what users do, on a real cluster whose node is this machine",
     prepare: [["hack/setup", "e2e"]],
+    ahead: kubernetes,
     obstacle: () => kvmObstacle() ?? rootObstacle(),
     run: { kind: "jest", project: "e2e", inBand: true },
+  },
+  {
+    name: "e2e-nodes",
+    lane: "emulated",
+    about: "what takes two nodes, and hack/quickstart",
+    prepare: [["hack/setup", "e2e-nodes"]],
+    ahead: kubernetes,
+    obstacle: rootObstacle,
+    run: { kind: "jest", project: "e2e-nodes", inBand: true },
   },
 ];
