@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { run } from "../../hack/lib/step.ts";
 import { CLUSTER_NAME, openTestCluster, RELEASE } from "./cluster.ts";
-import { installArguments, testImages } from "./install.ts";
+import { imageFiles, installArguments, testImages } from "./install.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 const LONG_MS = 45 * 60_000;
@@ -14,7 +14,7 @@ export default async function setUp(): Promise<void> {
   const cluster = join(root, "hack/cluster");
   const options = { timeoutMs: LONG_MS, echo: true };
   await run([cluster, "up", "--name", CLUSTER_NAME, "--nodes", "native", "--multus", ...familyArguments], options);
-  await run([cluster, "load-image", "--name", CLUSTER_NAME, ...testImages(root)], options);
+  await run([cluster, "load-image", "--name", CLUSTER_NAME, ...imageFiles(testImages)], options);
   const opened = await openTestCluster();
   await opened.helm("upgrade", "--install", RELEASE, join(root, "charts/typevisor"), ...installArguments);
 }

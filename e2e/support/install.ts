@@ -1,9 +1,11 @@
 import { join } from "node:path";
 
-/** Archives of the images that the native tests use, as hack/images/build leaves them. */
-export function testImages(root: string): string[] {
-  const names = ["launcher", "operator", "testguest", "toolbox", "containerdisk"];
-  return names.map((name) => join(root, "dist/images", `${name}.tar`));
+/** Images that the tests use. */
+export const testImages: readonly string[] = ["launcher", "operator", "testguest", "toolbox", "containerdisk"];
+
+/** Archives of images, as hack/images/build leaves them. */
+export function imageFiles(names: readonly string[]): string[] {
+  return names.map((name) => join(import.meta.dirname, "../../dist/images", `${name}.tar`));
 }
 
 /** What the tests give helm beyond the chart's defaults. */

@@ -11,8 +11,8 @@
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { openTestCluster, RELEASE } from "../../e2e/support/cluster.ts";
-import { installArguments } from "../../e2e/support/install.ts";
+import { installOnNodes, removeNodes } from "../../e2e/nodes/qemu-cluster.ts";
+import { openTestCluster } from "../../e2e/support/cluster.ts";
 import { layoutOf } from "../dev-cluster/layout.ts";
 import { formatSeconds, run, say } from "../lib/step.ts";
 import { FileServer } from "./file-server.ts";
@@ -30,8 +30,6 @@ const { values } = parseArgs({
 const first = Number(values.from);
 if (!(first >= 1 && first <= proofs.length)) throw new RangeError(`--from 1 to ${proofs.length}`);
 const root = join(import.meta.dirname, "..", "..");
-const hackCluster = (...args: string[]) =>
-  run([join(root, "hack/cluster"), "--name", values.name, ...args], { timeoutMs: 30 * 60_000, echo: true });
 /** Of two. The operator has the other one for itself: a guest's boot takes all that an emulated processor has. */
 const [operatorNode, guestNode] = ["node1", "node2"];
 
@@ -41,12 +39,8 @@ async function prepare(): Promise<Keeper> {
   const images = ["launcher", "operator"];
   const build = [join(root, "hack/images/build"), ...images, "guest-debian-cloud"];
   await run(build, { timeoutMs: 30 * 60_000, echo: true });
-  await hackCluster("up", "--nodes", "qemu");
-  await hackCluster("load-image", ...images.map((name) => join(root, "dist/images", `${name}.tar`)));
-  const { cluster } = await place();
   const selector = `operator.nodeSelector.kubernetes\\.io/hostname=${operatorNode}`;
-  const more = ["--set", `operator.replicas=1,${selector}`, "--timeout", "9m"];
-  await cluster.helm("upgrade", "--install", RELEASE, join(root, "charts/typevisor"), ...installArguments, ...more);
+  await installOnNodes({ name: values.name, images, set: [selector] });
   return await Keeper.make(await place());
 }
 
@@ -80,4 +74,4 @@ for (const [index, { title, prove }] of proofs.entries()) {
 }
 const total = formatSeconds((performance.now() - startedMs) / 1000);
 process.stdout.write(`all proven in ${total}; guests that fell silent and were started again: ${keeper.extraStarts}\n`);
-if (!values.keep) await hackCluster("down");
+if (!values.keep) await removeNodes(values.name);

@@ -9,9 +9,8 @@
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { installOnNodes, removeNodes } from "../../e2e/nodes/qemu-cluster.ts";
 import { applyVolumes } from "../../e2e/nodes/volumes.ts";
-import { openTestCluster, RELEASE } from "../../e2e/support/cluster.ts";
-import { installArguments } from "../../e2e/support/install.ts";
 import { median } from "../bench/statistics.ts";
 import { chooseAcceleration } from "../dev-cluster/qemu/acceleration.ts";
 import { formatSeconds, run, say } from "../lib/step.ts";
@@ -28,8 +27,6 @@ const { values } = parseArgs({
 const count = Number(values.count);
 if (!Number.isInteger(count) || count < 1) throw new RangeError("--count 1 or more");
 const root = join(import.meta.dirname, "..", "..");
-const hackCluster = (...args: string[]) =>
-  run([join(root, "hack/cluster"), "--name", values.name, ...args], { timeoutMs: 30 * 60_000, echo: true });
 const NAMESPACE = "migrations";
 /** The claim of a disk that both nodes have, and its volume. */
 const SHARED = "shared";
@@ -38,11 +35,7 @@ async function prepare(): Promise<Traveller> {
   await run([join(root, "hack/build")], { timeoutMs: 600_000, echo: true });
   const images = ["launcher", "operator", "toolbox", "guest-debian"];
   await run([join(root, "hack/images/build"), ...images], { timeoutMs: 30 * 60_000, echo: true });
-  await hackCluster("up", "--nodes", "qemu");
-  await hackCluster("load-image", ...images.map((name) => join(root, "dist/images", `${name}.tar`)));
-  const cluster = await openTestCluster(values.name);
-  const more = ["--set", "operator.replicas=1", "--timeout", "9m"];
-  await cluster.helm("upgrade", "--install", RELEASE, join(root, "charts/typevisor"), ...installArguments, ...more);
+  const cluster = await installOnNodes({ name: values.name, images });
   await cluster.dropNamespace(NAMESPACE);
   await cluster.system.run(["delete", "persistentvolume", SHARED, "--ignore-not-found"]);
   const kubectl = await cluster.namespace(NAMESPACE);
@@ -77,4 +70,4 @@ process.stdout.write(
   `all well after ${count}; medians: ${formatSeconds(medianOf("tookMs") / 1000)} a move, stood still for ` +
     `${medianOf("downtimeMs")} ms, longest gap in the guest ${medianOf("gapMs")} ms; it saw ${JSON.stringify(before)}\n`,
 );
-if (!values.keep) await hackCluster("down");
+if (!values.keep) await removeNodes(values.name);
