@@ -16,17 +16,26 @@ export class Output {
     console.log(`${this.#prefix ?? ""}${line}`);
   }
 
-  /** Answers its exit code: 1 where a signal ended it or it could not start. */
-  run([command = "", ...args]: readonly string[]): Promise<number> {
+  /** Answers its exit code: 1 where a signal ended it, that of `abort` too, or it could not start. */
+  run([command = "", ...args]: readonly string[], abort?: AbortSignal): Promise<number> {
     const output = this.#prefix === null ? "inherit" : "pipe";
-    const child = spawn(command, args, { cwd: root, stdio: ["ignore", output, output] });
+    const child = spawn(command, args, {
+      cwd: root,
+      stdio: ["ignore", output, output],
+      ...(abort && { signal: abort }),
+    });
     this.#show(child);
     return new Promise((resolve) => {
       child.on("error", (error) => {
         this.say(`${command}: ${error.message}`);
         resolve(1);
       });
-      child.on("close", (code) => resolve(code ?? 1));
+      child.on("exit", (code) => {
+        const end = () => resolve(code ?? 1);
+        child.on("close", end);
+        // Something that it has left behind may hold its outputs.
+        setTimeout(end, 5000).unref();
+      });
     });
   }
 

@@ -1,10 +1,12 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Output } from "./output.ts";
 import { type JestReport, type Tally, tallyCommands, tallyJest } from "./tally.ts";
 import type { Tier } from "./tiers.ts";
 
+/** Jest ends by itself after its report, unless a test has left something open, which is a failure and must not be a wait. */
+const LINGER_MS = 60_000;
 const inCi = process.env["CI"] === "true";
 
 /** One run of a tier: prepares, tests, cleans up. */
@@ -54,22 +56,29 @@ export class TierRun {
   async #jest(project: string, inBand: boolean): Promise<Tally> {
     const folder = mkdtempSync(join(tmpdir(), "typevisor-test-"));
     const reportPath = join(folder, "report.json");
+    const command = [
+      process.execPath,
+      "--experimental-vm-modules",
+      "--disable-warning=ExperimentalWarning",
+      "node_modules/jest/bin/jest.js",
+      "--selectProjects",
+      project,
+      "--passWithNoTests",
+      "--json",
+      `--outputFile=${reportPath}`,
+      ...(inBand ? ["--runInBand"] : []),
+    ];
+    const lingers = new AbortController();
+    const watch = setInterval(() => {
+      const reportedMs = statSync(reportPath, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
+      if (Date.now() - reportedMs > LINGER_MS) lingers.abort();
+    }, 1000);
     try {
-      const code = await this.#output.run([
-        process.execPath,
-        "--experimental-vm-modules",
-        "--disable-warning=ExperimentalWarning",
-        "node_modules/jest/bin/jest.js",
-        "--selectProjects",
-        project,
-        "--passWithNoTests",
-        "--json",
-        `--outputFile=${reportPath}`,
-        ...(inBand ? ["--runInBand"] : []),
-      ]);
+      const code = await this.#output.run(command, lingers.signal);
       if (!existsSync(reportPath)) return { passed: 0, failed: 1, skipped: 0 };
       return tallyJest(JSON.parse(readFileSync(reportPath, "utf8")) as JestReport, code, inCi);
     } finally {
+      clearInterval(watch);
       rmSync(folder, { recursive: true, force: true });
     }
   }
