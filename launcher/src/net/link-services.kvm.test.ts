@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,16 +17,16 @@ import { TestNamespace } from "./testing/network-namespace.ts";
 
 const DEVICE = "guest0";
 
-let open: DisposableStack;
+let open: AsyncDisposableStack;
 let space: TestNamespace;
 let directory: string;
 beforeEach(() => {
-  open = new DisposableStack();
+  open = new AsyncDisposableStack();
   space = open.use(new TestNamespace());
   directory = mkdtempSync(join(tmpdir(), "link-services-"));
   open.defer(() => rmSync(directory, { recursive: true }));
 });
-afterEach(() => open[Symbol.dispose]());
+afterEach(() => open[Symbol.asyncDispose]());
 
 /** The kernel of the namespace is the guest; here is its network. Answers how many frames of each verdict there were. */
 function serveNetwork(addresses: GuestAddresses) {
@@ -69,9 +70,14 @@ function startClient(): string {
   const v6 = ["dhcp6_name_servers", "dhcp6_domain_search"];
   writeFileSync(config, `duid ll\nnoarp\nscript ${hook}\noption ${[...options, ...v6].join(",")}\nia_na\n`);
   const args = ["netns", "exec", space.name, "dhcpcd", "-B", "-f", config, DEVICE];
-  const client = spawn("ip", args, { stdio: "ignore" });
-  open.defer(() => {
+  const client = spawn("ip", args, { stdio: "ignore", detached: true });
+  // There is one client a device, whatever the namespace: the next must not find this one's lock.
+  open.defer(async () => {
+    const ended = once(client, "exit");
     client.kill("SIGTERM");
+    const impatience = setTimeout(() => process.kill(-(client.pid ?? 0), "SIGKILL"), 10_000);
+    await ended;
+    clearTimeout(impatience);
   });
   return told;
 }
