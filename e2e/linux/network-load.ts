@@ -74,7 +74,6 @@ export interface IperfResult {
     readonly receiver?: { readonly bytes: number };
     readonly udp?: { readonly packets: number; readonly lost_packets: number };
   }[];
-  /** Of all streams: of TCP what was received, and of UDP what was sent. */
+  /** Of all streams. */
   readonly sum_received?: { readonly bytes: number };
-  readonly sum?: { readonly packets: number; readonly lost_packets: number };
 }
