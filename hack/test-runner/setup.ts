@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
+import { testImages } from "../../e2e/support/install.ts";
 import { ensureDebianPackages } from "../lib/debian-packages.ts";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -9,7 +10,7 @@ const cluster = [
   ["hack/cluster", "build"],
   ["hack/build-testguest"],
   ["hack/build"],
-  ["hack/images/build", "launcher", "operator", "testguest", "toolbox", "containerdisk"],
+  ["hack/images/build", ...testImages],
 ];
 
 /** What each tier needs before its tests run; every step does nothing when its result is up to date. */
