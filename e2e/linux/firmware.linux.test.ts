@@ -135,11 +135,11 @@ describe("a cloud image on a claim", () => {
   it("takes a second disk that can be booted, which says so to the kernel", async () => {
     const path = await claim.makeLoaderDisk(lab);
     loader = { name: "loader", readOnly: false, queues: 1, source: { kind: "raw", path } };
-    await new HotDisk(guest, loader).plug();
+    const disk = new HotDisk(guest, loader);
+    await disk.plug();
     const kernel = "linux /boot/vmlinuz root=UUID=$(findmnt -no UUID /) rw console=ttyS0 quiet panic=-1 from=loader";
     const lines = `search.fs_uuid $(findmnt -no UUID /) root\\n${kernel}\\ninitrd /boot/initrd.img\\nboot\\n`;
-    const mount = `mount /dev/disk/by-id/virtio-${loader.name} /mnt`;
-    await guest.console.shell(`${mount} && printf "${lines}" >/mnt/EFI/debian/grub.cfg`, 120_000);
+    await guest.console.shell(`mount ${disk.device} /mnt && printf "${lines}" >/mnt/EFI/debian/grub.cfg`, 120_000);
     await guest.console.shell("umount /mnt && sync", 120_000);
   });
 

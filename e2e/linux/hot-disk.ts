@@ -29,7 +29,7 @@ export class HotDisk {
 
   async plug(): Promise<void> {
     await this.#guest.launcher.attachDisk(this.#config);
-    await this.#guest.console.shell(`udevadm wait --timeout=60 ${this.#device}`, TIMEOUT_MS);
+    await this.#guest.console.shell(`udevadm wait --timeout=60 ${this.device}`, TIMEOUT_MS);
     await this.#reaches("Attached");
   }
 
@@ -37,7 +37,7 @@ export class HotDisk {
   async unplug(): Promise<void> {
     await this.#guest.launcher.detachDisk(this.#config.name);
     await this.#reaches(undefined);
-    await this.#guest.console.shell(`udevadm wait --removed --timeout=60 ${this.#device}`, TIMEOUT_MS);
+    await this.#guest.console.shell(`udevadm wait --removed --timeout=60 ${this.device}`, TIMEOUT_MS);
   }
 
   async state(): Promise<string | undefined> {
@@ -45,7 +45,8 @@ export class HotDisk {
     return disks?.find(({ name }) => name === this.#config.name)?.state;
   }
 
-  get #device(): string {
+  /** Where the guest finds it. */
+  get device(): string {
     return deviceOf(this.#config.name);
   }
 
