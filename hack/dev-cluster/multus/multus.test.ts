@@ -5,19 +5,10 @@ import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it } from "@jest/globals";
 import { layoutOf, nodeIdentity } from "../layout.ts";
-import { modulesOf, sharedWithKubernetes } from "../tools/go-modules.ts";
-import { versions } from "../tools/versions.ts";
 import { askMultus, MultusRefused } from "./daemon.ts";
 import { multusCertificate, multusSocket, renderMultusConfig } from "./multus.ts";
 
 describe("Multus of a dev cluster", () => {
-  it("is built of the modules that Kubernetes is built of, which are compiled by then, but for one API", () => {
-    expect(modulesOf("multus").get("gopkg.in/k8snetworkplumbingwg/multus-cni.v4")).toBe(`v${versions.multus}`);
-    const { shared, others } = sharedWithKubernetes("multus");
-    expect(shared.length).toBeGreaterThan(40);
-    expect(others).toEqual(["k8s.io/kubelet"]);
-  });
-
   it("listens where its plugin looks, and has the certificate that it would ask the cluster for", () => {
     const layout = layoutOf("x");
     const config = JSON.parse(
